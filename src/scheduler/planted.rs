@@ -1,0 +1,52 @@
+//! Deliberate bugs, for the simulation to find: a check that has never caught anything is not known to work.
+//! Outside the crate's own tests none of them can be switched on.
+
+use super::Scheduler;
+
+/// One line of the scheduler left out or put wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// A completion is believed whatever attempt it names.
+    DropsTheFence,
+    /// A worker becomes ready and gets nothing to do.
+    ForgetsToDispatch,
+    /// The time-out of a finished attempt stays armed, and hits whatever the worker runs next.
+    ForgetsToClearTheDeadline,
+    /// A death is charged to a task that the worker had not begun.
+    ChargesWhatNeverBegan,
+    /// Retries are not used up.
+    RetriesForEver,
+    /// A worker that left is waited for.
+    ForgetsToRetire,
+    /// A cancelled task's retry is not called off.
+    ForgetsToClearTheRetry,
+    /// What a killed worker had finished before it died is thrown away.
+    IgnoresDrainedResults,
+}
+
+impl Scheduler {
+    #[cfg(test)]
+    pub(super) fn has(&self, bug: Bug) -> bool {
+        self.planted == Some(bug)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "same shape as in tests")]
+    pub(super) const fn has(&self, _bug: Bug) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+impl Bug {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::DropsTheFence,
+        Self::ForgetsToDispatch,
+        Self::ForgetsToClearTheDeadline,
+        Self::ChargesWhatNeverBegan,
+        Self::RetriesForEver,
+        Self::ForgetsToRetire,
+        Self::ForgetsToClearTheRetry,
+        Self::IgnoresDrainedResults,
+    ];
+}

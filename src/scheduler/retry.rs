@@ -1,0 +1,89 @@
+//! Retry policy: may this task run again after its worker died, and when?
+
+use std::time::Duration;
+
+use super::rng::Rng;
+use super::types::TaskSpec;
+
+/// Worker deaths that one task may cause where the caller named neither retries nor a limit. Three is where
+/// Ray (`max_retries`), Dask (`allowed-failures`) and Sidekiq (poison pill) draw the same line.
+pub const DEFAULT_CRASH_LIMIT: u32 = 3;
+
+/// The longest wait before the first retry. Short, because a single death is usually the machine's doing.
+pub const BACKOFF_BASE: Duration = Duration::from_millis(100);
+
+/// The longest wait before any retry: long enough for memory pressure to pass, short enough to watch.
+pub const BACKOFF_CAP: Duration = Duration::from_secs(30);
+
+/// What a task has left. One per task, kept by the task table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    retries_left: u32,
+    crashes_left: u32,
+    retried: u32,
+}
+
+impl Budget {
+    pub(crate) fn new(spec: &TaskSpec) -> Self {
+        let default = if spec.retries > 0 { spec.retries.saturating_add(1) } else { DEFAULT_CRASH_LIMIT };
+        Self { retries_left: spec.retries, crashes_left: spec.crash_limit.unwrap_or(default), retried: 0 }
+    }
+
+    /// Charge one lost attempt. `blame` is false where we ended the worker ourselves: such a kill uses up a
+    /// retry (the function ran) but is no evidence against the task.
+    ///
+    /// Returns how long to wait before the next attempt, or `None` where there is none.
+    pub(crate) fn charge(&mut self, blame: bool, rng: &mut Rng) -> Option<Duration> {
+        if blame {
+            self.crashes_left = self.crashes_left.saturating_sub(1);
+        }
+        if self.retries_left == 0 || self.crashes_left == 0 {
+            return None;
+        }
+        self.retries_left -= 1;
+        self.retried += 1;
+        Some(rng.up_to(backoff_limit(self.retried)))
+    }
+}
+
+/// The upper bound of the wait before the `n`-th retry (from 1): doubling, then capped. The wait itself is
+/// uniform below it ("full jitter": M. Brooker, *Exponential Backoff And Jitter*, AWS 2015).
+fn backoff_limit(n: u32) -> Duration {
+    let doublings = n.saturating_sub(1).min(16);
+    BACKOFF_CAP.min(BACKOFF_BASE * (1 << doublings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn charges(spec: TaskSpec, blame: bool) -> u32 {
+        let mut budget = Budget::new(&spec);
+        let mut rng = Rng::new(1);
+        (0..1000).take_while(|_| budget.charge(blame, &mut rng).is_some()).count() as u32
+    }
+
+    #[test]
+    fn no_retries_unless_asked_for() {
+        assert_eq!(charges(TaskSpec::default(), true), 0);
+    }
+
+    #[test]
+    fn retries_are_all_granted_without_a_limit_of_their_own() {
+        assert_eq!(charges(TaskSpec { retries: 50, ..TaskSpec::default() }, true), 50);
+    }
+
+    #[test]
+    fn the_crash_limit_cuts_retries_short_but_not_for_kills_of_ours() {
+        let spec = TaskSpec { retries: 50, crash_limit: Some(3), ..TaskSpec::default() };
+        assert_eq!(charges(spec, true), 2, "the third crash is the last");
+        assert_eq!(charges(spec, false), 50);
+    }
+
+    #[test]
+    fn backoff_doubles_to_its_cap() {
+        assert_eq!(backoff_limit(1), BACKOFF_BASE);
+        assert_eq!(backoff_limit(3), BACKOFF_BASE * 4);
+        assert_eq!(backoff_limit(u32::MAX), BACKOFF_CAP);
+    }
+}

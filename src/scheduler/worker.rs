@@ -1,0 +1,125 @@
+//! The worker table, and placement: which idle worker takes the next task.
+
+use super::types::{Assignment, KillReason, Time, WorkerId, WorkerPhase};
+
+/// What the process in one place of the pool is doing. As with tasks, each `match` names every variant.
+/// `Busy` holds one assignment as long as a worker runs one task at a time; several (threads, coroutines, a
+/// remote node) make it a list, and what is prefetched joins it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkerState {
+    /// No process; the next one starts when `Timer::Restart` fires.
+    Vacant,
+    /// Asked for; not heard of yet.
+    Starting,
+    /// Ready, and in the idle stack.
+    Idle,
+    /// Runs this.
+    Busy(Assignment),
+    /// SIGKILL is on its way. What it ran may still arrive, and then counts.
+    Killed(KillReason, Option<Assignment>),
+    /// Told to finish; has nothing to do.
+    Draining,
+    /// Gone, and not to be replaced.
+    Retired,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    pub(crate) incarnation: u32,
+    pub(crate) state: WorkerState,
+    pub(crate) beat: Option<Beat>,
+    /// Tasks that ended here, over all processes of this place.
+    pub(crate) tasks_done: u64,
+}
+
+/// The last heartbeat counter seen to change, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beat {
+    pub(crate) count: u64,
+    pub(crate) changed: Time,
+}
+
+impl Worker {
+    pub(crate) fn phase(&self) -> WorkerPhase {
+        match self.state {
+            WorkerState::Vacant => WorkerPhase::Restarting,
+            WorkerState::Starting => WorkerPhase::Starting,
+            WorkerState::Idle => WorkerPhase::Idle,
+            WorkerState::Busy(assignment) => WorkerPhase::Busy(assignment),
+            WorkerState::Killed(..) | WorkerState::Draining => WorkerPhase::Draining,
+            WorkerState::Retired => WorkerPhase::Gone,
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.state, WorkerState::Idle | WorkerState::Busy(_))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct WorkerTable {
+    workers: Vec<Worker>,
+    /// Idle places; the one that was busy last is at the end. It is taken first: its caches are hot.
+    idle: Vec<u32>,
+}
+
+impl WorkerTable {
+    pub(crate) fn new(count: u32) -> Self {
+        let vacant = Worker { incarnation: 0, state: WorkerState::Vacant, beat: None, tasks_done: 0 };
+        Self { workers: vec![vacant; count as usize], idle: Vec::with_capacity(count as usize) }
+    }
+
+    /// The worker, if that very process still fills its place: the fence against stale facts.
+    pub(crate) fn current(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.workers.get_mut(id.slot as usize).filter(|worker| worker.incarnation == id.incarnation)
+    }
+
+    pub(crate) fn slot(&self, slot: u32) -> &Worker {
+        &self.workers[slot as usize]
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = WorkerId> + use<> {
+        let ids: Vec<_> = self
+            .workers
+            .iter()
+            .zip(0..)
+            .map(|(worker, slot)| WorkerId { slot, incarnation: worker.incarnation })
+            .collect();
+        ids.into_iter()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter()
+    }
+
+    /// A new process for this place.
+    pub(crate) fn start(&mut self, slot: u32) -> WorkerId {
+        let worker = &mut self.workers[slot as usize];
+        worker.incarnation += 1;
+        worker.state = WorkerState::Starting;
+        worker.beat = None;
+        WorkerId { slot, incarnation: worker.incarnation }
+    }
+
+    /// Every change of state comes through here, so that the idle stack cannot disagree with the states.
+    pub(crate) fn set(&mut self, slot: u32, state: WorkerState) {
+        let worker = &mut self.workers[slot as usize];
+        let was_idle = worker.state == WorkerState::Idle;
+        worker.state = state;
+        match (was_idle, state == WorkerState::Idle) {
+            (false, true) => self.idle.push(slot),
+            (true, false) if self.idle.last() == Some(&slot) => drop(self.idle.pop()),
+            (true, false) => self.idle.retain(|&idle| idle != slot),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Placement: the idle worker that was busy last.
+    pub(crate) fn warmest(&self) -> Option<WorkerId> {
+        self.idle.last().map(|&slot| WorkerId { slot, incarnation: self.workers[slot as usize].incarnation })
+    }
+
+    pub(crate) fn idle_slots(&self) -> &[u32] {
+        &self.idle
+    }
+}
