@@ -1,5 +1,14 @@
 //! disttask: Python callables on supervised worker processes.
 //!
-//! This file is the table of contents; ARCHITECTURE.md is the map, `tests/layers.rs` holds it.
+//! This file is the table of contents. ARCHITECTURE.md is the map; `tests/layers.rs` holds it true.
 
+#[cfg(feature = "python")]
+pub mod bindings;
+pub mod ipc;
+pub mod pool;
 pub mod scheduler;
+pub mod supervisor;
+pub mod worker;
+
+#[cfg(feature = "python")]
+pub use bindings::_native;

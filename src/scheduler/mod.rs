@@ -35,6 +35,7 @@ use planted::Bug;
 use queue::ReadyQueue;
 use restart::EarlyDeaths;
 use rng::Rng;
+pub use task::TaskMap;
 use task::{TaskState, TaskTable};
 use timer::{Timer, Timers};
 use types::{

@@ -33,8 +33,8 @@ pub(crate) struct Task {
 
 /// Task ids are handed out in a row, so one multiplication (Fibonacci hashing; Knuth, TAOCP 6.4) spreads them
 /// well. The standard hasher is seeded at random, which the scheduler may not be.
-#[derive(Default)]
-pub(crate) struct IdHasher(u64);
+#[derive(Clone, Default)]
+pub struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {
@@ -53,7 +53,7 @@ impl Hasher for IdHasher {
 }
 
 /// A map keyed by task, with a hasher that is the same in every run.
-pub(crate) type TaskMap<T> = HashMap<TaskId, T, BuildHasherDefault<IdHasher>>;
+pub type TaskMap<T> = HashMap<TaskId, T, BuildHasherDefault<IdHasher>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct TaskTable {

@@ -1,0 +1,170 @@
+"""The exceptions of disttask.
+
+    DisttaskError
+    ├── WorkerCrashed          (BrokenExecutor)   the worker died while it ran this task
+    ├── TaskTimeout            (TimeoutError)     the task ran longer than its timeout
+    ├── PoolBroken             (BrokenExecutor)   workers cannot be started: make a new Executor
+    ├── PoolShutdown           (RuntimeError)     the pool was stopped before the task had finished
+    ├── ForkedPoolError        (RuntimeError)     the pool belongs to the parent process
+    ├── SerializationError     (PicklingError)    the task or its result cannot be pickled
+    ├── DeserializationError   (UnpicklingError)  the task or its result cannot be unpickled
+    ├── InvalidTask            (ValueError)       a text that is not a task, or not one for this Python
+    ├── RemoteError                               an exception that could not be rebuilt here
+    ├── UnknownTask            (KeyError)         no task has that id
+    └── ResultEvicted          (KeyError)         the result was dropped to stay within the bounds
+
+`RemoteTraceback` is not an error of its own: it is the ``__cause__`` of an exception that comes from a worker, and
+its text is the traceback there.
+"""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import BrokenExecutor
+from typing import Any
+
+
+class DisttaskError(Exception):
+    """Base class of all errors that disttask itself raises."""
+
+
+class _TaskFailure(DisttaskError):
+    """What is known of a task that ended without an answer of its own."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        task: int | None = None,
+        name: str = "",
+        attempts: int = 0,
+        pid: int | None = None,
+        exit_status: int | None = None,
+        signal: int | None = None,
+        stderr: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.task = task
+        self.name = name
+        self.attempts = attempts
+        self.pid = pid
+        self.exit_status = exit_status
+        self.signal = signal
+        self.stderr = stderr
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        if not self.stderr:
+            return message
+        return f"{message}; the last lines of its stderr:\n{self.stderr}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), self.args, self.__dict__)
+
+
+class WorkerCrashed(_TaskFailure, BrokenExecutor):
+    """The worker process died while it ran this task, and no retries were left.
+
+    Only this task is affected: the executor has started another worker and goes on.
+
+    Attributes:
+        task: the task's number in its executor (`int`).
+        name: the function's name (`str`).
+        attempts: how often the task was dispatched (`int`).
+        pid: the process id of the worker that died last (`int`).
+        exit_status: its exit status (`int`), or ``None`` if a signal ended it.
+        signal: the number of the signal that ended it (`int`), or ``None``.
+        stderr: the last lines it wrote to its stderr, at most 8 KiB (`str`).
+    """
+
+
+class TaskTimeout(_TaskFailure, TimeoutError):
+    """The task ran longer than the ``timeout`` given in `Executor.options`, and its worker was killed.
+
+    An expired ``result(timeout)`` is a `TimeoutError` too; tell them apart by ``future.done()``: it is ``True`` here.
+    """
+
+
+class PoolBroken(_TaskFailure, BrokenExecutor):
+    """Workers die again and again before they are ready: nothing can run. Mend the cause, make a new `Executor`.
+
+    The text has the interpreter and the last worker's last words.
+    """
+
+
+class PoolShutdown(_TaskFailure, RuntimeError):
+    """The pool was stopped at once (Ctrl-C at exit, an interrupted ``with`` block) before the task had finished."""
+
+
+class ForkedPoolError(DisttaskError, RuntimeError):
+    """The executor was made before ``os.fork()``, in the parent process. Make a new one in this process."""
+
+
+class SerializationError(DisttaskError, pickle.PicklingError):
+    """A task, or what it returned, cannot be pickled. The text names the part and its type."""
+
+
+class DeserializationError(DisttaskError, pickle.UnpicklingError):
+    """A task cannot be unpickled in the worker, or a result in the caller."""
+
+
+class InvalidTask(DisttaskError, ValueError):
+    """The text is not one that `serialize_task` made, or is damaged, or holds code of another Python version."""
+
+
+class RemoteError(DisttaskError):
+    """Stands for an exception in a task that could not be pickled, or not be rebuilt from its pickle.
+
+    Attributes:
+        type_name: the exception's type, with its module (`str`).
+        message: its ``str()`` (`str`).
+        traceback: the formatted traceback in the worker (`str`).
+    """
+
+    def __init__(self, type_name: str, message: str, traceback: str) -> None:
+        super().__init__(type_name, message, traceback)
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}"
+
+
+class _LookupFailure(DisttaskError, KeyError):
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # KeyError would show the repr
+
+
+class UnknownTask(_LookupFailure):
+    """No task that was submitted through `disttask.submit` in this process has that id."""
+
+
+class ResultEvicted(_LookupFailure):
+    """The result was kept, and has been dropped to stay within the bounds on count, bytes and age."""
+
+
+class RemoteTraceback(Exception):
+    """The ``__cause__`` of an exception that was raised in a worker: its text is the traceback there."""
+
+    def __init__(self, traceback: str) -> None:
+        super().__init__(traceback)
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.traceback.rstrip()}\n"""'
+
+
+_FAILURES: dict[str, type[_TaskFailure]] = {
+    "worker_crashed": WorkerCrashed,
+    "task_timeout": TaskTimeout,
+    "pool_broken": PoolBroken,
+    "pool_shutdown": PoolShutdown,
+}
+
+
+def from_failure(failure: dict[str, Any]) -> DisttaskError:
+    """The exception for a `Failure` of the Rust side."""
+    details = dict(failure)
+    kind = details.pop("kind")
+    return _FAILURES[kind](details.pop("message"), **details)

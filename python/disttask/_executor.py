@@ -1,0 +1,374 @@
+"""`Executor`: a `concurrent.futures` executor on supervised worker processes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import weakref
+from concurrent import futures as cf
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from . import _handshake, _lifecycle, _native
+from ._exceptions import DisttaskError, SerializationError
+from ._future import Collector, Future
+from ._pickling import Pickled, dumps_task, task_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import TracebackType
+    from typing import Self
+
+KEEP_RESULTS = 100_000
+"""Finished results that `get_results` can look back on; some 30 MB of small ones."""
+
+KEEP_BYTES = 256 * 2**20
+"""Their bytes: 256 MiB."""
+
+KEEP_SECONDS = 3600.0
+"""Their age: an hour."""
+
+_MAX_RETRIES = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a task is run. See `Executor.options`."""
+
+    retries: int = 0
+    timeout: float | None = None
+    priority: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("retries", self.retries, 0, _MAX_RETRIES),
+            ("priority", self.priority, -(2**31), 2**31 - 1),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be between {low} and {high}, not {value}")
+        if self.timeout is not None:
+            if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)):
+                raise TypeError(
+                    f"timeout must be a number of seconds or None, not {type(self.timeout).__name__}"
+                )
+            if not self.timeout > 0:
+                raise ValueError(
+                    f"timeout must be more than 0 seconds, not {self.timeout}; None means no limit"
+                )
+
+
+_NO_OPTIONS = Options()
+
+
+class Executor(cf.Executor):
+    """Run callables on worker processes, one task per worker at a time.
+
+    Workers are fresh interpreters (never forks), started at once. A worker that dies fails at most the task that it
+    was running, with `WorkerCrashed`, and is replaced; everything else goes on. Functions, classes and exceptions that
+    are defined in ``__main__`` or a notebook travel by value: no ``if __name__ == "__main__":`` guard is needed.
+
+    Args:
+        max_workers: number of worker processes, 1 to 1024. ``None``: one per processor that this process may use
+            (affinity mask and cgroup quota are respected).
+        executable: the Python interpreter of the workers; ``None``: `sys.executable`. It must be of the same version
+            and have the same disttask.
+
+    Raises:
+        ValueError: `max_workers` is out of range.
+        TypeError: `max_workers` is not an int.
+        OSError: the pool's own descriptors or thread cannot be had.
+        RuntimeError: there is no interpreter to start (`sys.executable` is empty).
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        executable: str | os.PathLike[str] | None = None,
+        _keep: tuple[int, int, float] = (KEEP_RESULTS, KEEP_BYTES, KEEP_SECONDS),
+    ) -> None:
+        self._max_workers = _checked_workers(max_workers)
+        keep_results, keep_bytes, keep_seconds = _keep
+        self._pool = _native.Pool(
+            workers=self._max_workers,
+            executable=_checked_executable(executable),
+            args=_handshake.worker_args(),
+            config=_handshake.worker_config(),
+            hello=_handshake.hello(),
+            seed=int.from_bytes(os.urandom(8), "little"),
+            keep_results=keep_results,
+            keep_bytes=keep_bytes,
+            keep_seconds=keep_seconds,
+        )
+        self._collector = Collector(self._pool)
+        _lifecycle.register(self._pool, self._collector)
+        weakref.finalize(self, _lifecycle.abandon, self._pool).atexit = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """Schedule ``fn(*args, **kwargs)`` and return its `Future`.
+
+        What cannot be pickled fails the future (with `SerializationError`), as with `ProcessPoolExecutor`.
+
+        Raises:
+            RuntimeError: the executor was shut down, or belongs to the parent of this (forked) process.
+            PoolBroken: its workers cannot be started.
+        """
+        return self._submit(_NO_OPTIONS, fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[Any]:
+        """Like ``map(fn, *iterables)``, with the calls on the workers; results come in order.
+
+        The input is read at once. A failing call raises when its result is reached.
+
+        Args:
+            timeout: seconds, from the call of `map`, that `next` may wait until; then it raises `TimeoutError`.
+            chunksize: how many calls make one task. A task is what a crash costs, and what is retried.
+        """
+        return self._map(_NO_OPTIONS, fn, iterables, timeout, chunksize)
+
+    def options(self, *, retries: int = 0, timeout: float | None = None, priority: int = 0) -> Submitter:
+        """Options for the tasks submitted through the object returned: ``executor.options(retries=3).submit(f, x)``.
+
+        Args:
+            retries: how often a task may be run again after its worker died. It has then run at least in part: use it
+                for functions that may run twice. The waits between are random, up to 0.1 s at first and doubling.
+                Exceptions that the function raises are not retried.
+            timeout: seconds that one attempt may take. After it the worker is killed, whatever it is doing, and the
+                future fails with `TaskTimeout`.
+            priority: higher goes first among the waiting tasks; equal ones in order of submission.
+        """
+        return Submitter(self, Options(retries=retries, timeout=timeout, priority=priority))
+
+    def status(self) -> dict[str, Any]:
+        """A snapshot of the executor.
+
+        Returns:
+            ``workers``: a list of ``{worker, pid, state, task, tasks_done, restarts, memory_bytes, cpu_seconds}``, where
+            ``state`` is ``starting``, ``idle``, ``busy``, ``draining`` or ``restarting``, and ``task`` is ``None`` or
+            ``{id, name, attempt}``; ``queued`` and ``running``: numbers of tasks; ``totals``: ``{submitted, completed,
+            failed, cancelled, retried, worker_deaths}``; ``accepting``: whether `submit` works; ``broken``: ``None`` or why.
+        """
+        return self._pool.status()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more tasks, and stop the workers when the accepted ones are done.
+
+        Args:
+            wait: return when the workers are gone. Ctrl-C ends the wait.
+            cancel_futures: cancel what no worker has begun.
+        """
+        if self._pool.is_foreign():
+            return  # a forked child has nothing to shut down
+        self._pool.shutdown("cancel" if cancel_futures else "drain")
+        if wait:
+            self._pool.wait_gone()
+            self._collector.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Shut down and wait. On the way out of a Ctrl-C nothing is waited for: running tasks are killed."""
+        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt) and not self._pool.is_foreign():
+            self._pool.shutdown("now")
+        self.shutdown(wait=True)
+
+    def __repr__(self) -> str:
+        return f"<disttask.Executor max_workers={self._max_workers}>"
+
+    # --- what the public methods, `Submitter` and the module-level functions share ---
+
+    def _submit(
+        self, options: Options, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Future:
+        if not callable(fn):
+            raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
+        try:
+            pickled = dumps_task(fn, args, kwargs)
+        except SerializationError as exc:
+            self._check_accepting()
+            return Future.failed(exc)
+        return self._submit_pickled(options, pickled, task_name(fn))
+
+    def _submit_pickled(
+        self, options: Options, pickled: Pickled, name: str, *, retain: bool = False
+    ) -> Future:
+        return Future(
+            self._pool, pickled.data, name, options.priority, options.retries, options.timeout, retain
+        )
+
+    def _check_accepting(self) -> None:
+        status = self._pool.status()
+        if not status["accepting"]:
+            raise RuntimeError("cannot schedule new futures after shutdown: make a new Executor")
+
+    def _map(
+        self,
+        options: Options,
+        fn: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | None,
+        chunksize: int,
+    ) -> Iterator[Any]:
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        submitter = _StandardMap(lambda f, args: self._submit(options, f, args, {}))
+        if chunksize == 1:
+            return submitter.map(fn, *iterables, timeout=timeout)
+        chunks = _chunks(zip(*iterables, strict=False), chunksize)
+        results = submitter.map(_call_chunk, itertools.repeat(fn), chunks, timeout=timeout)
+        return itertools.chain.from_iterable(results)
+
+
+class Submitter:
+    """`submit` and `map` of an executor, with options. Made by `Executor.options`."""
+
+    __slots__ = ("_executor", "_options")
+
+    def __init__(self, executor: Executor, options: Options) -> None:
+        self._executor = executor
+        self._options = options
+
+    def options(self, **changes: Any) -> Submitter:
+        """The same with these options changed; see `Executor.options`."""
+        return Submitter(self._executor, replace(self._options, **changes))
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """As `Executor.submit`."""
+        return self._executor._submit(self._options, fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[Any]:
+        """As `Executor.map`; the options hold for each task."""
+        return self._executor._map(self._options, fn, iterables, timeout, chunksize)
+
+
+class _StandardMap(cf.Executor):
+    """The standard library's `map` (ordering, timeout, cancelling what is left over) over a submit with options."""
+
+    def __init__(self, submit: Callable[[Callable[..., Any], tuple[Any, ...]], Future]) -> None:
+        self._submit = submit
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **_kwargs: Any) -> Future:
+        return self._submit(fn, args)
+
+
+def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
+    while chunk := tuple(itertools.islice(items, size)):
+        yield chunk
+
+
+def _call_chunk(fn: Callable[..., Any], chunk: tuple[tuple[Any, ...], ...]) -> list[Any]:
+    return [fn(*args) for args in chunk]
+
+
+def _checked_workers(max_workers: int | None) -> int:
+    if max_workers is None:
+        return min(_native.usable_cpus(), _native.MAX_WORKERS)
+    if isinstance(max_workers, bool) or not isinstance(max_workers, int):
+        raise TypeError(f"max_workers must be an int or None, not {type(max_workers).__name__}")
+    if max_workers <= 0:
+        raise ValueError(f"max_workers must be greater than 0, not {max_workers}")
+    if max_workers > _native.MAX_WORKERS:
+        raise ValueError(f"max_workers must be at most {_native.MAX_WORKERS}, not {max_workers}")
+    return max_workers
+
+
+def _checked_executable(executable: str | os.PathLike[str] | None) -> str:
+    path = os.fspath(executable) if executable is not None else sys.executable
+    if not path:
+        raise RuntimeError(
+            "sys.executable is empty (is Python embedded here?): pass Executor(executable=...) the path of the "
+            "Python interpreter to run the workers with"
+        )
+    return path
+
+
+# --- the executor behind disttask.submit ------------------------------------------------------------------------------
+
+_default_lock = threading.Lock()
+_default: Executor | None = None
+_default_settings: dict[str, Any] = {}
+
+
+def configure(
+    *,
+    max_workers: int | None = None,
+    keep_results: int = KEEP_RESULTS,
+    keep_bytes: int = KEEP_BYTES,
+    keep_seconds: float = KEEP_SECONDS,
+) -> None:
+    """Set up the executor behind `disttask.submit`, before its first use.
+
+    Args:
+        max_workers: as for `Executor`.
+        keep_results: finished results that `get_results` can look back on.
+        keep_bytes: their bytes.
+        keep_seconds: their age.
+
+    Raises:
+        RuntimeError: it is running already.
+        ValueError: a bound is negative.
+    """
+    if min(keep_results, keep_bytes, keep_seconds) < 0:
+        raise ValueError("keep_results, keep_bytes and keep_seconds cannot be negative")
+    workers = _checked_workers(max_workers)
+    with _default_lock:
+        if _default is not None and not _default._pool.is_foreign():
+            raise RuntimeError(
+                "the default executor is running: call disttask.configure() before its first use"
+            )
+        _default_settings.update(max_workers=workers, _keep=(keep_results, keep_bytes, keep_seconds))
+
+
+def default_executor() -> Executor:
+    """The executor behind `disttask.submit`; started by the first call, and anew in a forked child.
+
+    Raises:
+        RuntimeError: called inside a task.
+    """
+    global _default
+    executor = _default
+    if executor is None or executor._pool.is_foreign():
+        if _handshake.in_worker():
+            raise DefaultExecutorInWorkerError(
+                "disttask.submit() inside a task would start a second set of workers in every worker: return the "
+                "work to the caller and submit it there, or make an Executor(max_workers=...) of your own"
+            )
+        with _default_lock:
+            executor = _default
+            if executor is None or executor._pool.is_foreign():
+                executor = _default = Executor(**_default_settings)
+    return executor
+
+
+class DefaultExecutorInWorkerError(DisttaskError, RuntimeError):
+    """The default executor was asked for inside a task."""
+
+
+def _forget_default_lock() -> None:
+    """In a forked child: another thread of the parent may have held the lock at the fork."""
+    global _default_lock
+    _default_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_default_lock)

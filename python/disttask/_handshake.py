@@ -1,0 +1,51 @@
+"""What a host tells a new worker, and what the worker must say of itself."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from typing import Any
+
+from . import _native
+
+_BOOTSTRAP = "import sys; sys.path[:] = {path!r}; from disttask._worker import main; main()"
+"""The worker's program. It sets the host's module path first, so that it finds this very disttask."""
+
+_in_worker = False
+
+
+def in_worker() -> bool:
+    """Whether this process is a worker."""
+    return _in_worker
+
+
+def enter_worker() -> None:
+    """Called by the worker's program."""
+    global _in_worker
+    _in_worker = True
+
+
+def worker_args() -> list[str]:
+    """The interpreter's arguments: the host's own flags (``-O``, ``-W``, ``-X`` …), then the program."""
+    from subprocess import _args_from_interpreter_flags  # what multiprocessing uses, too
+
+    flags: list[str] = _args_from_interpreter_flags()  # type: ignore[no-untyped-call]
+    return [*flags, "-c", _BOOTSTRAP.format(path=sys.path)]
+
+
+def worker_config() -> bytes:
+    """Sent to each worker before anything else."""
+    return pickle.dumps({"argv": sys.argv}, 5)
+
+
+def read_config(data: bytes) -> dict[str, Any]:
+    """The other end of `worker_config`."""
+    config: dict[str, Any] = pickle.loads(data)
+    return config
+
+
+def hello() -> bytes:
+    """What both sides must agree on: pickles and frames of another version are not understood."""
+    build = "abi3" if _native.ABI3 else "native"
+    version = "{}.{}.{}".format(*sys.version_info[:3])
+    return f"disttask {_native.__version__} ({build}) on {sys.implementation.name} {version}".encode()

@@ -1,0 +1,228 @@
+"""Callables, values and exceptions to bytes and back.
+
+Plain pickle comes first: it is fast, and an importable function goes by reference. Where it fails, or where the pickle
+mentions ``__main__`` (which is another module in a worker), cloudpickle sends definitions by value.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import traceback
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._exceptions import (
+    DeserializationError,
+    DisttaskError,
+    RemoteError,
+    RemoteTraceback,
+    SerializationError,
+    from_failure,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+PROTOCOL = 5
+"""The newest protocol that every supported Python writes."""
+
+TRACEBACK_LIMIT_CHARS = 64 * 1024
+"""A longer traceback text is cut in the middle: both ends matter, and a runaway recursion must not cost megabytes."""
+
+_MAIN = b"__main__"
+
+
+class Pickled(NamedTuple):
+    """Bytes, and whether they hold code by value (which another Python version cannot load)."""
+
+    data: bytes
+    by_value: bool
+
+
+def dumps(obj: object) -> Pickled:
+    """Pickle, by reference where that will do."""
+    try:
+        data = pickle.dumps(obj, PROTOCOL)
+        if _MAIN not in data:
+            return Pickled(data, by_value=False)
+    except Exception:  # cloudpickle may know how; if not, its error is the better one
+        pass
+    import cloudpickle  # 50 ms: only where it is needed
+
+    return Pickled(cloudpickle.dumps(obj, PROTOCOL), by_value=True)
+
+
+def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> Pickled:
+    """Pickle a call.
+
+    Raises:
+        SerializationError: names the part that cannot be pickled.
+    """
+    try:
+        return dumps((func, args, kwargs))
+    except Exception as exc:
+        part = _culprit(func, args, kwargs)
+        raise SerializationError(
+            f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. "
+            "Pass what it is made from (a path, a URL, plain data) and build it inside the task."
+        ) from exc
+
+
+def _culprit(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+    parts = [(f"the function {task_name(func)}", func)]
+    parts += [
+        (f"argument {position} (of type {type(arg).__name__})", arg) for position, arg in enumerate(args, 1)
+    ]
+    parts += [(f"argument {name!r} (of type {type(arg).__name__})", arg) for name, arg in kwargs.items()]
+    for description, part in parts:
+        try:
+            dumps(part)
+        except Exception:
+            return description
+    return "the task"
+
+
+def task_name(func: object) -> str:
+    """What to call the function in errors and in `status()`."""
+    name = getattr(func, "__qualname__", None)
+    if name is None and hasattr(func, "func"):  # functools.partial
+        return task_name(func.func)
+    return name if isinstance(name, str) else type(func).__qualname__
+
+
+# --- exceptions, made in the worker and rebuilt in the host ---------------------------------------------------------
+
+
+class RemoteException(NamedTuple):
+    """An exception on its way from a worker. Everything but `pickled` is text, so that something always arrives."""
+
+    stage: str  # "load", "run" or "dump"
+    type_name: str
+    message: str
+    traceback: str
+    pickled: bytes | None
+
+
+def dump_exception(stage: str, exc: BaseException, tb: TracebackType | None, note: str = "") -> bytes:
+    """Describe an exception. Never raises, whatever the exception's own methods do."""
+    kind = type(exc)
+    type_name = (
+        kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    try:
+        message = str(exc)
+    except Exception:
+        message = "(its str() raises)"
+    try:
+        text = "".join(traceback.format_exception(kind, exc, tb))
+    except Exception:
+        text = f"{type_name}: {message}\n(its traceback cannot be formatted)"
+    if len(text) > TRACEBACK_LIMIT_CHARS:
+        half = TRACEBACK_LIMIT_CHARS // 2
+        text = f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+    pickled = None
+    try:
+        pickled = dumps(exc).data
+    except BaseException:  # __reduce__ is user code, and this is the last line of defence
+        pass
+    described = RemoteException(stage, type_name, f"{note}{message}", text, pickled)
+    return pickle.dumps(tuple(described), PROTOCOL)
+
+
+def load_exception(data: bytes) -> BaseException:
+    """The exception to raise in the caller, for what `dump_exception` made."""
+    remote = RemoteException(*pickle.loads(data))
+    exc = _rebuild(remote)
+    exc.__cause__ = RemoteTraceback(remote.traceback)
+    return exc
+
+
+def _rebuild(remote: RemoteException) -> BaseException:
+    original: BaseException | None = None
+    if remote.pickled is not None:
+        try:
+            loaded = loads(remote.pickled)
+            original = loaded if isinstance(loaded, BaseException) else None
+        except Exception:
+            original = None
+    if remote.stage == "run" or not (original is None or isinstance(original, Exception)):
+        return original or RemoteError(remote.type_name, remote.message, remote.traceback)
+    what = f"{remote.type_name}: {remote.message}"
+    if remote.stage == "dump":
+        return SerializationError(f"the task returned something that cannot be pickled: {what}")
+    return DeserializationError(
+        f"the task cannot be loaded in the worker: {what}. Its function must be importable there (same sys.path as "
+        "when the executor was made), or be defined in __main__ or a notebook; its arguments must unpickle."
+    )
+
+
+def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
+    """The value or the exception, for an outcome of the Rust side. `kind` is not "cancelled"."""
+    if kind == "failed":
+        return None, from_failure(data)
+    if kind == "error":
+        return None, load_exception(data)
+    try:
+        return loads(data), None
+    except KeyboardInterrupt:
+        raise  # this one is for the caller's thread, not the task's
+    except Exception as exc:
+        error = DeserializationError(
+            f"the task's result cannot be unpickled here: {type(exc).__name__}: {exc}"
+        )
+        error.__cause__ = exc
+        return None, error
+    except BaseException as exc:
+        return None, exc
+
+
+# --- classes that travel by value ------------------------------------------------------------------------------------
+
+
+def loads(data: bytes) -> Any:
+    """Unpickle something that a worker made.
+
+    A class of this process that went to the worker by value comes back as itself (cloudpickle keeps track of it), but
+    cloudpickle would then overwrite its attributes with the worker's copies. That is left out here.
+    """
+    if b"_class_setstate" in data:
+        return _ClassKeepingUnpickler(io.BytesIO(data)).load()
+    return pickle.loads(data)
+
+
+class _ClassKeepingUnpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self._ours: set[int] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if module.startswith("cloudpickle"):
+            if name in ("_make_skeleton_class", "_make_skeleton_enum"):
+                return lambda *args: self._skeleton(found, *args)
+            if name == "_class_setstate":
+                return lambda cls, state: cls if id(cls) in self._ours else found(cls, state)
+        return found
+
+    def _skeleton(self, make: Callable[..., type], *args: Any) -> type:
+        import cloudpickle.cloudpickle as implementation
+
+        known = {id(cls) for cls in list(implementation._DYNAMIC_CLASS_TRACKER_BY_CLASS)}
+        cls = make(*args)
+        if id(cls) in known:
+            self._ours.add(id(cls))
+        return cls
+
+
+__all__ = [
+    "DisttaskError",
+    "Pickled",
+    "dump_exception",
+    "dumps",
+    "dumps_task",
+    "load_exception",
+    "load_outcome",
+    "loads",
+    "task_name",
+]

@@ -1,0 +1,178 @@
+"""Tasks as text, and the functions of the module: `serialize_task`, `submit`, `get_results`, `status`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from ._exceptions import InvalidTask, ResultEvicted, UnknownTask
+from ._executor import Options, default_executor
+from ._future import Future, native_prefix
+from ._pickling import Pickled, dumps_task, load_outcome, task_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from . import _native
+
+_FORMAT = "disttask-1"
+_TASK_TEXT = re.compile(
+    r"disttask-(?P<format>\d+);py=(?P<python>[\d.]+);code=(?P<code>ref|value);name=(?P<name>[^;]*);"
+)
+_NOT_IN_NAMES = re.compile(r"[^\w.<>-]", re.ASCII)
+_PYTHON = "{}.{}".format(*sys.version_info[:2])
+
+
+def serialize_task(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> str:
+    """Turn a call into text that travels in JSON, an argument or a file, for `submit` here or on a server.
+
+    The text is ASCII: a header (format, Python version, whether code travels by value, the function's name), then a
+    pickle in URL-safe base64. Whoever can submit it can run code, so treat it as code.
+
+    Raises:
+        SerializationError: names the part that cannot be pickled.
+        TypeError: `func` is not callable.
+    """
+    if not callable(func):
+        raise TypeError(f"serialize_task needs a callable, not {type(func).__name__}")
+    pickled = dumps_task(func, args, kwargs)
+    code = "value" if pickled.by_value else "ref"
+    name = _NOT_IN_NAMES.sub("_", task_name(func))
+    return f"{_FORMAT};py={_PYTHON};code={code};name={name};{base64.urlsafe_b64encode(pickled.data).decode()}"
+
+
+def parse_task(text: str) -> tuple[Pickled, str]:
+    """The pickle and the function's name in a text of `serialize_task`.
+
+    Raises:
+        InvalidTask: says what is wrong with the text.
+    """
+    header = _TASK_TEXT.match(text)
+    if header is None:
+        raise InvalidTask(f"not a task: expected the text that serialize_task() returns, got {text[:40]!r}")
+    if f"disttask-{header['format']}" != _FORMAT:
+        raise InvalidTask(
+            f"the task has format {header['format']}, which this version of disttask does not know"
+        )
+    by_value = header["code"] == "value"
+    if by_value and header["python"] != _PYTHON:
+        raise InvalidTask(
+            f"the task holds code of Python {header['python']}, and this is Python {_PYTHON}: bytecode does not travel "
+            "between versions. Serialize it with this version, or put the function into a module that both can import."
+        )
+    body = text[header.end() :]
+    try:
+        data = base64.b64decode(body.encode("ascii"), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError) as exc:
+        raise InvalidTask(f"the task is damaged: its body is not base64 ({exc})") from exc
+    if not data:
+        raise InvalidTask("the task is damaged: its body is empty")
+    return Pickled(data, by_value), header["name"]
+
+
+def submit(task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+    """Submit to the default executor, which starts with the first call.
+
+    Args:
+        task: a text of `serialize_task`, or a callable.
+        args: arguments for a callable; a text carries its own.
+        kwargs: keyword arguments for a callable.
+
+    Returns:
+        A `Future`; its ``task_id`` is what `get_results` takes.
+
+    Raises:
+        InvalidTask: the text is not a task for this Python.
+        SerializationError: the callable or an argument cannot be pickled.
+        RuntimeError: called inside a task.
+    """
+    if isinstance(task, str):
+        if args or kwargs:
+            raise TypeError("a task text carries its own arguments: submit(text) takes no others")
+        pickled, name = parse_task(task)
+    elif callable(task):
+        pickled, name = dumps_task(task, args, kwargs), task_name(task)
+    else:
+        raise TypeError(f"submit needs a task text or a callable, not {type(task).__name__}")
+    return default_executor()._submit_pickled(Options(), pickled, name, retain=True)
+
+
+def get_results(
+    ids: Iterable[str | Future] | None = None, *, timeout: float | None = None
+) -> list[dict[str, Any]]:
+    """Results of tasks that were submitted with `submit`. Reading does not consume them.
+
+    They are kept until there are too many, too many bytes, or they are too old (see `configure`).
+
+    Args:
+        ids: task ids, or futures of `submit`; the answer has their order. ``None``: all finished tasks in order of
+            completion.
+        timeout: seconds to wait for tasks that have not finished (with ``ids=None``: for those submitted so far).
+            ``None`` waits until they have; 0 takes what there is.
+
+    Returns:
+        One dict per task: ``task_id``; ``status``, one of ``succeeded``, ``failed``, ``cancelled``, and, where ids were
+        given and the time was not enough, ``queued`` or ``running``; ``result`` (for ``succeeded``) or ``error``, the
+        exception (for ``failed``).
+
+    Raises:
+        UnknownTask: an id that `submit` of this process did not give out.
+        ResultEvicted: a result that is no longer kept.
+    """
+    executor = default_executor()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    if isinstance(ids, str):
+        raise TypeError("ids must be a list of task ids, not one string: get_results([task_id])")
+    if ids is None:
+        for future in executor._pool.retained_pending():
+            _wait(future, deadline)
+        return [_record(future) for future in executor._pool.retained_finished()]
+    futures = [_find(executor._pool, task) for task in ids]
+    for future in futures:
+        _wait(future, deadline)
+    return [_record(future) for future in futures]
+
+
+def status() -> dict[str, Any]:
+    """`Executor.status` of the default executor, which is started if need be."""
+    return default_executor().status()
+
+
+def _find(pool: _native.Pool, task: str | Future) -> _native.Future:
+    task_id = task.task_id if isinstance(task, Future) else task
+    if not isinstance(task_id, str):
+        raise TypeError(f"a task id is a str, not {type(task_id).__name__}")
+    prefix, _, number = task_id.rpartition("-")
+    found, future = "unknown", None
+    if prefix == native_prefix(pool.id) and number.isascii() and number.isdigit() and len(number) < 20:
+        found, future = pool.lookup(int(number))
+    if future is not None:
+        return future
+    if found == "evicted":
+        raise ResultEvicted(
+            f"the result of task {task_id} is not kept any more: fetch results sooner, or raise the bounds with "
+            "disttask.configure(keep_results=..., keep_bytes=..., keep_seconds=...)"
+        )
+    raise UnknownTask(f"no task {task_id!r} was submitted through disttask.submit() in this process")
+
+
+def _wait(future: _native.Future, deadline: float | None) -> None:
+    future._wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+
+def _record(future: _native.Future) -> dict[str, Any]:
+    record: dict[str, Any] = {"task_id": f"{native_prefix(future._pool_id)}-{future._seq}"}
+    outcome = future._outcome()
+    if outcome is None:
+        return record | {"status": "running" if future._is_running() else "queued"}
+    kind, data = outcome
+    if kind == "cancelled":
+        return record | {"status": "cancelled"}
+    value, exc = load_outcome(kind, data)
+    if exc is not None:
+        return record | {"status": "failed", "error": exc}
+    return record | {"status": "succeeded", "result": value}

@@ -1,0 +1,71 @@
+"""The worker process's program: take a task, run it, answer. Started by `_handshake.worker_args`."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from . import _handshake, _native
+from ._pickling import dump_exception, dumps
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+def main() -> None:
+    """Serve the host until it says stop. When the host is gone, a native thread ends this process."""
+    worker, config = _native.Worker.attach()
+    _handshake.enter_worker()
+    # The workers' own process group keeps a terminal's Ctrl-C away, but not a task's or a tool's. A handler, not
+    # SIG_IGN, which the programs that tasks start would inherit.
+    signal.signal(signal.SIGINT, _ignore)
+    _dump_stacks_on_crash()
+    sys.argv[:] = _handshake.read_config(config)["argv"]
+    worker.ready(_handshake.hello())
+    pid = os.getpid()
+    while (job := worker.next_task()) is not None:
+        task, attempt, payload = job
+        del job
+        raised, answer = run(payload)
+        del payload
+        if os.getpid() != pid:
+            os._exit(0)  # a child that the task forked came back here; the answer is its parent's to give
+        worker.reply(task, attempt, raised, answer)
+        del answer
+
+
+def run(payload: bytes) -> tuple[bool, bytes]:
+    """Run one pickled task. Returns whether anything raised, and the pickled value or description of the exception."""
+    try:
+        func, args, kwargs = pickle.loads(payload)
+    except BaseException as exc:  # whatever it is, the caller shall know
+        return True, dump_exception("load", exc, _without_own_frame(exc))
+    try:
+        result = func(*args, **kwargs)
+    except BaseException as exc:
+        return True, dump_exception("run", exc, _without_own_frame(exc))
+    del func, args, kwargs
+    try:
+        return False, dumps(result).data
+    except BaseException as exc:
+        note = f"its result is of type {type(result).__module__}.{type(result).__qualname__}: "
+        return True, dump_exception("dump", exc, exc.__traceback__, note)
+
+
+def _without_own_frame(exc: BaseException):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    tb = exc.__traceback__
+    return tb.tb_next if tb is not None and tb.tb_next is not None else tb
+
+
+def _ignore(_signum: int, _frame: FrameType | None) -> None:
+    """Ctrl-C is the host's business."""
+
+
+def _dump_stacks_on_crash() -> None:
+    """A segmentation fault leaves its Python stack on stderr, which the host keeps the end of."""
+    import faulthandler
+
+    faulthandler.enable()

@@ -1,0 +1,46 @@
+//! The module `disttask._native`. No logic lives here: each method converts, lets go of the GIL, calls, wraps.
+//! The stub `python/disttask/_native.pyi` documents what Python sees.
+
+mod error;
+mod future;
+mod pool;
+mod wait;
+mod worker;
+
+use pyo3::prelude::*;
+
+/// The native half of disttask. Use the names that the package `disttask` exports instead.
+#[pymodule(gil_used = true)]
+pub mod _native {
+    use super::{PyModule, PyModuleMethods, PyResult, Python};
+    use pyo3::Bound;
+
+    #[pymodule_export]
+    use super::future::Future;
+    #[pymodule_export]
+    use super::pool::Pool;
+    #[pymodule_export]
+    use super::wait::finalizing;
+    #[pymodule_export]
+    use super::worker::Worker;
+    #[pymodule_export]
+    use super::{after_fork_in_child, usable_cpus};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let _: Python<'_> = module.py();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("ABI3", cfg!(feature = "abi3"))?;
+        module.add("MAX_WORKERS", crate::pool::MAX_WORKERS)
+    }
+}
+
+#[pyfunction]
+fn usable_cpus() -> usize {
+    crate::supervisor::usable_cpus()
+}
+
+#[pyfunction]
+fn after_fork_in_child() {
+    crate::ipc::after_fork_in_child();
+}

@@ -1,0 +1,115 @@
+//! `_native.Pool`.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::future::Future;
+use super::wait::wait_interruptibly;
+use crate::pool::{Lookup, PoolConfig, RetentionLimits, Shared};
+use crate::scheduler::types::{Shutdown, TaskId};
+use crate::supervisor::SpawnSpec;
+
+#[pyclass(frozen, module = "disttask._native")]
+pub(super) struct Pool {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[pymethods]
+impl Pool {
+    #[new]
+    #[pyo3(signature = (*, workers, executable, args, config, hello, seed, keep_results, keep_bytes, keep_seconds))]
+    #[expect(clippy::too_many_arguments, reason = "keywords only, one call per pool")]
+    fn new(
+        workers: u32,
+        executable: OsString,
+        args: Vec<OsString>,
+        config: Vec<u8>,
+        hello: Vec<u8>,
+        seed: u64,
+        keep_results: usize,
+        keep_bytes: usize,
+        keep_seconds: f64,
+    ) -> PyResult<Self> {
+        let age = Duration::try_from_secs_f64(keep_seconds).unwrap_or(Duration::MAX);
+        let shared = Shared::start(PoolConfig {
+            workers,
+            spawn: SpawnSpec { executable, args },
+            config,
+            hello,
+            seed,
+            retention: RetentionLimits { count: keep_results, bytes: keep_bytes, age },
+        })?;
+        Ok(Self { shared })
+    }
+
+    #[getter]
+    fn id(&self) -> u64 {
+        self.shared.id()
+    }
+
+    fn shutdown(&self, mode: &str) -> PyResult<()> {
+        let mode = match mode {
+            "drain" => Shutdown::Drain,
+            "cancel" => Shutdown::CancelPending,
+            "now" => Shutdown::Now,
+            _ => return Err(PyValueError::new_err("mode must be 'drain', 'cancel' or 'now'")),
+        };
+        Ok(self.shared.shutdown(mode)?)
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn wait_gone(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let shared = &self.shared;
+        let deadline = timeout.and_then(Shared::deadline);
+        Ok(wait_interruptibly(py, deadline, |slice| shared.wait_gone(slice).then_some(()))?.is_some())
+    }
+
+    fn collect(&self, py: Python<'_>) -> PyResult<Option<Vec<u64>>> {
+        let shared = &self.shared;
+        let batch = wait_interruptibly(py, None, |slice| match shared.collect(slice) {
+            Some(batch) if batch.is_empty() => None,
+            batch => Some(batch),
+        })?;
+        Ok(batch.flatten().map(|batch| batch.into_iter().map(|task| task.0).collect()))
+    }
+
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.shared.check_owner()?;
+        let status = py.detach(|| self.shared.status());
+        Ok(pythonize::pythonize(py, &status)?)
+    }
+
+    fn lookup(&self, seq: u64) -> PyResult<(&'static str, Option<Future>)> {
+        Ok(match self.shared.lookup(TaskId(seq))? {
+            Lookup::Kept(slot) => ("kept", Some(Future::attached(&self.shared, slot))),
+            Lookup::Evicted => ("evicted", None),
+            Lookup::Unknown => ("unknown", None),
+        })
+    }
+
+    fn retained_finished(&self) -> PyResult<Vec<Future>> {
+        let slots = self.shared.retained_finished()?;
+        Ok(slots.into_iter().map(|slot| Future::attached(&self.shared, slot)).collect())
+    }
+
+    fn retained_pending(&self) -> PyResult<Vec<Future>> {
+        let slots = self.shared.retained_pending()?;
+        Ok(slots.into_iter().map(|slot| Future::attached(&self.shared, slot)).collect())
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        self.shared.pids()
+    }
+
+    fn is_drained(&self) -> bool {
+        self.shared.is_drained()
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.shared.is_foreign()
+    }
+}

@@ -1,0 +1,81 @@
+//! Descriptors of the host that a forked child of the host must not keep.
+//!
+//! A child made by `os.fork()` inherits the host's ends of all control sockets, and while it lives, no worker
+//! would see the host's death as an end of file. The child closes them at once, touching no lock: another
+//! thread of the parent may have held any lock at the moment of the fork.
+#![allow(unsafe_code)]
+
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+/// Four descriptors a worker and two a pool: enough for a thousand workers. Where it overflows, a forked
+/// child keeps what did not fit, and workers fall back to watching the host's pid.
+const MAX_HOST_FDS: usize = 4096;
+
+const FREE: i32 = -1;
+
+static HOST_FDS: [AtomicI32; MAX_HOST_FDS] = [const { AtomicI32::new(FREE) }; MAX_HOST_FDS];
+
+/// How often this process image has been forked off; a pool made in another generation belongs to an ancestor.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// The number to compare a pool's birth with.
+pub fn fork_generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Called once in each forked child, before any other Python code runs there.
+pub fn after_fork_in_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    for place in &HOST_FDS {
+        let fd = place.swap(FREE, Ordering::Relaxed);
+        if fd != FREE {
+            // SAFETY: the number was registered by a `HostFd` of the parent, which in this process will never
+            // be used again: every call checks the generation first, and `drop` does nothing here.
+            unsafe { rustix::io::close(fd) };
+        }
+    }
+}
+
+/// A descriptor that is closed in forked children.
+#[derive(Debug)]
+pub struct HostFd {
+    fd: ManuallyDrop<OwnedFd>,
+    generation: u32,
+}
+
+impl HostFd {
+    /// Take charge of `fd`.
+    pub fn new(fd: OwnedFd) -> Self {
+        let raw = fd.as_raw_fd();
+        for place in &HOST_FDS {
+            if place.compare_exchange(FREE, raw, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                break;
+            }
+        }
+        Self { fd: ManuallyDrop::new(fd), generation: fork_generation() }
+    }
+}
+
+impl AsFd for HostFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for HostFd {
+    fn drop(&mut self) {
+        if self.generation != fork_generation() {
+            return; // already closed in this process, and the number may be somebody else's by now
+        }
+        let raw = self.fd.as_raw_fd();
+        for place in &HOST_FDS {
+            if place.compare_exchange(raw, FREE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                break;
+            }
+        }
+        // SAFETY: dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut self.fd) };
+    }
+}

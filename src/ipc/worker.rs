@@ -1,0 +1,125 @@
+//! The worker's end of its control socket: blocking, used by one thread.
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg,
+};
+
+use super::frame::{
+    FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_ERROR, KIND_READY, KIND_STOP, KIND_TASK, KIND_VALUE, Raw,
+    Read, header,
+};
+use super::host::GREETING;
+use super::{LinkError, Page};
+use crate::scheduler::types::{Assignment, Attempt, TaskId};
+
+/// The worker's end.
+#[derive(Debug)]
+pub struct WorkerLink {
+    socket: OwnedFd,
+    reader: FrameReader,
+    page: Option<Arc<Page>>,
+}
+
+impl WorkerLink {
+    /// Take the greeting from the socket.
+    pub fn attach(socket: OwnedFd) -> Result<Self, LinkError> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut greeting = [0];
+        let got = recvmsg(
+            &socket,
+            &mut [IoSliceMut::new(&mut greeting)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL,
+        )?;
+        if got.bytes != 1 || greeting != [GREETING] {
+            return Err(LinkError::Malformed("no greeting: this process was not started by a pool"));
+        }
+        let fd = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        let page = fd.map(Page::map).transpose()?.map(Arc::new);
+        Ok(Self { socket, reader: FrameReader::new(), page })
+    }
+
+    /// The page to beat on, if the host could make one.
+    pub fn page(&self) -> Option<Arc<Page>> {
+        self.page.clone()
+    }
+
+    /// The socket, for watching its other end.
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// The first frame: what the host wants the worker to know.
+    pub fn config(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
+        match self.read()? {
+            None => Ok(None),
+            Some(Raw { kind: KIND_CONFIG, payload, .. }) => Ok(Some(payload)),
+            Some(_) => Err(LinkError::Malformed("expected the configuration")),
+        }
+    }
+
+    /// Wait for the next task; `None` when there will be none.
+    pub fn next_task(&mut self) -> Result<Option<(Assignment, Vec<u8>)>, LinkError> {
+        match self.read()? {
+            None | Some(Raw { kind: KIND_STOP, .. }) => Ok(None),
+            Some(Raw { kind: KIND_TASK, assignment, payload }) => {
+                if let Some(page) = &self.page {
+                    page.begin(assignment);
+                }
+                Ok(Some((assignment, payload)))
+            }
+            Some(_) => Err(LinkError::Malformed("expected a task")),
+        }
+    }
+
+    /// Say that the worker is ready, and what it is.
+    pub fn ready(&self, description: &[u8]) -> Result<(), LinkError> {
+        let nobody = Assignment { task: TaskId(0), attempt: Attempt(0) };
+        self.write(&header(KIND_READY, nobody, description.len()), description)
+    }
+
+    /// Answer a task. Written at once: a result that waited for company would be lost with the worker.
+    pub fn reply(&self, job: Assignment, raised: bool, payload: &[u8]) -> Result<(), LinkError> {
+        let kind = if raised { KIND_ERROR } else { KIND_VALUE };
+        self.write(&header(kind, job, payload.len()), payload)
+    }
+
+    fn read(&mut self) -> Result<Option<Raw>, LinkError> {
+        loop {
+            if let Some(frame) = self.reader.next_frame()? {
+                return Ok(Some(frame));
+            }
+            if self.reader.fill(&self.socket)? == Read::Closed {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn write(&self, header: &[u8; HEADER_BYTES], payload: &[u8]) -> Result<(), LinkError> {
+        let mut parts = [&header[..], payload];
+        while parts.iter().any(|part| !part.is_empty()) {
+            let slices = parts.map(std::io::IoSlice::new);
+            match sendmsg(&self.socket, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
+                Ok(mut sent) => {
+                    for part in &mut parts {
+                        let here = sent.min(part.len());
+                        *part = &part[here..];
+                        sent -= here;
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,403 @@
+//! What the pool's lock protects: the scheduler, and the things of the world that its actions are done to.
+//!
+//! Whoever has a fact (a submitting thread, the driver) takes the lock, hands it to the scheduler and runs the
+//! actions that follow. Nothing in here knows of Python, so nothing in here can want the GIL.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use super::failure::{Ended, Failure, broken_text};
+use super::results::ResultStore;
+use super::seat::Seat;
+use super::slot::{Outcome, Slot};
+use super::waker::{Topic, Waker};
+use crate::ipc::{Flushed, Incoming, Outgoing, Received};
+use crate::scheduler::types::{
+    Action, Assignment, Cancel, Completion, FailReason, Shutdown, TaskId, TaskSpec, Time, WorkerId,
+};
+use crate::scheduler::{Scheduler, SubmitError, TaskMap};
+use crate::supervisor::{Exit, Spawned};
+
+/// How often heartbeats are read, and processes without a pidfd looked at. Four looks within the limit after
+/// which an idle worker counts as frozen; two wake-ups a second cost an idle pool nothing measurable.
+const TICK: Duration = Duration::from_millis(500);
+
+/// The same where some process has no pidfd: its death is only noticed by looking.
+const TICK_WITHOUT_PIDFD: Duration = Duration::from_millis(100);
+
+/// What is kept for a task until it is resolved.
+#[derive(Debug)]
+struct Entry {
+    payload: Arc<[u8]>,
+    name: Arc<str>,
+    slot: Arc<Slot>,
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) scheduler: Scheduler,
+    pub(super) seats: Vec<Seat>,
+    pub(super) results: ResultStore,
+    entries: TaskMap<Entry>,
+    born: Instant,
+    waker: Arc<Waker>,
+    /// Announces observed futures to the Python collector. Gone once the pool has finished.
+    collector: Option<Sender<TaskId>>,
+    config: Arc<[u8]>,
+    hello: Vec<u8>,
+    executable: String,
+    /// Processes to start; the driver does that without the lock.
+    pub(super) spawns: VecDeque<WorkerId>,
+    /// What the driver sleeps until. Whoever sets an earlier deadline rings the bell.
+    pub(super) sleeps_until: Option<Time>,
+    last_ended: Option<Ended>,
+    ticked: Time,
+    /// Set once the pool is broken: why.
+    pub(super) broken: Option<String>,
+    pub(super) finished: bool,
+    last_name: Arc<str>,
+}
+
+/// What a pool is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) workers: u32,
+    pub(super) seed: u64,
+    pub(super) results: ResultStore,
+    pub(super) waker: Arc<Waker>,
+    pub(super) collector: Sender<TaskId>,
+    pub(super) config: Arc<[u8]>,
+    pub(super) hello: Vec<u8>,
+    pub(super) executable: String,
+}
+
+impl Core {
+    pub(super) fn new(parts: Parts) -> Self {
+        let mut core = Self {
+            scheduler: Scheduler::new(parts.workers, parts.seed, Duration::ZERO),
+            seats: (0..parts.workers).map(|_| Seat::default()).collect(),
+            results: parts.results,
+            entries: TaskMap::default(),
+            born: Instant::now(),
+            waker: parts.waker,
+            collector: Some(parts.collector),
+            config: parts.config,
+            hello: parts.hello,
+            executable: parts.executable,
+            spawns: VecDeque::new(),
+            sleeps_until: None,
+            last_ended: None,
+            ticked: Time::ZERO,
+            broken: None,
+            finished: false,
+            last_name: Arc::from(""),
+        };
+        core.run_actions();
+        core
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.born.elapsed()
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        payload: Arc<[u8]>,
+        name: &str,
+        spec: TaskSpec,
+        retain: bool,
+    ) -> Result<Arc<Slot>, SubmitError> {
+        if self.finished && self.broken.is_none() {
+            return Err(SubmitError::ShutDown);
+        }
+        let now = self.now();
+        let id = self.scheduler.submit(spec, now)?;
+        if &*self.last_name != name {
+            self.last_name = Arc::from(name);
+        }
+        let slot = Slot::new(id, retain);
+        if retain {
+            self.results.insert(Arc::clone(&slot));
+        }
+        self.entries
+            .insert(id, Entry { payload, name: Arc::clone(&self.last_name), slot: Arc::clone(&slot) });
+        self.run_actions();
+        Ok(slot)
+    }
+
+    pub(super) fn cancel(&mut self, id: TaskId) -> bool {
+        let cancelled = self.scheduler.cancel(id, self.now()) == Cancel::Cancelled;
+        if cancelled {
+            self.resolve(id, Outcome::Cancelled);
+        }
+        self.run_actions();
+        cancelled
+    }
+
+    pub(super) fn shutdown(&mut self, mode: Shutdown) {
+        let now = self.now();
+        self.scheduler.shutdown(mode, now);
+        self.run_actions();
+    }
+
+    /// Take what this worker has sent.
+    pub(super) fn receive(&mut self, id: WorkerId) -> Received {
+        let waker = Arc::clone(&self.waker);
+        let Some(seat) = self.seat(id) else { return Received::Closed };
+        let Some(link) = seat.link.as_mut() else { return Received::Closed };
+        let mut frames = Vec::new();
+        let received = link.receive(&mut frames);
+        let received = match received {
+            Ok(received) => received,
+            Err(error) => {
+                seat.give_up(&error.to_string());
+                Received::Closed
+            }
+        };
+        if received == Received::Closed {
+            // Its end of the socket is closed, by its death or by its doing; either way it is of no more use.
+            seat.hang_up(&waker);
+        }
+        for frame in frames {
+            self.handle_frame(id, frame);
+        }
+        received
+    }
+
+    fn handle_frame(&mut self, id: WorkerId, frame: Incoming) {
+        let now = self.now();
+        let (job, outcome) = match frame {
+            Incoming::Ready(hello) if hello == self.hello => return self.scheduler.handle_ready(id, now),
+            Incoming::Ready(hello) => {
+                let problem = format!(
+                    "the worker is {}, the host is {}: both must be the same",
+                    String::from_utf8_lossy(&hello),
+                    String::from_utf8_lossy(&self.hello)
+                );
+                if let Some(seat) = self.seat(id) {
+                    seat.give_up(&problem);
+                }
+                return;
+            }
+            Incoming::Value(job, bytes) => (job, Outcome::Value(Arc::new(bytes))),
+            Incoming::Error(job, bytes) => (job, Outcome::Error(Arc::new(bytes))),
+        };
+        if self.scheduler.handle_completed(id, job, now) == Completion::Final {
+            self.resolve(job.task, outcome);
+        }
+    }
+
+    /// Write to this worker what could not be written before.
+    pub(super) fn flush(&mut self, id: WorkerId) {
+        let waker = Arc::clone(&self.waker);
+        let Some(seat) = self.seat(id) else { return };
+        let Some(link) = seat.link.as_mut() else { return };
+        match link.flush() {
+            // The other end is closed; the process's exit tells the rest.
+            Ok(Flushed::All) | Err(_) if !seat.blocked => {}
+            Ok(flushed) => {
+                seat.blocked = flushed == Flushed::Blocked;
+                waker.watch_writable(link.as_fd(), id, seat.blocked);
+            }
+            Err(_) => seat.hang_up(&waker),
+        }
+    }
+
+    /// The driver has started this process.
+    pub(super) fn install(&mut self, id: WorkerId, spawned: Spawned) {
+        let config = Arc::clone(&self.config);
+        let waker = Arc::clone(&self.waker);
+        let seat = &mut self.seats[id.slot as usize];
+        seat.install(spawned, &waker, id);
+        if let Some(link) = seat.link.as_mut() {
+            link.push(Outgoing::Config(config));
+        }
+        self.flush(id);
+    }
+
+    /// This process could not be started.
+    pub(super) fn spawn_failed(&mut self, id: WorkerId, error: &std::io::Error) {
+        let problem = format!("could not be started: {error}");
+        self.ended(
+            id,
+            None,
+            Ended { pid: 0, exit: Exit::Unknown, stderr: String::new(), problem: Some(problem) },
+        );
+    }
+
+    /// A process has ended: take what it still had to say, then its status.
+    pub(super) fn reap(&mut self, id: WorkerId) {
+        if self.seat(id).is_none_or(|seat| seat.process.is_none()) {
+            return;
+        }
+        // A finished result must not count as lost, so the socket is emptied first. More than one budget of it
+        // can be waiting.
+        while self.receive(id) == Received::More {}
+        let waker = Arc::clone(&self.waker);
+        let Some((begun, ended)) = self.seat(id).and_then(|seat| seat.bury(&waker)) else { return };
+        self.ended(id, begun, ended);
+    }
+
+    fn ended(&mut self, id: WorkerId, begun: Option<Assignment>, ended: Ended) {
+        self.last_ended = Some(ended.clone());
+        self.seats[id.slot as usize].ended = Some((id, ended));
+        let now = self.now();
+        self.scheduler.handle_exit(id, begun, now);
+        self.run_actions();
+    }
+
+    /// Read all heartbeats, and look for processes that ended unwatched.
+    pub(super) fn tick(&mut self) {
+        let now = self.now();
+        self.ticked = now;
+        self.results.evict(now);
+        for slot in 0..self.seats.len() {
+            let seat = &mut self.seats[slot];
+            seat.check_hung_up();
+            let id = seat.id;
+            if let Some(page) = &seat.page {
+                self.scheduler.handle_beat(id, page.beats(), now);
+            }
+            if seat
+                .process
+                .as_ref()
+                .is_some_and(|process| process.exit_watch().is_none() && process.has_ended())
+            {
+                self.reap(id);
+            }
+        }
+        self.run_actions();
+    }
+
+    /// How often to [`Self::tick`]; `None` without processes.
+    fn tick_interval(&self) -> Option<Duration> {
+        let mut processes = self.seats.iter().filter_map(|seat| seat.process.as_ref()).peekable();
+        processes.peek()?;
+        let unwatched = processes.any(|process| process.exit_watch().is_none());
+        Some(if unwatched { TICK_WITHOUT_PIDFD } else { TICK })
+    }
+
+    /// When the next tick is due.
+    pub(super) fn next_tick(&self) -> Option<Time> {
+        self.tick_interval().map(|interval| self.ticked + interval)
+    }
+
+    /// When the driver must look again, if nothing happens before.
+    pub(super) fn next_wake(&self) -> Option<Time> {
+        let tick = self.next_tick();
+        [self.scheduler.poll_timeout(), tick, self.results.next_expiry()].into_iter().flatten().min()
+    }
+
+    /// Do what the scheduler wants done.
+    pub(super) fn run_actions(&mut self) {
+        let mut dirty: Vec<WorkerId> = Vec::new();
+        while let Some(action) = self.scheduler.poll_action() {
+            match action {
+                Action::Spawn(id) => {
+                    self.seats[id.slot as usize].reserve(id);
+                    self.spawns.push_back(id);
+                }
+                Action::Dispatch(id, job) => {
+                    let payload = Arc::clone(&self.entries[&job.task].payload);
+                    self.seats[id.slot as usize].push(Outgoing::Task(job, payload), Some(job));
+                    dirty.push(id);
+                }
+                Action::Stop(id) => {
+                    self.seats[id.slot as usize].push(Outgoing::Stop, None);
+                    dirty.push(id);
+                }
+                Action::Kill(id, _) => self.seats[id.slot as usize].kill(),
+                Action::Fail(task, reason) => self.fail(task, reason),
+                Action::Broken => self.broken = Some(self.broken_text()),
+                Action::Finished => {
+                    self.finished = true;
+                    self.collector = None;
+                }
+            }
+        }
+        for id in dirty {
+            self.flush(id);
+        }
+        let earlier = match (self.scheduler.poll_timeout(), self.sleeps_until) {
+            (Some(due), Some(sleeping)) => due < sleeping,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if earlier || !self.spawns.is_empty() || self.finished {
+            self.waker.ring();
+        }
+    }
+
+    fn fail(&mut self, task: TaskId, reason: FailReason) {
+        let outcome = match reason {
+            FailReason::Cancelled => Outcome::Cancelled,
+            FailReason::Crashed { worker, .. } | FailReason::TimedOut { worker } => {
+                let ended = self.seats[worker.slot as usize].ended.as_ref();
+                let ended = ended.filter(|(id, _)| *id == worker).map(|(_, ended)| ended);
+                self.failure(task, reason, ended)
+            }
+            FailReason::PoolBroken | FailReason::PoolShutdown => self.failure(task, reason, None),
+        };
+        self.resolve(task, outcome);
+    }
+
+    fn failure(&self, task: TaskId, reason: FailReason, ended: Option<&Ended>) -> Outcome {
+        let name = self.entries.get(&task).map_or("", |entry| &entry.name);
+        Outcome::Failed(Arc::new(Failure::new(reason, task.0, name, ended, &self.broken_text())))
+    }
+
+    fn broken_text(&self) -> String {
+        broken_text(&self.executable, self.last_ended.as_ref())
+    }
+
+    fn resolve(&mut self, task: TaskId, outcome: Outcome) {
+        let entry = self.entries.remove(&task).expect("a task is resolved once");
+        self.results.finish(task, outcome.size(), self.now());
+        if entry.slot.resolve(outcome)
+            && let Some(collector) = &self.collector
+        {
+            // Unbounded; the receiver lives as long as the pool, so this fails only when nobody is left to care.
+            let _ = collector.send(task);
+        }
+    }
+
+    /// Our own bug has stopped the driver: nobody will run anything any more, so say so to everybody.
+    pub(super) fn abandon(&mut self, why: &str) {
+        self.broken = Some(why.to_owned());
+        let entries = std::mem::take(&mut self.entries);
+        for (task, entry) in entries {
+            let failure = Failure::new(FailReason::PoolBroken, task.0, &entry.name, None, why);
+            if !entry.slot.is_resolved()
+                && entry.slot.resolve(Outcome::Failed(Arc::new(failure)))
+                && let Some(collector) = &self.collector
+            {
+                let _ = collector.send(task);
+            }
+        }
+        for seat in &mut self.seats {
+            seat.kill();
+        }
+        self.collector = None;
+        self.finished = true;
+    }
+
+    /// The name of a task that has not been resolved.
+    pub(super) fn task_name(&self, task: TaskId) -> Option<Arc<str>> {
+        self.entries.get(&task).map(|entry| Arc::clone(&entry.name))
+    }
+
+    /// The seat, if that very process fills it.
+    pub(super) fn seat(&mut self, id: WorkerId) -> Option<&mut Seat> {
+        self.seats.get_mut(id.slot as usize).filter(|seat| seat.id == id)
+    }
+
+    pub(super) fn watch_stderr(&self, id: WorkerId, on: bool) {
+        if let Some(stderr) = self.seats.get(id.slot as usize).and_then(|seat| seat.stderr.as_ref()) {
+            self.waker.watch(stderr.as_fd(), Topic::Stderr, id, on);
+        }
+    }
+}

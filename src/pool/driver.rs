@@ -1,0 +1,131 @@
+//! The one thread of a pool that waits for the world: answers, exits, deadlines. It never wants the GIL.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use super::core::Core;
+use super::stderr::Pump;
+use super::waker::{Event, Topic};
+use crate::ipc::{block_all_signals, fork_generation};
+use crate::scheduler::types::WorkerId;
+use crate::supervisor::spawn;
+
+/// Waking this much later than planned means that the whole process (or machine) stood still.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The thread's body.
+pub(super) fn run(shared: &Arc<Shared>) {
+    block_all_signals();
+    let mut driver = Driver { shared: Arc::clone(shared), pump: None };
+    let result = catch_unwind(AssertUnwindSafe(|| driver.work()));
+    if result.is_err() {
+        let why = "the pool is broken by a bug in disttask: its driver thread panicked (see stderr); please report it";
+        shared.core.lock().abandon(why);
+    }
+    if let Some(pump) = driver.pump.take() {
+        pump.close();
+    }
+    let mut gone = shared.gone.lock();
+    *gone = true;
+    shared.went.notify_all();
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    pump: Option<Pump>,
+}
+
+impl Driver {
+    fn work(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut events = Vec::new();
+        while self.spawn_wanted() {
+            let (until, timeout) = {
+                let mut core = shared.core.lock();
+                let until = core.next_wake();
+                core.sleeps_until = until;
+                (until, until.map(|until| until.saturating_sub(core.now())))
+            };
+            shared.waker.wait(timeout, &mut events);
+            let mut core = shared.core.lock();
+            let now = core.now();
+            core.sleeps_until = Some(now); // nobody needs to ring while we are awake
+            if let Some(gap) = until.map(|until| now.saturating_sub(until)).filter(|&gap| gap > PAUSE) {
+                core.scheduler.handle_pause(gap);
+            }
+            for event in &events {
+                handle(&mut core, event);
+            }
+            let now = core.now();
+            core.scheduler.handle_timeout(now);
+            core.run_actions();
+            if core.next_tick().is_some_and(|due| due <= now) {
+                core.tick();
+            }
+            self.pump_stderr(&mut core);
+        }
+    }
+
+    /// Start the processes that are wanted; without the lock, since each takes milliseconds. `false` at the end.
+    fn spawn_wanted(&mut self) -> bool {
+        loop {
+            let mut core = self.shared.core.lock();
+            let Some(id) = core.spawns.pop_front() else { return !core.finished };
+            let doomed = core.seat(id).is_none_or(|seat| seat.doomed);
+            if doomed {
+                core.spawn_failed(id, &std::io::Error::other("no longer wanted"));
+                continue;
+            }
+            drop(core);
+            let spawned = spawn(&self.shared.spawn_spec);
+            let mut core = self.shared.core.lock();
+            match spawned {
+                Ok(spawned) => core.install(id, spawned),
+                Err(error) => core.spawn_failed(id, &error),
+            }
+        }
+    }
+
+    fn pump_stderr(&mut self, core: &mut Core) {
+        for seat in &mut core.seats {
+            for chunk in seat.unpumped.drain(..) {
+                if self.pump.is_none() {
+                    self.pump = Pump::start().ok();
+                }
+                if let Some(pump) = &mut self.pump {
+                    pump.push(chunk);
+                }
+            }
+        }
+    }
+}
+
+fn handle(core: &mut Core, event: &Event) {
+    let worker = event.worker;
+    match event.topic {
+        Topic::Exit => core.reap(worker),
+        Topic::Stderr => read_stderr(core, worker),
+        Topic::Link => {
+            if event.writable {
+                core.flush(worker);
+            }
+            if event.readable {
+                core.receive(worker);
+                core.run_actions();
+            }
+        }
+    }
+}
+
+fn read_stderr(core: &mut Core, worker: WorkerId) {
+    if core.seat(worker).is_some_and(|seat| !seat.read_stderr()) {
+        core.watch_stderr(worker, false);
+    }
+}
+
+/// Whether the calling process is a fork of the one that made the pool.
+pub(super) fn is_foreign(generation: u32) -> bool {
+    generation != fork_generation()
+}

@@ -1,0 +1,157 @@
+//! Everything known about a task that ended without an answer of its own, and the words for it.
+
+use serde::Serialize;
+
+use crate::scheduler::types::{FailReason, KillReason};
+use crate::supervisor::Exit;
+
+/// Why, as the Python side tells exceptions apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The worker died.
+    WorkerCrashed,
+    /// The time-out was over.
+    TaskTimeout,
+    /// Workers cannot be started.
+    PoolBroken,
+    /// The pool was shut down at once.
+    PoolShutdown,
+}
+
+/// What is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// Why.
+    pub kind: FailureKind,
+    /// One sentence or two for the user.
+    pub message: String,
+    /// The task's number in its pool.
+    pub task: u64,
+    /// The function's name.
+    pub name: String,
+    /// How often it was dispatched.
+    pub attempts: u32,
+    /// The worker that ran it last.
+    pub pid: Option<i32>,
+    /// Its exit status, where it left by itself.
+    pub exit_status: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// The last lines that the worker wrote to its stderr.
+    pub stderr: String,
+}
+
+/// How a worker process ended, kept until its successor ends.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    pub(super) pid: i32,
+    pub(super) exit: Exit,
+    pub(super) stderr: String,
+    /// What was wrong with the link or the handshake, if that is why.
+    pub(super) problem: Option<String>,
+}
+
+impl Failure {
+    pub(super) fn new(
+        reason: FailReason,
+        task: u64,
+        name: &str,
+        ended: Option<&Ended>,
+        broken: &str,
+    ) -> Self {
+        let pid = ended.map(|ended| ended.pid);
+        let worker = pid.map_or_else(|| "the worker".to_owned(), |pid| format!("worker pid {pid}"));
+        let (kind, attempts, ended, message) = match reason {
+            FailReason::Crashed { attempts, killed, .. } => {
+                let how = describe(ended, killed);
+                let tries = if attempts > 1 { format!(" (attempt {attempts})") } else { String::new() };
+                let message = format!("{worker} {how} while it ran task {task} ({name}){tries}");
+                (FailureKind::WorkerCrashed, attempts, ended, message)
+            }
+            FailReason::TimedOut { .. } => {
+                let message =
+                    format!("task {task} ({name}) ran longer than its timeout; {worker} was killed");
+                (FailureKind::TaskTimeout, 1, ended, message)
+            }
+            FailReason::PoolBroken => (FailureKind::PoolBroken, 0, None, broken.to_owned()),
+            FailReason::PoolShutdown | FailReason::Cancelled => {
+                let message = format!("the pool was shut down before task {task} ({name}) had finished");
+                (FailureKind::PoolShutdown, 0, None, message)
+            }
+        };
+        let exit = ended.map(|ended| ended.exit);
+        Self {
+            kind,
+            message,
+            task,
+            name: name.to_owned(),
+            attempts,
+            pid: ended.map(|ended| ended.pid),
+            exit_status: exit
+                .and_then(|exit| if let Exit::Status(status) = exit { Some(status) } else { None }),
+            signal: exit.and_then(|exit| if let Exit::Signal(signal) = exit { Some(signal) } else { None }),
+            stderr: ended.map(|ended| ended.stderr.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// "exited with status 7", "was killed by signal 11 (SIGSEGV)" …
+fn describe(ended: Option<&Ended>, killed: Option<KillReason>) -> String {
+    let ours = match killed {
+        Some(KillReason::Frozen) => Some("stopped responding (its heartbeat stood still) and was killed"),
+        Some(KillReason::Requested) => Some("was restarted on request"),
+        Some(KillReason::Shutdown | KillReason::Timeout | KillReason::StartTimeout) => Some("was killed"),
+        None => None,
+    };
+    if let Some(ours) = ours {
+        return ours.to_owned();
+    }
+    let Some(ended) = ended else { return "died".to_owned() };
+    let how = match ended.exit {
+        Exit::Status(status) => format!("exited with status {status}"),
+        Exit::Signal(signal) => format!("was killed by signal {signal}{}", signal_name(signal)),
+        Exit::Unknown => "died (its exit status was taken by somebody else's waitpid)".to_owned(),
+    };
+    match &ended.problem {
+        Some(problem) => format!("{how} ({problem})"),
+        None => how,
+    }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGKILL => " (SIGKILL; perhaps the kernel was out of memory)",
+        libc::SIGSEGV => " (SIGSEGV)",
+        libc::SIGABRT => " (SIGABRT)",
+        libc::SIGBUS => " (SIGBUS)",
+        libc::SIGFPE => " (SIGFPE)",
+        libc::SIGILL => " (SIGILL)",
+        libc::SIGTERM => " (SIGTERM)",
+        libc::SIGINT => " (SIGINT)",
+        libc::SIGHUP => " (SIGHUP)",
+        libc::SIGPIPE => " (SIGPIPE)",
+        libc::SIGXCPU => " (SIGXCPU)",
+        _ => "",
+    }
+}
+
+/// Why workers cannot be started.
+pub(super) fn broken_text(executable: &str, ended: Option<&Ended>) -> String {
+    let Some(ended) = ended else {
+        return "the pool is broken: its workers cannot be started".to_owned();
+    };
+    let mut text = format!(
+        "the pool is broken: its workers die before they are ready; the last one {} (interpreter: {executable})",
+        if ended.pid == 0 {
+            ended.problem.clone().unwrap_or_default()
+        } else {
+            format!("{}, pid {}", describe(Some(ended), None), ended.pid)
+        }
+    );
+    if !ended.stderr.is_empty() {
+        text.push_str("; its last words:\n");
+        text.push_str(&ended.stderr);
+    }
+    text
+}

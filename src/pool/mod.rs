@@ -1,0 +1,246 @@
+//! Where the scheduler meets the world.
+//!
+//! ```text
+//!  caller's thread                      driver thread                     worker process
+//!  submit ─► lock: Scheduler ─► socket ─────────────────────────────────► take, run
+//!  result ◄─ Slot ◄──────────── lock: Scheduler ◄─ epoll ◄─ socket ◄───── answer
+//!                               exits, deadlines, heartbeats, restarts
+//! ```
+//!
+//! A submitting thread runs the scheduler itself and writes to the worker's socket: no hop on the way out. On
+//! the way back the driver lands the bytes in the task's [`Slot`], where the thread in `result()` waits.
+//! Neither ever takes the GIL.
+
+mod core;
+mod driver;
+mod failure;
+mod results;
+mod seat;
+mod slot;
+mod status;
+mod stderr;
+mod waker;
+
+pub use failure::{Failure, FailureKind};
+pub use results::{Lookup, RetentionLimits};
+pub use slot::{Outcome, Slot};
+pub use status::PoolStatus;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
+use parking_lot::{Condvar, Mutex};
+
+use self::core::{Core, Parts};
+use crate::ipc::{MAX_PAYLOAD_BYTES, fork_generation};
+use crate::scheduler::types::{Shutdown, TaskId, TaskSpec};
+use crate::supervisor::SpawnSpec;
+use results::ResultStore;
+use waker::Waker;
+
+/// Each takes a few descriptors and a process; more than this is a mistake (a time in ms given as a count, say).
+pub const MAX_WORKERS: u32 = 1024;
+
+/// How a pool is made.
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    /// Number of worker processes.
+    pub workers: u32,
+    /// The interpreter and its arguments.
+    pub spawn: SpawnSpec,
+    /// Sent to each worker first.
+    pub config: Vec<u8>,
+    /// What each worker must say of itself when it is ready.
+    pub hello: Vec<u8>,
+    /// Feeds the jitter.
+    pub seed: u64,
+    /// How much `get_results` can look back on.
+    pub retention: RetentionLimits,
+}
+
+/// Numbers the pools of this process.
+static NEXT_POOL: AtomicU64 = AtomicU64::new(1);
+
+/// Why the pool will not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// It was shut down.
+    #[error("cannot schedule new futures after shutdown: make a new Executor")]
+    ShutDown,
+    /// Its workers cannot be started.
+    #[error("{0}")]
+    Broken(String),
+    /// The calling process is a fork of the one that made it.
+    #[error(
+        "this Executor belongs to the parent process and does not survive os.fork(): make a new one in this process"
+    )]
+    Forked,
+    /// More than a frame can carry.
+    #[error("the pickled task has {0} bytes; the limit is {MAX_PAYLOAD_BYTES}")]
+    TooLarge(u64),
+}
+
+/// A pool, as its handles share it.
+#[derive(Debug)]
+pub struct Shared {
+    id: u64,
+    core: Mutex<Core>,
+    waker: Arc<Waker>,
+    spawn_spec: SpawnSpec,
+    collected: Receiver<TaskId>,
+    generation: u32,
+    /// The driver has ended: no process is left.
+    gone: Mutex<bool>,
+    went: Condvar,
+}
+
+impl Shared {
+    /// Make a pool and start its workers.
+    pub fn start(config: PoolConfig) -> std::io::Result<Arc<Self>> {
+        let waker = Arc::new(Waker::new()?);
+        let (collector, collected) = unbounded();
+        let core = Core::new(Parts {
+            workers: config.workers,
+            seed: config.seed,
+            results: ResultStore::new(config.retention),
+            waker: Arc::clone(&waker),
+            collector,
+            config: Arc::from(config.config),
+            hello: config.hello,
+            executable: config.spawn.executable.to_string_lossy().into_owned(),
+        });
+        let shared = Arc::new(Self {
+            id: NEXT_POOL.fetch_add(1, Ordering::Relaxed),
+            core: Mutex::new(core),
+            waker,
+            spawn_spec: config.spawn,
+            collected,
+            generation: fork_generation(),
+            gone: Mutex::new(false),
+            went: Condvar::new(),
+        });
+        let driven = Arc::clone(&shared);
+        std::thread::Builder::new().name("disttask-driver".into()).spawn(move || driver::run(&driven))?;
+        Ok(shared)
+    }
+
+    /// Its number in this process.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// An error in a process that is a fork of the owner.
+    pub fn check_owner(&self) -> Result<(), PoolError> {
+        if driver::is_foreign(self.generation) { Err(PoolError::Forked) } else { Ok(()) }
+    }
+
+    /// Accept a task. `retain`: keep its result for [`Self::lookup`].
+    pub fn submit(
+        &self,
+        payload: Arc<[u8]>,
+        name: &str,
+        spec: TaskSpec,
+        retain: bool,
+    ) -> Result<Arc<Slot>, PoolError> {
+        self.check_owner()?;
+        if payload.len() as u64 > MAX_PAYLOAD_BYTES {
+            return Err(PoolError::TooLarge(payload.len() as u64));
+        }
+        let mut core = self.core.lock();
+        if let Some(why) = &core.broken {
+            return Err(PoolError::Broken(why.clone()));
+        }
+        core.submit(payload, name, spec, retain).map_err(|_| PoolError::ShutDown)
+    }
+
+    /// Take back a task that no worker has; `false`: too late.
+    pub fn cancel(&self, task: TaskId) -> Result<bool, PoolError> {
+        self.check_owner()?;
+        Ok(self.core.lock().cancel(task))
+    }
+
+    /// Whether a worker has the task; `false` also when it has ended.
+    pub fn is_running(&self, task: TaskId) -> bool {
+        self.check_owner().is_ok() && self.core.lock().scheduler.is_running(task) == Some(true)
+    }
+
+    /// Accept nothing more. Returns at once; see [`Self::wait_gone`].
+    pub fn shutdown(&self, mode: Shutdown) -> Result<(), PoolError> {
+        self.check_owner()?;
+        self.core.lock().shutdown(mode);
+        Ok(())
+    }
+
+    /// Whether there is no accepted work left.
+    pub fn is_drained(&self) -> bool {
+        let core = self.core.lock();
+        core.finished || core.scheduler.queued() + core.scheduler.running() == 0
+    }
+
+    /// Wait until no process of the pool is left, at most so long.
+    pub fn wait_gone(&self, timeout: Duration) -> bool {
+        let mut gone = self.gone.lock();
+        if !*gone {
+            self.went.wait_for(&mut gone, timeout);
+        }
+        *gone
+    }
+
+    /// Observed futures that were resolved; waits for the first one, at most so long. `None` once there will be
+    /// no more.
+    pub fn collect(&self, timeout: Duration) -> Option<Vec<TaskId>> {
+        match self.collected.recv_timeout(timeout) {
+            Ok(first) => Some(std::iter::once(first).chain(self.collected.try_iter()).collect()),
+            Err(RecvTimeoutError::Timeout) => Some(Vec::new()),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// The slot of a task that was submitted with `retain`.
+    pub fn lookup(&self, task: TaskId) -> Result<Lookup, PoolError> {
+        self.check_owner()?;
+        let mut core = self.core.lock();
+        let now = core.now();
+        core.results.evict(now);
+        let submitted = core.scheduler.submitted();
+        Ok(core.results.lookup(task, submitted))
+    }
+
+    /// Retained tasks that have finished, in order of completion.
+    pub fn retained_finished(&self) -> Result<Vec<Arc<Slot>>, PoolError> {
+        self.check_owner()?;
+        let mut core = self.core.lock();
+        let now = core.now();
+        core.results.evict(now);
+        Ok(core.results.finished())
+    }
+
+    /// Retained tasks that have not finished, in order of submission.
+    pub fn retained_pending(&self) -> Result<Vec<Arc<Slot>>, PoolError> {
+        self.check_owner()?;
+        Ok(self.core.lock().results.pending())
+    }
+
+    /// The worker processes that there are.
+    pub fn pids(&self) -> Vec<i32> {
+        let core = self.core.lock();
+        core.seats
+            .iter()
+            .filter_map(|seat| seat.process.as_ref())
+            .map(crate::supervisor::Process::pid)
+            .collect()
+    }
+
+    /// Whether this handle may be used in this process.
+    pub fn is_foreign(&self) -> bool {
+        driver::is_foreign(self.generation)
+    }
+
+    /// A deadline from a user's number of seconds; what is too far away to express is no deadline.
+    pub fn deadline(seconds: f64) -> Option<Instant> {
+        let wait = Duration::try_from_secs_f64(seconds.max(0.0)).ok()?;
+        Instant::now().checked_add(wait)
+    }
+}

@@ -1,0 +1,156 @@
+//! Results kept for `get_results`: reading does not consume, so something else must bound them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::slot::Slot;
+use crate::scheduler::TaskMap;
+use crate::scheduler::types::{TaskId, Time};
+
+/// How much is kept. The oldest finished result goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionLimits {
+    /// Finished results. The default, 100,000, is a day of tasks for a script and some 30 MB of small results.
+    pub count: usize,
+    /// Their bytes. The default is 256 MiB: a hundredth of a small server's memory.
+    pub bytes: usize,
+    /// Their age. The default is an hour: long enough to fetch what a lunch break computed.
+    pub age: Duration,
+}
+
+impl Default for RetentionLimits {
+    fn default() -> Self {
+        Self { count: 100_000, bytes: 256 << 20, age: Duration::from_secs(3600) }
+    }
+}
+
+/// Tasks submitted with `retain`, pending ones included.
+#[derive(Debug)]
+pub(super) struct ResultStore {
+    limits: RetentionLimits,
+    slots: TaskMap<Arc<Slot>>,
+    /// In order of completion.
+    finished: VecDeque<Finished>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Finished {
+    task: TaskId,
+    at: Time,
+    bytes: usize,
+}
+
+/// What the store knows of an id.
+#[derive(Debug)]
+pub enum Lookup {
+    /// Pending or finished.
+    Kept(Arc<Slot>),
+    /// It was here and has been dropped, or was submitted without being kept.
+    Evicted,
+    /// No task of this pool has that id.
+    Unknown,
+}
+
+impl ResultStore {
+    pub(super) fn new(limits: RetentionLimits) -> Self {
+        Self { limits, slots: TaskMap::default(), finished: VecDeque::new(), bytes: 0 }
+    }
+
+    pub(super) fn insert(&mut self, slot: Arc<Slot>) {
+        self.slots.insert(slot.id(), slot);
+    }
+
+    /// A task has ended; if it is one of ours, it now counts against the limits.
+    pub(super) fn finish(&mut self, task: TaskId, bytes: usize, now: Time) {
+        if !self.slots.contains_key(&task) {
+            return;
+        }
+        self.finished.push_back(Finished { task, at: now, bytes });
+        self.bytes += bytes;
+        self.evict(now);
+    }
+
+    /// Drop what is over a limit.
+    pub(super) fn evict(&mut self, now: Time) {
+        while let Some(oldest) = self.finished.front() {
+            let over = self.finished.len() > self.limits.count
+                || self.bytes > self.limits.bytes
+                || now.saturating_sub(oldest.at) > self.limits.age;
+            if !over {
+                return;
+            }
+            self.bytes -= oldest.bytes;
+            self.slots.remove(&oldest.task);
+            self.finished.pop_front();
+        }
+    }
+
+    /// When the oldest result will be too old.
+    pub(super) fn next_expiry(&self) -> Option<Time> {
+        self.finished.front().map(|oldest| oldest.at.saturating_add(self.limits.age))
+    }
+
+    pub(super) fn lookup(&self, task: TaskId, submitted: u64) -> Lookup {
+        match self.slots.get(&task) {
+            Some(slot) => Lookup::Kept(Arc::clone(slot)),
+            None if (1..=submitted).contains(&task.0) => Lookup::Evicted,
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// Finished tasks in order of completion.
+    pub(super) fn finished(&self) -> Vec<Arc<Slot>> {
+        self.finished.iter().filter_map(|done| self.slots.get(&done.task)).map(Arc::clone).collect()
+    }
+
+    /// Tasks that have not finished, in order of submission.
+    pub(super) fn pending(&self) -> Vec<Arc<Slot>> {
+        let mut pending: Vec<_> =
+            self.slots.values().filter(|slot| !slot.is_resolved()).map(Arc::clone).collect();
+        pending.sort_unstable_by_key(|slot| slot.id());
+        pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::slot::Outcome;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn store_with(limits: RetentionLimits, results: u64, bytes: usize) -> ResultStore {
+        let mut store = ResultStore::new(limits);
+        for id in 1..=results {
+            let slot = Slot::new(TaskId(id), true);
+            store.insert(Arc::clone(&slot));
+            slot.resolve(Outcome::Value(Arc::new(vec![0; bytes])));
+            store.finish(TaskId(id), bytes, SECOND * id as u32);
+        }
+        store
+    }
+
+    fn kept(store: &ResultStore) -> Vec<u64> {
+        store.finished().iter().map(|slot| slot.id().0).collect()
+    }
+
+    #[test]
+    fn count_bytes_and_age_each_evict_the_oldest() {
+        let roomy = RetentionLimits::default();
+        assert_eq!(kept(&store_with(RetentionLimits { count: 2, ..roomy }, 5, 10)), [4, 5]);
+        assert_eq!(kept(&store_with(RetentionLimits { bytes: 25, ..roomy }, 5, 10)), [4, 5]);
+        assert_eq!(kept(&store_with(RetentionLimits { age: SECOND, ..roomy }, 5, 10)), [4, 5]);
+        assert_eq!(kept(&store_with(RetentionLimits { bytes: 5, ..roomy }, 2, 10)), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn an_evicted_id_is_told_from_an_unknown_one() {
+        let store = store_with(RetentionLimits { count: 1, ..RetentionLimits::default() }, 3, 1);
+        assert!(matches!(store.lookup(TaskId(3), 3), Lookup::Kept(_)));
+        assert!(matches!(store.lookup(TaskId(1), 3), Lookup::Evicted));
+        assert!(matches!(store.lookup(TaskId(4), 3), Lookup::Unknown));
+        assert!(matches!(store.lookup(TaskId(0), 3), Lookup::Unknown));
+    }
+}

@@ -1,0 +1,141 @@
+//! The native half of a future: where a finished task's bytes land, with no interpreter involved.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::failure::Failure;
+use crate::scheduler::types::TaskId;
+
+/// How a task ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It returned: the pickled value.
+    Value(Arc<Vec<u8>>),
+    /// It raised: the pickled description of the exception (`disttask._pickling` knows the format).
+    Error(Arc<Vec<u8>>),
+    /// It ended without an answer of its own.
+    Failed(Arc<Failure>),
+    /// It was cancelled before it ran.
+    Cancelled,
+    /// The future's owner has loaded the value and asked for the bytes to be dropped.
+    Released,
+}
+
+impl Outcome {
+    /// Its name, as the Python side tells outcomes apart.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Value(_) => "value",
+            Self::Error(_) => "error",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Released => "released",
+        }
+    }
+
+    /// Bytes that it keeps in memory, about.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Value(bytes) | Self::Error(bytes) => bytes.len(),
+            Self::Failed(failure) => failure.stderr.len(),
+            Self::Cancelled | Self::Released => 0,
+        }
+    }
+}
+
+/// One per submitted task; shared by the pool, until the task is resolved, and the future.
+#[derive(Debug)]
+pub struct Slot {
+    id: TaskId,
+    /// Kept by the result store as well, which must find the bytes whatever the future does.
+    retained: bool,
+    /// See [`Self::observe`].
+    observed: AtomicBool,
+    outcome: Mutex<Option<Outcome>>,
+    resolved: Condvar,
+}
+
+impl Slot {
+    pub(super) fn new(id: TaskId, retained: bool) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            retained,
+            observed: AtomicBool::new(false),
+            outcome: Mutex::new(None),
+            resolved: Condvar::new(),
+        })
+    }
+
+    /// A slot with no task behind it, for a future whose outcome its owner brings along.
+    pub fn detached() -> Arc<Self> {
+        let slot = Self::new(TaskId(0), false);
+        *slot.outcome.lock() = Some(Outcome::Released);
+        slot
+    }
+
+    /// The task.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// From now on somebody looks at the future in ways that only Python can serve (callbacks, waiters): its
+    /// resolution must be announced to the collector. Returns whether it is resolved already; then nothing
+    /// will be announced.
+    pub fn observe(&self) -> bool {
+        let outcome = self.outcome.lock();
+        self.observed.store(true, Ordering::Release);
+        outcome.is_some()
+    }
+
+    /// Whether [`Self::observe`] was called.
+    pub fn is_observed(&self) -> bool {
+        self.observed.load(Ordering::Acquire)
+    }
+
+    /// Set the outcome, once. Returns whether it must be announced.
+    pub(super) fn resolve(&self, outcome: Outcome) -> bool {
+        let mut place = self.outcome.lock();
+        assert!(place.is_none(), "{:?} is resolved twice", self.id);
+        *place = Some(outcome);
+        self.resolved.notify_all();
+        self.is_observed()
+    }
+
+    /// Whether there is an outcome.
+    pub fn is_resolved(&self) -> bool {
+        self.outcome.lock().is_some()
+    }
+
+    /// The outcome, if there is one.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcome.lock().clone()
+    }
+
+    /// How it ended, if it has.
+    pub fn kind(&self) -> Option<&'static str> {
+        self.outcome.lock().as_ref().map(Outcome::kind)
+    }
+
+    /// Wait for an outcome, at most so long.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let mut outcome = self.outcome.lock();
+        if outcome.is_none() {
+            self.resolved.wait_for(&mut outcome, timeout);
+        }
+        outcome.is_some()
+    }
+
+    /// The owner has taken what it wanted: drop the bytes, unless the result store keeps them.
+    pub fn release(&self) {
+        if self.retained {
+            return;
+        }
+        let mut place = self.outcome.lock();
+        if place.is_some() {
+            *place = Some(Outcome::Released);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A picture of the pool, for people and dashboards.
+
+use serde::Serialize;
+
+use super::Shared;
+use crate::scheduler::types::WorkerPhase;
+use crate::supervisor::usage;
+
+/// What one worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerStateName {
+    /// Its process is not ready yet.
+    Starting,
+    /// Ready, nothing to do.
+    Idle,
+    /// Runs a task.
+    Busy,
+    /// Told to stop, or killed and not gone yet.
+    Draining,
+    /// Its process died, and the next one waits before it starts.
+    Restarting,
+}
+
+/// The task on a worker.
+#[derive(Clone, Debug, Serialize)]
+pub struct CurrentTask {
+    /// Its number.
+    pub id: u64,
+    /// Its function's name.
+    pub name: String,
+    /// Its how-manieth dispatch this is.
+    pub attempt: u32,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkerStatus {
+    /// Its place in the pool, from 0.
+    pub worker: u32,
+    /// `None` between two processes.
+    pub pid: Option<i32>,
+    /// What it does.
+    pub state: WorkerStateName,
+    /// What it runs.
+    pub task: Option<CurrentTask>,
+    /// Tasks that came with an answer in this place.
+    pub tasks_done: u64,
+    /// Processes of this place before this one.
+    pub restarts: u32,
+    /// Resident memory.
+    pub memory_bytes: u64,
+    /// Processor time of this process.
+    pub cpu_seconds: f64,
+}
+
+/// Since the pool began.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TotalsStatus {
+    /// Tasks accepted.
+    pub submitted: u64,
+    /// Tasks that returned or raised.
+    pub completed: u64,
+    /// Tasks that crashed, timed out or were cut off.
+    pub failed: u64,
+    /// Tasks cancelled before they ran.
+    pub cancelled: u64,
+    /// Attempts granted again after a worker's death.
+    pub retried: u64,
+    /// Workers that died without having been asked to.
+    pub worker_deaths: u64,
+}
+
+/// The whole pool.
+#[derive(Clone, Debug, Serialize)]
+pub struct PoolStatus {
+    /// One entry per place that has not been given up.
+    pub workers: Vec<WorkerStatus>,
+    /// Tasks that wait.
+    pub queued: usize,
+    /// Tasks on workers.
+    pub running: usize,
+    /// Totals.
+    pub totals: TotalsStatus,
+    /// Whether `submit` is answered with anything but an error.
+    pub accepting: bool,
+    /// Why the pool is broken, if it is.
+    pub broken: Option<String>,
+}
+
+impl Shared {
+    /// The picture. Reads `/proc` after the lock is released.
+    pub fn status(&self) -> PoolStatus {
+        let mut status = self.snapshot();
+        for worker in &mut status.workers {
+            if let Some(usage) = worker.pid.and_then(usage) {
+                worker.memory_bytes = usage.memory_bytes;
+                worker.cpu_seconds = usage.cpu.as_secs_f64();
+            }
+        }
+        status
+    }
+
+    fn snapshot(&self) -> PoolStatus {
+        let core = self.core.lock();
+        let mut workers = Vec::with_capacity(core.seats.len());
+        for (id, phase, tasks_done) in core.scheduler.workers() {
+            let (state, job) = match phase {
+                WorkerPhase::Starting => (WorkerStateName::Starting, None),
+                WorkerPhase::Idle => (WorkerStateName::Idle, None),
+                WorkerPhase::Busy(job) => (WorkerStateName::Busy, Some(job)),
+                WorkerPhase::Draining => (WorkerStateName::Draining, None),
+                WorkerPhase::Restarting => (WorkerStateName::Restarting, None),
+                WorkerPhase::Gone => continue,
+            };
+            let task = job.map(|job| CurrentTask {
+                id: job.task.0,
+                name: core.task_name(job.task).as_deref().unwrap_or_default().to_owned(),
+                attempt: job.attempt.0,
+            });
+            workers.push(WorkerStatus {
+                worker: id.slot,
+                pid: core.seats[id.slot as usize].process.as_ref().map(crate::supervisor::Process::pid),
+                state,
+                task,
+                tasks_done,
+                restarts: id.incarnation.saturating_sub(1),
+                memory_bytes: 0,
+                cpu_seconds: 0.0,
+            });
+        }
+        let totals = core.scheduler.totals();
+        PoolStatus {
+            workers,
+            queued: core.scheduler.queued(),
+            running: core.scheduler.running(),
+            totals: TotalsStatus {
+                submitted: core.scheduler.submitted(),
+                completed: totals.completed,
+                failed: totals.failed,
+                cancelled: totals.cancelled,
+                retried: totals.retried,
+                worker_deaths: totals.worker_deaths,
+            },
+            accepting: core.scheduler.is_accepting(),
+            broken: core.broken.clone(),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Spawns, watches and kills worker processes, and reports how they ended. It decides nothing.
+//!
+//! A worker is an exec of the interpreter, never a fork of the host: no lock, thread or descriptor of the host
+//! can be caught in it. Nothing here uses `pre_exec`, which would make the standard library fork (a hundred
+//! milliseconds with a large host) where it can otherwise use `posix_spawn`.
+
+mod procfs;
+
+pub use procfs::{Usage, usage};
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
+};
+
+use crate::ipc::{HostFd, HostLink, Page};
+
+/// Set (to anything) to do without pidfds: for testing the fallback, and for seccomp profiles that kill.
+const NO_PIDFD: &str = "DISTTASK_NO_PIDFD";
+
+/// Set (to anything) to do without memfds.
+const NO_MEMFD: &str = "DISTTASK_NO_MEMFD";
+
+/// Secrets that a task has no business with.
+const SCRUBBED_VARIABLES: [&str; 1] = ["DISTTASK_TOKEN"];
+
+/// How to start a worker.
+#[derive(Clone, Debug)]
+pub struct SpawnSpec {
+    /// The interpreter.
+    pub executable: OsString,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Somebody else reaped it (`waitpid(-1)`, SIGCHLD ignored), so nobody knows.
+    Unknown,
+}
+
+/// A worker process and the host's ends of what connects to it.
+#[derive(Debug)]
+pub struct Spawned {
+    /// The process.
+    pub process: Process,
+    /// The control socket.
+    pub link: HostLink,
+    /// What it writes to descriptor 2; non-blocking.
+    pub stderr: HostFd,
+    /// The shared page; `None` where memfds are not to be had. Then there is no heartbeat, and a death charges
+    /// the task that was sent last, begun or not.
+    pub page: Option<Page>,
+}
+
+/// A child of ours that has not been reaped.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    pidfd: Option<HostFd>,
+}
+
+/// Start a process in a group of its own, with the control socket as its stdin.
+pub fn spawn(spec: &SpawnSpec) -> std::io::Result<Spawned> {
+    let page = if std::env::var_os(NO_MEMFD).is_some() { None } else { Page::create().ok() };
+    let (page, page_fd) = page.unzip();
+    let ends = HostLink::pair(page_fd.as_ref())?;
+    let (stderr, stderr_worker) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&stderr, true)?;
+    let mut command = Command::new(&spec.executable);
+    command
+        .args(&spec.args)
+        .process_group(0)
+        .stdin(Stdio::from(ends.worker))
+        .stderr(Stdio::from(stderr_worker));
+    for name in SCRUBBED_VARIABLES {
+        command.env_remove(name);
+    }
+    let child = command.spawn()?;
+    let pid = Pid::from_child(&child);
+    let wanted = std::env::var_os(NO_PIDFD).is_none();
+    let pidfd = wanted.then(|| pidfd_open(pid, PidfdFlags::NONBLOCK).ok()).flatten().map(HostFd::new);
+    Ok(Spawned { process: Process { pid, pidfd }, link: ends.host, stderr: HostFd::new(stderr), page })
+}
+
+impl Process {
+    /// The process id, which is also its group's.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Readable when the process has ended. `None`: look now and then with [`Self::has_ended`].
+    pub fn exit_watch(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether the process has ended (and waits to be reaped).
+    pub fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        !matches!(waitid(WaitId::Pid(self.pid), options), Ok(None) | Err(Errno::INTR))
+    }
+
+    /// SIGKILL to the process and to whatever it started in its group. Safe until [`Self::reap`]: the group's
+    /// number cannot be reused while its leader has not been waited for.
+    pub fn kill_group(&self) {
+        // ESRCH: everybody is gone already, which is what was wanted.
+        let _ = kill_process_group(self.pid, Signal::KILL);
+        // A task may have moved the worker to another group or session.
+        let _ = kill_process(self.pid, Signal::KILL);
+    }
+
+    /// Sweep up after a process that has ended: what is left of its group dies, then the status is taken.
+    pub fn reap(self) -> Exit {
+        self.kill_group();
+        loop {
+            let status = match waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => status,
+                Err(Errno::INTR) => continue,
+                Ok(None) | Err(_) => return Exit::Unknown,
+            };
+            return match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Exit::Status(code),
+                (None, Some(signal)) => Exit::Signal(signal),
+                (None, None) => Exit::Unknown,
+            };
+        }
+    }
+}
+
+/// Processors that this process may use: the affinity mask, cut by a cgroup (v1 or v2) quota.
+pub fn usable_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Copy `bytes` to the host's own descriptor 2. May block, as the worker itself would have.
+pub fn write_to_stderr(mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(rustix::stdio::stderr(), bytes) {
+            Ok(0) => break,
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Read what a worker wrote to its stderr: `Ok(0)` at its end, `WouldBlock` for now.
+pub fn read_stderr(pipe: &HostFd, buffer: &mut [u8]) -> std::io::Result<usize> {
+    Ok(rustix::io::read(pipe, buffer)?)
+}

@@ -1,0 +1,79 @@
+//! The worker process's side: take over the control socket, keep a watch on the host, beat.
+//!
+//! Python runs in the main thread; the one native thread here needs no GIL, so a task that holds it for ever is
+//! not mistaken for a dead worker, and the worker of a dead host ends whatever its task is doing.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, getppid, kill_process_group, pidfd_open};
+
+use crate::ipc::{LinkError, Page, WorkerLink, block_all_signals, reset_signal_mask};
+
+/// The control socket moves up here, out of the way of tasks that close every low descriptor.
+const SOCKET_FD_MIN: i32 = 200;
+
+/// A beat every 100 ms: twenty within the limit after which an idle worker counts as frozen.
+const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Take over the control socket from stdin and start the watch. The second value is the configuration.
+pub fn attach() -> Result<(WorkerLink, Vec<u8>), LinkError> {
+    reset_signal_mask();
+    let stdin = rustix::stdio::stdin();
+    let socket = rustix::io::fcntl_dupfd_cloexec(stdin, SOCKET_FD_MIN)
+        .or_else(|_| rustix::io::fcntl_dupfd_cloexec(stdin, 3))?;
+    let host = rustix::net::sockopt::socket_peercred(&socket)
+        .map_err(|_| LinkError::Malformed("stdin is no socket: this process was not started by a pool"))?
+        .pid;
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    let mut link = WorkerLink::attach(socket)?;
+    watch(host, link.socket(), link.page())?;
+    match link.config()? {
+        Some(config) => Ok((link, config)),
+        None => die(),
+    }
+}
+
+/// Start the native thread that beats, and ends everything when the host is gone.
+fn watch(host: Pid, socket: &OwnedFd, page: Option<Arc<Page>>) -> Result<(), LinkError> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(socket, socket.as_raw_fd())?;
+    // The end of file can be late: a forked child of the host may hold the host's end. The pidfd and, where
+    // there is none, the parent's number are not fooled by that.
+    let pidfd = pidfd_open(host, PidfdFlags::empty()).ok();
+    let watching = move || {
+        block_all_signals();
+        loop {
+            if let Some(page) = &page {
+                page.beat();
+            }
+            if getppid() != Some(host) || host_is_gone(&socket, pidfd.as_ref()) {
+                die();
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("disttask-watch".into())
+        .spawn(watching)
+        .map(drop)
+        .map_err(|_| LinkError::Io(rustix::io::Errno::AGAIN))
+}
+
+/// Wait one beat for the socket to hang up or the host's process to end.
+fn host_is_gone(socket: &OwnedFd, pidfd: Option<&OwnedFd>) -> bool {
+    let mut fds = vec![PollFd::new(socket, PollFlags::RDHUP)];
+    fds.extend(pidfd.map(|pidfd| PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)));
+    match poll(&mut fds, Some(&BEAT)) {
+        Ok(0) | Err(_) => false,
+        Ok(_) => fds.iter().any(|fd| !fd.revents().is_empty()),
+    }
+}
+
+/// The host is gone: take the whole process group along, this process included.
+fn die() -> ! {
+    let _ = kill_process_group(getpgrp(), Signal::KILL);
+    std::process::abort() // not reached: the group includes us
+}
