@@ -20,6 +20,7 @@ if not _sys.platform.startswith("linux"):
         f"disttask runs on Linux only for now (it builds on pidfd, memfd and epoll); this is {_sys.platform}"
     )
 
+from ._default import configure, default_executor
 from ._exceptions import (
     DeserializationError,
     DisttaskError,
@@ -35,7 +36,7 @@ from ._exceptions import (
     UnknownTask,
     WorkerCrashed,
 )
-from ._executor import Executor, Submitter, configure, default_executor
+from ._executor import Executor, Submitter
 from ._future import Future
 from ._native import __version__
 from ._tasks import get_results, serialize_task, status, submit

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import threading
 import weakref
 from concurrent import futures as cf
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from . import _handshake, _lifecycle, _native
-from ._exceptions import DisttaskError, SerializationError
+from ._exceptions import SerializationError
 from ._future import Collector, Future
 from ._pickling import Pickled, dumps_task, task_name
 
@@ -52,13 +51,9 @@ class Options:
                 raise ValueError(f"{name} must be between {low} and {high}, not {value}")
         if self.timeout is not None:
             if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)):
-                raise TypeError(
-                    f"timeout must be a number of seconds or None, not {type(self.timeout).__name__}"
-                )
+                raise TypeError(f"timeout must be a number of seconds or None, not {type(self.timeout).__name__}")
             if not self.timeout > 0:
-                raise ValueError(
-                    f"timeout must be more than 0 seconds, not {self.timeout}; None means no limit"
-                )
+                raise ValueError(f"timeout must be more than 0 seconds, not {self.timeout}; None means no limit")
 
 
 _NO_OPTIONS = Options()
@@ -91,7 +86,7 @@ class Executor(cf.Executor):
         executable: str | os.PathLike[str] | None = None,
         _keep: tuple[int, int, float] = (KEEP_RESULTS, KEEP_BYTES, KEEP_SECONDS),
     ) -> None:
-        self._max_workers = _checked_workers(max_workers)
+        self._max_workers = checked_workers(max_workers)
         keep_results, keep_bytes, keep_seconds = _keep
         self._pool = _native.Pool(
             workers=self._max_workers,
@@ -132,6 +127,8 @@ class Executor(cf.Executor):
         The input is read at once. A failing call raises when its result is reached.
 
         Args:
+            fn: the callable.
+            *iterables: its arguments; the shortest ends the input.
             timeout: seconds, from the call of `map`, that `next` may wait until; then it raises `TimeoutError`.
             chunksize: how many calls make one task. A task is what a crash costs, and what is retried.
         """
@@ -154,10 +151,15 @@ class Executor(cf.Executor):
         """A snapshot of the executor.
 
         Returns:
-            ``workers``: a list of ``{worker, pid, state, task, tasks_done, restarts, memory_bytes, cpu_seconds}``, where
-            ``state`` is ``starting``, ``idle``, ``busy``, ``draining`` or ``restarting``, and ``task`` is ``None`` or
-            ``{id, name, attempt}``; ``queued`` and ``running``: numbers of tasks; ``totals``: ``{submitted, completed,
-            failed, cancelled, retried, worker_deaths}``; ``accepting``: whether `submit` works; ``broken``: ``None`` or why.
+            A dict with
+
+            * ``workers``: a list of ``{worker, pid, state, task, tasks_done, restarts, memory_bytes, cpu_seconds}``;
+              ``state`` is ``starting``, ``idle``, ``busy``, ``draining`` or ``restarting``, and ``task`` is ``None``
+              or ``{id, name, attempt}``;
+            * ``queued`` and ``running``: numbers of tasks;
+            * ``totals``: ``{submitted, completed, failed, cancelled, retried, worker_deaths}``;
+            * ``accepting``: whether `submit` works;
+            * ``broken``: ``None``, or why the pool is broken.
         """
         return self._pool.status()
 
@@ -191,9 +193,7 @@ class Executor(cf.Executor):
 
     # --- what the public methods, `Submitter` and the module-level functions share ---
 
-    def _submit(
-        self, options: Options, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> Future:
+    def _submit(self, options: Options, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Future:
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
         try:
@@ -203,12 +203,8 @@ class Executor(cf.Executor):
             return Future.failed(exc)
         return self._submit_pickled(options, pickled, task_name(fn))
 
-    def _submit_pickled(
-        self, options: Options, pickled: Pickled, name: str, *, retain: bool = False
-    ) -> Future:
-        return Future(
-            self._pool, pickled.data, name, options.priority, options.retries, options.timeout, retain
-        )
+    def _submit_pickled(self, options: Options, pickled: Pickled, name: str, *, retain: bool = False) -> Future:
+        return Future(self._pool, pickled.data, name, options.priority, options.retries, options.timeout, retain)
 
     def _check_accepting(self) -> None:
         status = self._pool.status()
@@ -281,7 +277,8 @@ def _call_chunk(fn: Callable[..., Any], chunk: tuple[tuple[Any, ...], ...]) -> l
     return [fn(*args) for args in chunk]
 
 
-def _checked_workers(max_workers: int | None) -> int:
+def checked_workers(max_workers: int | None) -> int:
+    """The number of workers to start; see `Executor`."""
     if max_workers is None:
         return min(_native.usable_cpus(), _native.MAX_WORKERS)
     if isinstance(max_workers, bool) or not isinstance(max_workers, int):
@@ -301,74 +298,3 @@ def _checked_executable(executable: str | os.PathLike[str] | None) -> str:
             "Python interpreter to run the workers with"
         )
     return path
-
-
-# --- the executor behind disttask.submit ------------------------------------------------------------------------------
-
-_default_lock = threading.Lock()
-_default: Executor | None = None
-_default_settings: dict[str, Any] = {}
-
-
-def configure(
-    *,
-    max_workers: int | None = None,
-    keep_results: int = KEEP_RESULTS,
-    keep_bytes: int = KEEP_BYTES,
-    keep_seconds: float = KEEP_SECONDS,
-) -> None:
-    """Set up the executor behind `disttask.submit`, before its first use.
-
-    Args:
-        max_workers: as for `Executor`.
-        keep_results: finished results that `get_results` can look back on.
-        keep_bytes: their bytes.
-        keep_seconds: their age.
-
-    Raises:
-        RuntimeError: it is running already.
-        ValueError: a bound is negative.
-    """
-    if min(keep_results, keep_bytes, keep_seconds) < 0:
-        raise ValueError("keep_results, keep_bytes and keep_seconds cannot be negative")
-    workers = _checked_workers(max_workers)
-    with _default_lock:
-        if _default is not None and not _default._pool.is_foreign():
-            raise RuntimeError(
-                "the default executor is running: call disttask.configure() before its first use"
-            )
-        _default_settings.update(max_workers=workers, _keep=(keep_results, keep_bytes, keep_seconds))
-
-
-def default_executor() -> Executor:
-    """The executor behind `disttask.submit`; started by the first call, and anew in a forked child.
-
-    Raises:
-        RuntimeError: called inside a task.
-    """
-    global _default
-    executor = _default
-    if executor is None or executor._pool.is_foreign():
-        if _handshake.in_worker():
-            raise DefaultExecutorInWorkerError(
-                "disttask.submit() inside a task would start a second set of workers in every worker: return the "
-                "work to the caller and submit it there, or make an Executor(max_workers=...) of your own"
-            )
-        with _default_lock:
-            executor = _default
-            if executor is None or executor._pool.is_foreign():
-                executor = _default = Executor(**_default_settings)
-    return executor
-
-
-class DefaultExecutorInWorkerError(DisttaskError, RuntimeError):
-    """The default executor was asked for inside a task."""
-
-
-def _forget_default_lock() -> None:
-    """In a forked child: another thread of the parent may have held the lock at the fork."""
-    global _default_lock
-    _default_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_default_lock)

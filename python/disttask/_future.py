@@ -1,4 +1,4 @@
-"""`Future`: a `concurrent.futures.Future` that stays native as long as nobody looks at it in ways only Python can serve.
+"""`Future`: a `concurrent.futures.Future` that stays native until somebody looks at it in ways only Python can serve.
 
 A future starts *unobserved*: its state is a slot on the Rust side, and `result()`, `done()` or `cancel()` go there.
 Whatever touches the attributes of the standard future (callbacks, `concurrent.futures.wait`, `as_completed`,
@@ -15,7 +15,6 @@ from typing import Any
 
 from . import _native
 from ._pickling import load_outcome
-
 
 _logger = logging.getLogger("disttask")
 
@@ -69,7 +68,7 @@ class Collector:
             _logger.exception("disttask: delivering %r failed", future)
 
 
-class Future(_native.Future, cf.Future):  # type: ignore[type-arg, misc]
+class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
     """The result of a task that may not have finished yet. Made by `Executor.submit`.
 
     It is a `concurrent.futures.Future` and works wherever one does: `concurrent.futures.wait`, `as_completed`,

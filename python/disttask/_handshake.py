@@ -21,15 +21,15 @@ def in_worker() -> bool:
 
 def enter_worker() -> None:
     """Called by the worker's program."""
-    global _in_worker
+    global _in_worker  # noqa: PLW0603
     _in_worker = True
 
 
 def worker_args() -> list[str]:
     """The interpreter's arguments: the host's own flags (``-O``, ``-W``, ``-X`` …), then the program."""
-    from subprocess import _args_from_interpreter_flags  # what multiprocessing uses, too
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]  # multiprocessing uses it, too
 
-    flags: list[str] = _args_from_interpreter_flags()  # type: ignore[no-untyped-call]
+    flags: list[str] = _args_from_interpreter_flags()
     return [*flags, "-c", _BOOTSTRAP.format(path=sys.path)]
 
 

@@ -6,6 +6,7 @@ mentions ``__main__`` (which is another module in a worker), cloudpickle sends d
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import traceback
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._exceptions import (
     DeserializationError,
-    DisttaskError,
     RemoteError,
     RemoteTraceback,
     SerializationError,
@@ -70,10 +70,8 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
 
 
 def _culprit(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> str:
-    parts = [(f"the function {task_name(func)}", func)]
-    parts += [
-        (f"argument {position} (of type {type(arg).__name__})", arg) for position, arg in enumerate(args, 1)
-    ]
+    parts: list[tuple[str, object]] = [(f"the function {task_name(func)}", func)]
+    parts += [(f"argument {position} (of type {type(arg).__name__})", arg) for position, arg in enumerate(args, 1)]
     parts += [(f"argument {name!r} (of type {type(arg).__name__})", arg) for name, arg in kwargs.items()]
     for description, part in parts:
         try:
@@ -107,9 +105,7 @@ class RemoteException(NamedTuple):
 def dump_exception(stage: str, exc: BaseException, tb: TracebackType | None, note: str = "") -> bytes:
     """Describe an exception. Never raises, whatever the exception's own methods do."""
     kind = type(exc)
-    type_name = (
-        kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    type_name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
         message = str(exc)
     except Exception:
@@ -122,10 +118,8 @@ def dump_exception(stage: str, exc: BaseException, tb: TracebackType | None, not
         half = TRACEBACK_LIMIT_CHARS // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
     pickled = None
-    try:
+    with contextlib.suppress(BaseException):  # __reduce__ is user code, and this is the last line of defence
         pickled = dumps(exc).data
-    except BaseException:  # __reduce__ is user code, and this is the last line of defence
-        pass
     described = RemoteException(stage, type_name, f"{note}{message}", text, pickled)
     return pickle.dumps(tuple(described), PROTOCOL)
 
@@ -168,9 +162,7 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
     except KeyboardInterrupt:
         raise  # this one is for the caller's thread, not the task's
     except Exception as exc:
-        error = DeserializationError(
-            f"the task's result cannot be unpickled here: {type(exc).__name__}: {exc}"
-        )
+        error = DeserializationError(f"the task's result cannot be unpickled here: {type(exc).__name__}: {exc}")
         error.__cause__ = exc
         return None, error
     except BaseException as exc:
@@ -213,16 +205,3 @@ class _ClassKeepingUnpickler(pickle.Unpickler):
         if id(cls) in known:
             self._ours.add(id(cls))
         return cls
-
-
-__all__ = [
-    "DisttaskError",
-    "Pickled",
-    "dump_exception",
-    "dumps",
-    "dumps_task",
-    "load_exception",
-    "load_outcome",
-    "loads",
-    "task_name",
-]

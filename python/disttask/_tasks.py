@@ -9,8 +9,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from ._default import default_executor
 from ._exceptions import InvalidTask, ResultEvicted, UnknownTask
-from ._executor import Options, default_executor
+from ._executor import Options
 from ._future import Future, native_prefix
 from ._pickling import Pickled, dumps_task, load_outcome, task_name
 
@@ -55,9 +56,7 @@ def parse_task(text: str) -> tuple[Pickled, str]:
     if header is None:
         raise InvalidTask(f"not a task: expected the text that serialize_task() returns, got {text[:40]!r}")
     if f"disttask-{header['format']}" != _FORMAT:
-        raise InvalidTask(
-            f"the task has format {header['format']}, which this version of disttask does not know"
-        )
+        raise InvalidTask(f"the task has format {header['format']}, which this version of disttask does not know")
     by_value = header["code"] == "value"
     if by_value and header["python"] != _PYTHON:
         raise InvalidTask(
@@ -101,9 +100,7 @@ def submit(task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Futu
     return default_executor()._submit_pickled(Options(), pickled, name, retain=True)
 
 
-def get_results(
-    ids: Iterable[str | Future] | None = None, *, timeout: float | None = None
-) -> list[dict[str, Any]]:
+def get_results(ids: Iterable[str | Future] | None = None, *, timeout: float | None = None) -> list[dict[str, Any]]:
     """Results of tasks that were submitted with `submit`. Reading does not consume them.
 
     They are kept until there are too many, too many bytes, or they are too old (see `configure`).

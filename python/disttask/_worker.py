@@ -12,7 +12,7 @@ from . import _handshake, _native
 from ._pickling import dump_exception, dumps
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, TracebackType
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def run(payload: bytes) -> tuple[bool, bytes]:
         return True, dump_exception("dump", exc, exc.__traceback__, note)
 
 
-def _without_own_frame(exc: BaseException):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _without_own_frame(exc: BaseException) -> TracebackType | None:
     tb = exc.__traceback__
     return tb.tb_next if tb is not None and tb.tb_next is not None else tb
 
@@ -65,7 +65,7 @@ def _ignore(_signum: int, _frame: FrameType | None) -> None:
 
 
 def _dump_stacks_on_crash() -> None:
-    """A segmentation fault leaves its Python stack on stderr, which the host keeps the end of."""
+    """Let a segmentation fault leave its Python stack on stderr, which the host keeps the end of."""
     import faulthandler
 
     faulthandler.enable()

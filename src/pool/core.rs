@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::failure::{Ended, Failure, broken_text};
+use super::failure::Ended;
 use super::results::ResultStore;
 use super::seat::Seat;
 use super::slot::{Outcome, Slot};
 use super::waker::{Topic, Waker};
 use crate::ipc::{Flushed, Incoming, Outgoing, Received};
-use crate::scheduler::types::{
-    Action, Assignment, Cancel, Completion, FailReason, Shutdown, TaskId, TaskSpec, Time, WorkerId,
-};
+use crate::scheduler::types::{Assignment, Cancel, Completion, Shutdown, TaskId, TaskSpec, Time, WorkerId};
 use crate::scheduler::{Scheduler, SubmitError, TaskMap};
 use crate::supervisor::{Exit, Spawned};
 
@@ -31,10 +29,10 @@ const TICK_WITHOUT_PIDFD: Duration = Duration::from_millis(100);
 
 /// What is kept for a task until it is resolved.
 #[derive(Debug)]
-struct Entry {
-    payload: Arc<[u8]>,
-    name: Arc<str>,
-    slot: Arc<Slot>,
+pub(super) struct Entry {
+    pub(super) payload: Arc<[u8]>,
+    pub(super) name: Arc<str>,
+    pub(super) slot: Arc<Slot>,
 }
 
 #[derive(Debug)]
@@ -42,19 +40,19 @@ pub(super) struct Core {
     pub(super) scheduler: Scheduler,
     pub(super) seats: Vec<Seat>,
     pub(super) results: ResultStore,
-    entries: TaskMap<Entry>,
+    pub(super) entries: TaskMap<Entry>,
     born: Instant,
-    waker: Arc<Waker>,
+    pub(super) waker: Arc<Waker>,
     /// Announces observed futures to the Python collector. Gone once the pool has finished.
-    collector: Option<Sender<TaskId>>,
+    pub(super) collector: Option<Sender<TaskId>>,
     config: Arc<[u8]>,
     hello: Vec<u8>,
-    executable: String,
+    pub(super) executable: String,
     /// Processes to start; the driver does that without the lock.
     pub(super) spawns: VecDeque<WorkerId>,
     /// What the driver sleeps until. Whoever sets an earlier deadline rings the bell.
     pub(super) sleeps_until: Option<Time>,
-    last_ended: Option<Ended>,
+    pub(super) last_ended: Option<Ended>,
     ticked: Time,
     /// Set once the pool is broken: why.
     pub(super) broken: Option<String>,
@@ -290,99 +288,6 @@ impl Core {
     pub(super) fn next_wake(&self) -> Option<Time> {
         let tick = self.next_tick();
         [self.scheduler.poll_timeout(), tick, self.results.next_expiry()].into_iter().flatten().min()
-    }
-
-    /// Do what the scheduler wants done.
-    pub(super) fn run_actions(&mut self) {
-        let mut dirty: Vec<WorkerId> = Vec::new();
-        while let Some(action) = self.scheduler.poll_action() {
-            match action {
-                Action::Spawn(id) => {
-                    self.seats[id.slot as usize].reserve(id);
-                    self.spawns.push_back(id);
-                }
-                Action::Dispatch(id, job) => {
-                    let payload = Arc::clone(&self.entries[&job.task].payload);
-                    self.seats[id.slot as usize].push(Outgoing::Task(job, payload), Some(job));
-                    dirty.push(id);
-                }
-                Action::Stop(id) => {
-                    self.seats[id.slot as usize].push(Outgoing::Stop, None);
-                    dirty.push(id);
-                }
-                Action::Kill(id, _) => self.seats[id.slot as usize].kill(),
-                Action::Fail(task, reason) => self.fail(task, reason),
-                Action::Broken => self.broken = Some(self.broken_text()),
-                Action::Finished => {
-                    self.finished = true;
-                    self.collector = None;
-                }
-            }
-        }
-        for id in dirty {
-            self.flush(id);
-        }
-        let earlier = match (self.scheduler.poll_timeout(), self.sleeps_until) {
-            (Some(due), Some(sleeping)) => due < sleeping,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        if earlier || !self.spawns.is_empty() || self.finished {
-            self.waker.ring();
-        }
-    }
-
-    fn fail(&mut self, task: TaskId, reason: FailReason) {
-        let outcome = match reason {
-            FailReason::Cancelled => Outcome::Cancelled,
-            FailReason::Crashed { worker, .. } | FailReason::TimedOut { worker } => {
-                let ended = self.seats[worker.slot as usize].ended.as_ref();
-                let ended = ended.filter(|(id, _)| *id == worker).map(|(_, ended)| ended);
-                self.failure(task, reason, ended)
-            }
-            FailReason::PoolBroken | FailReason::PoolShutdown => self.failure(task, reason, None),
-        };
-        self.resolve(task, outcome);
-    }
-
-    fn failure(&self, task: TaskId, reason: FailReason, ended: Option<&Ended>) -> Outcome {
-        let name = self.entries.get(&task).map_or("", |entry| &entry.name);
-        Outcome::Failed(Arc::new(Failure::new(reason, task.0, name, ended, &self.broken_text())))
-    }
-
-    fn broken_text(&self) -> String {
-        broken_text(&self.executable, self.last_ended.as_ref())
-    }
-
-    fn resolve(&mut self, task: TaskId, outcome: Outcome) {
-        let entry = self.entries.remove(&task).expect("a task is resolved once");
-        self.results.finish(task, outcome.size(), self.now());
-        if entry.slot.resolve(outcome)
-            && let Some(collector) = &self.collector
-        {
-            // Unbounded; the receiver lives as long as the pool, so this fails only when nobody is left to care.
-            let _ = collector.send(task);
-        }
-    }
-
-    /// Our own bug has stopped the driver: nobody will run anything any more, so say so to everybody.
-    pub(super) fn abandon(&mut self, why: &str) {
-        self.broken = Some(why.to_owned());
-        let entries = std::mem::take(&mut self.entries);
-        for (task, entry) in entries {
-            let failure = Failure::new(FailReason::PoolBroken, task.0, &entry.name, None, why);
-            if !entry.slot.is_resolved()
-                && entry.slot.resolve(Outcome::Failed(Arc::new(failure)))
-                && let Some(collector) = &self.collector
-            {
-                let _ = collector.send(task);
-            }
-        }
-        for seat in &mut self.seats {
-            seat.kill();
-        }
-        self.collector = None;
-        self.finished = true;
     }
 
     /// The name of a task that has not been resolved.

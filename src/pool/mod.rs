@@ -11,6 +11,7 @@
 //! the way back the driver lands the bytes in the task's [`Slot`], where the thread in `result()` waits.
 //! Neither ever takes the GIL.
 
+mod actions;
 mod core;
 mod driver;
 mod failure;

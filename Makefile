@@ -1,0 +1,73 @@
+# `make help` lists what there is. Every target sets up what it needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CARGO_CORE := cargo test --no-default-features
+PYTEST_ARGS ?=
+
+.PHONY: help setup wheel demo test test-rust test-python test-abi3 lint format bench docs shows clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/maturin: pyproject.toml
+	@command -v cargo >/dev/null || { echo "disttask is built from source: install Rust (https://rustup.rs) first"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "maturin>=1.9.4,<2"
+	touch $@
+
+setup: $(BIN)/maturin ## make the virtual environment and build the extension into it
+	PIP_QUIET=1 $(BIN)/maturin develop --quiet --extras dev
+
+# Beside `setup`, which installs a link to this tree: a wheel, in a virtual environment of its own.
+wheel: $(BIN)/maturin
+	rm -rf $(VENV)/wheels
+	$(BIN)/maturin build --quiet $(WHEEL_ARGS) --interpreter $(BIN)/python --out $(VENV)/wheels
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(VENV)/wheels/*.whl
+	$(BIN)/python -m pip install --quiet "$$(ls $(VENV)/wheels/*.whl)[dev]"
+
+demo: setup ## the main job: tokenize the standard library, kill a worker on the way
+	$(BIN)/python demo/main_job.py
+
+test: test-rust test-python ## everything that CI tests
+
+test-rust: ## the core, with no interpreter
+	$(CARGO_CORE)
+
+test-python: setup ## the package
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-abi3: ## the package, built for the stable ABI
+	$(MAKE) VENV=.venv-abi3 WHEEL_ARGS="--profile dev --features abi3" wheel
+	.venv-abi3/bin/python -c 'from disttask import _native; assert _native.ABI3'
+	.venv-abi3/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## rustfmt, clippy, ruff, mypy, stubtest
+	cargo fmt --check
+	cargo clippy --all-targets --no-default-features -- -D warnings
+	cargo clippy --features python -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest disttask._native --allowlist .stubtest-allowlist
+
+format: setup ## put the layout right
+	cargo fmt
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: ## the cost of a task beside ProcessPoolExecutor and multiprocessing.Pool, in one run
+	$(MAKE) VENV=.venv-bench WHEEL_ARGS=--release wheel
+	.venv-bench/bin/python bench/dispatch.py
+
+docs: ## the Rust side's documentation, private items included
+	cargo doc --no-deps --no-default-features --document-private-items
+
+shows: ## what does not fit CI: each interpreter found, both kinds of build; writes docs/shows.md
+	./tests/shows.sh
+
+clean: ## remove what was built
+	rm -rf target target-abi3 .venv .venv-abi3 .venv-bench

@@ -1,0 +1,83 @@
+"""The executor behind `disttask.submit`, which starts itself."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from . import _handshake
+from ._exceptions import DisttaskError
+from ._executor import KEEP_BYTES, KEEP_RESULTS, KEEP_SECONDS, Executor, checked_workers
+
+
+class DefaultExecutorError(DisttaskError, RuntimeError):
+    """The default executor cannot be started or set up here; the text says what to do."""
+
+
+class _Default:
+    """There is one, made at import, and one more in each forked child."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.executor: Executor | None = None
+        self.settings: dict[str, Any] = {}
+
+    def forget(self) -> None:
+        """In a forked child: the executor is the parent's, and one of its threads may have held the lock."""
+        self.lock = threading.Lock()
+        self.executor = None
+
+
+_default = _Default()
+os.register_at_fork(after_in_child=_default.forget)
+
+
+def configure(
+    *,
+    max_workers: int | None = None,
+    keep_results: int = KEEP_RESULTS,
+    keep_bytes: int = KEEP_BYTES,
+    keep_seconds: float = KEEP_SECONDS,
+) -> None:
+    """Set up the executor behind `disttask.submit`, before its first use.
+
+    Args:
+        max_workers: as for `Executor`.
+        keep_results: finished results that `get_results` can look back on.
+        keep_bytes: their bytes.
+        keep_seconds: their age.
+
+    Raises:
+        RuntimeError: it is running already.
+        ValueError: a number is out of range.
+    """
+    if not min(keep_results, keep_bytes, keep_seconds) >= 0:
+        raise ValueError("keep_results, keep_bytes and keep_seconds cannot be negative")
+    workers = checked_workers(max_workers)
+    with _default.lock:
+        if _default.executor is not None:
+            raise DefaultExecutorError(
+                "the default executor is running: call disttask.configure() before its first use"
+            )
+        _default.settings = {"max_workers": workers, "_keep": (keep_results, keep_bytes, keep_seconds)}
+
+
+def default_executor() -> Executor:
+    """The executor behind `disttask.submit`; started by the first call, and anew in a forked child.
+
+    Raises:
+        RuntimeError: called inside a task.
+    """
+    executor = _default.executor
+    if executor is not None:
+        return executor
+    if _handshake.in_worker():
+        raise DefaultExecutorError(
+            "disttask.submit() inside a task would start a second set of workers in every worker: return the work to "
+            "the caller and submit it there, or make an Executor(max_workers=...) of your own"
+        )
+    with _default.lock:
+        if _default.executor is None:
+            _default.executor = Executor(**_default.settings)
+        return _default.executor

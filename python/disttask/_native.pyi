@@ -1,0 +1,122 @@
+"""The native half of disttask. Internal: use the names that the package `disttask` exports.
+
+Native threads never take the GIL; every wait here releases it and serves signals every 50 ms.
+"""
+
+from typing import Any, Literal, final
+
+from typing_extensions import disjoint_base
+
+__version__: str
+ABI3: bool
+"""Whether this build uses the stable ABI (one wheel for all versions) instead of this Python's own."""
+MAX_WORKERS: int
+"""The largest pool, 1024: each worker takes a process and a few descriptors."""
+
+def usable_cpus() -> int:
+    """Processors that this process may use: the affinity mask, cut by a cgroup v1 or v2 quota."""
+
+def after_fork_in_child() -> None:
+    """Close the host's ends of all control sockets and disown its pools; touches no lock."""
+
+def finalizing() -> None:
+    """Called by `atexit`: from now on no other thread returns from a native wait."""
+
+@disjoint_base
+class Future:
+    """A task's slot. With no pool, a slot that is resolved and has nothing in it.
+
+    Constructing it *is* the submit: one call per task.
+
+    Raises:
+        RuntimeError: the pool was shut down.
+        disttask.PoolBroken: its workers cannot be started.
+        disttask.ForkedPoolError: the pool belongs to the parent process.
+    """
+
+    def __new__(
+        cls,
+        pool: Pool | None = None,
+        payload: bytes | None = None,
+        name: str = "",
+        priority: int = 0,
+        retries: int = 0,
+        timeout: float | None = None,
+        retain: bool = False,
+    ) -> Future: ...
+    @property
+    def _seq(self) -> int:
+        """The task's number in its pool, from 1; 0 without a task."""
+    @property
+    def _pool_id(self) -> int:
+        """The pool's number in this process, from 1; 0 without a pool."""
+    def _kind(self) -> Literal["value", "error", "failed", "cancelled", "released"] | None:
+        """How it ended; `None` before it has."""
+    def _outcome(self) -> tuple[str, Any] | None:
+        """`_kind` and the data: pickled bytes for a value or an error, a dict for a failure."""
+    def _observe(self) -> bool:
+        """Have the resolution announced through `Pool.collect`. `True`: it is resolved already, and won't be."""
+    def _is_observed(self) -> bool: ...
+    def _is_resolved(self) -> bool: ...
+    def _is_running(self) -> bool: ...
+    def _cancel(self) -> bool:
+        """Cancel it if no worker has it."""
+    def _release(self) -> None:
+        """Drop the outcome's bytes, unless the pool's result store keeps them."""
+    def _wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is resolved, `timeout` seconds at most. `False`: it is not."""
+
+@final
+class Pool:
+    """A scheduler, its driver thread and its worker processes, which start at once."""
+
+    def __new__(
+        cls,
+        *,
+        workers: int,
+        executable: str,
+        args: list[str],
+        config: bytes,
+        hello: bytes,
+        seed: int,
+        keep_results: int,
+        keep_bytes: int,
+        keep_seconds: float,
+    ) -> Pool: ...
+    @property
+    def id(self) -> int:
+        """Its number in this process, from 1."""
+    def shutdown(self, mode: Literal["drain", "cancel", "now"]) -> None:
+        """Accept nothing more; finish everything, or what has begun, or nothing. Returns at once."""
+    def wait_gone(self, timeout: float | None = None) -> bool:
+        """Wait until no process is left, `timeout` seconds at most. `False`: there are some."""
+    def collect(self) -> list[int] | None:
+        """Wait for observed futures that were resolved: their numbers. `None`: there will be no more."""
+    def status(self) -> dict[str, Any]:
+        """See `disttask.Executor.status`."""
+    def lookup(self, seq: int) -> tuple[Literal["kept", "evicted", "unknown"], Future | None]:
+        """A task that was submitted with `retain`."""
+    def retained_finished(self) -> list[Future]:
+        """Finished tasks that are kept, in order of completion."""
+    def retained_pending(self) -> list[Future]:
+        """Tasks to be kept that have not finished, in order of submission."""
+    def pids(self) -> list[int]:
+        """The worker processes that there are."""
+    def is_drained(self) -> bool:
+        """Whether no accepted work is left."""
+    def is_foreign(self) -> bool:
+        """Whether the pool belongs to the parent of this forked process."""
+
+@final
+class Worker:
+    """The worker process's end of its control socket."""
+
+    @staticmethod
+    def attach() -> tuple[Worker, bytes]:
+        """Take the socket over from stdin, and start the native watch. The bytes are the host's configuration."""
+    def ready(self, hello: bytes) -> None:
+        """Shake hands."""
+    def next_task(self) -> tuple[int, int, bytes] | None:
+        """Wait for a task: its number, its attempt, its pickle. `None`: leave."""
+    def reply(self, task: int, attempt: int, raised: bool, payload: bytes) -> None:
+        """Answer it."""

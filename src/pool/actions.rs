@@ -1,0 +1,104 @@
+//! Doing what the scheduler wants done, and telling futures how their tasks ended.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use super::failure::{Ended, Failure, broken_text};
+use super::slot::Outcome;
+use crate::ipc::Outgoing;
+use crate::scheduler::types::{Action, FailReason, TaskId, WorkerId};
+
+impl Core {
+    /// Do what the scheduler wants done.
+    pub(super) fn run_actions(&mut self) {
+        let mut dirty: Vec<WorkerId> = Vec::new();
+        while let Some(action) = self.scheduler.poll_action() {
+            match action {
+                Action::Spawn(id) => {
+                    self.seats[id.slot as usize].reserve(id);
+                    self.spawns.push_back(id);
+                }
+                Action::Dispatch(id, job) => {
+                    let payload = Arc::clone(&self.entries[&job.task].payload);
+                    self.seats[id.slot as usize].push(Outgoing::Task(job, payload), Some(job));
+                    dirty.push(id);
+                }
+                Action::Stop(id) => {
+                    self.seats[id.slot as usize].push(Outgoing::Stop, None);
+                    dirty.push(id);
+                }
+                Action::Kill(id, _) => self.seats[id.slot as usize].kill(),
+                Action::Fail(task, reason) => self.fail(task, reason),
+                Action::Broken => self.broken = Some(self.broken_text()),
+                Action::Finished => {
+                    self.finished = true;
+                    self.collector = None;
+                }
+            }
+        }
+        for id in dirty {
+            self.flush(id);
+        }
+        let earlier = match (self.scheduler.poll_timeout(), self.sleeps_until) {
+            (Some(due), Some(sleeping)) => due < sleeping,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if earlier || !self.spawns.is_empty() || self.finished {
+            self.waker.ring();
+        }
+    }
+
+    fn fail(&mut self, task: TaskId, reason: FailReason) {
+        let outcome = match reason {
+            FailReason::Cancelled => Outcome::Cancelled,
+            FailReason::Crashed { worker, .. } | FailReason::TimedOut { worker } => {
+                let ended = self.seats[worker.slot as usize].ended.as_ref();
+                let ended = ended.filter(|(id, _)| *id == worker).map(|(_, ended)| ended);
+                self.failure(task, reason, ended)
+            }
+            FailReason::PoolBroken | FailReason::PoolShutdown => self.failure(task, reason, None),
+        };
+        self.resolve(task, outcome);
+    }
+
+    fn failure(&self, task: TaskId, reason: FailReason, ended: Option<&Ended>) -> Outcome {
+        let name = self.entries.get(&task).map_or("", |entry| &entry.name);
+        Outcome::Failed(Arc::new(Failure::new(reason, task.0, name, ended, &self.broken_text())))
+    }
+
+    pub(super) fn broken_text(&self) -> String {
+        broken_text(&self.executable, self.last_ended.as_ref())
+    }
+
+    pub(super) fn resolve(&mut self, task: TaskId, outcome: Outcome) {
+        let entry = self.entries.remove(&task).expect("a task is resolved once");
+        self.results.finish(task, outcome.size(), self.now());
+        if entry.slot.resolve(outcome)
+            && let Some(collector) = &self.collector
+        {
+            // Unbounded; the receiver lives as long as the pool, so this fails only when nobody is left to care.
+            let _ = collector.send(task);
+        }
+    }
+
+    /// Our own bug has stopped the driver: nobody will run anything any more, so say so to everybody.
+    pub(super) fn abandon(&mut self, why: &str) {
+        self.broken = Some(why.to_owned());
+        let entries = std::mem::take(&mut self.entries);
+        for (task, entry) in entries {
+            let failure = Failure::new(FailReason::PoolBroken, task.0, &entry.name, None, why);
+            if !entry.slot.is_resolved()
+                && entry.slot.resolve(Outcome::Failed(Arc::new(failure)))
+                && let Some(collector) = &self.collector
+            {
+                let _ = collector.send(task);
+            }
+        }
+        for seat in &mut self.seats {
+            seat.kill();
+        }
+        self.collector = None;
+        self.finished = true;
+    }
+}
