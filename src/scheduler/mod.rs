@@ -21,7 +21,7 @@ pub(crate) mod planted;
 mod queue;
 pub mod restart;
 pub mod retry;
-mod rng;
+pub(crate) mod rng;
 mod steps;
 mod task;
 mod timer;
@@ -337,9 +337,9 @@ impl Scheduler {
         self.tasks.len() - self.running()
     }
 
-    /// Tasks that a worker runs.
+    /// Tasks that are on a worker, one that is being killed included: no other may have them yet.
     pub fn running(&self) -> usize {
-        self.workers.iter().filter(|worker| matches!(worker.phase(), WorkerPhase::Busy(_))).count()
+        self.workers.iter().filter(|worker| worker.run().is_some()).count()
     }
 
     /// Tasks accepted since the pool began.
