@@ -230,6 +230,8 @@ impl Scheduler {
             | WorkerState::Retired => return Completion::Stale,
         };
         worker.tasks_done += 1;
+        // An answer is a sign of life: what stood still by the busy limit is not judged by the idle one.
+        worker.beat = None;
         if !self.has(Bug::ForgetsToClearTheDeadline) {
             self.timers.clear(Timer::Attempt(id));
         }
