@@ -3,3 +3,6 @@
 //! This file is the table of contents; ARCHITECTURE.md is the map, `tests/layers.rs` holds it.
 
 pub mod scheduler;
+
+#[cfg(test)]
+mod simulation;
