@@ -14,8 +14,9 @@ use crate::scheduler::Scheduler;
 use crate::scheduler::planted::Bug;
 use crate::scheduler::types::{Action, Completion, Shutdown, Time, WorkerId, WorkerPhase};
 
-/// A quiet world must come to its end within so many steps; the longest seen needed some 450.
-const QUIET_STEPS: usize = 5_000;
+/// A quiet world must come to its end within so many steps: ten times what the longest of the first
+/// hundred thousand schedules takes.
+const QUIET_STEPS: usize = 3_000;
 
 /// Said messages that are remembered, to be said again.
 const ECHOES: usize = 24;
