@@ -35,6 +35,8 @@ pub(super) struct Oracle {
     /// When those who were told to leave are made to.
     stop_limit: Option<Time>,
     early_deaths: u32,
+    /// How often a worker became free.
+    freed: u64,
     all_gone: bool,
     /// Actions that must come before the next event.
     owed: Vec<Action>,
@@ -52,6 +54,7 @@ impl Oracle {
             phase: Phase::Open,
             stop_limit: None,
             early_deaths: 0,
+            freed: 0,
             all_gone: false,
             owed,
             totals: Totals::default(),
@@ -107,6 +110,7 @@ impl Oracle {
     }
 
     fn completed(&mut self, id: WorkerId, done: Assignment, now: Time) -> Completion {
+        let freed = self.freed + 1;
         let Some(worker) = self.current(id) else { return Completion::Stale };
         match worker.life {
             Life::Busy(run, _) if run == done => {}
@@ -120,6 +124,8 @@ impl Oracle {
         worker.life = Life::Idle;
         worker.beat = None; // an answer is a sign of life
         worker.done += 1;
+        worker.freed = freed;
+        self.freed = freed;
         self.tasks.at(done.task).place = Place::Ended;
         self.totals.completed += 1;
         self.stop_if_drained(now);
@@ -127,9 +133,12 @@ impl Oracle {
     }
 
     fn ready(&mut self, id: WorkerId) {
+        let freed = self.freed + 1;
         let Some(worker) = self.current(id) else { return };
         if worker.killed.is_none() && matches!(worker.life, Life::Starting(_)) {
             worker.life = Life::Idle;
+            worker.freed = freed;
+            self.freed = freed;
             self.early_deaths = 0;
         }
     }
@@ -279,6 +288,9 @@ impl Oracle {
     fn see_dispatch(&mut self, id: WorkerId, run: Assignment, now: Time) {
         let worker = self.current(id).unwrap_or_else(|| panic!("{run:?} goes to {id:?}, which is not there"));
         assert!(worker.is_free(), "{run:?} goes to {worker:?}, which is not free");
+        let freed = worker.freed;
+        let warmer = self.workers.iter().find(|other| other.is_free() && other.freed > freed);
+        assert!(warmer.is_none(), "{run:?} goes to {id:?}, and {warmer:?} was busy last");
         self.tasks.check_turn(run);
         let task = self.tasks.at(run.task);
         task.dispatches += 1;
@@ -292,10 +304,13 @@ impl Oracle {
         match action {
             Action::Fail(id, reason) => {
                 let task = *self.tasks.at(id);
-                match (task.place, reason) {
-                    (_, FailReason::Crashed { .. }) if task.begun == 0 => "it was never begun".into(),
-                    (Place::Ended, _) => "it was resolved before".into(),
-                    (place, _) => format!("{place:?}"),
+                let blamed = matches!(reason, FailReason::Crashed { .. });
+                match task.place {
+                    _ if blamed && task.begun == 0 => "it was never begun".into(),
+                    Place::Ended => "it was resolved before".into(),
+                    place @ (Place::Waiting { .. } | Place::Backoff(_) | Place::On(_)) => {
+                        format!("{place:?}")
+                    }
                 }
             }
             Action::Kill(id, why) => {

@@ -29,13 +29,15 @@ pub(super) struct Worker {
     /// The heartbeat counter, and since when it has stood there.
     pub(super) beat: Option<(u64, Time)>,
     pub(super) done: u64,
+    /// When it last had nothing left to do, as a place in a row.
+    pub(super) freed: u64,
 }
 
 impl Worker {
     /// The first process of a place.
     pub(super) fn new(slot: u32, now: Time) -> Self {
         let id = WorkerId { slot, incarnation: 0 };
-        let mut worker = Self { id, life: Life::Gone, killed: None, beat: None, done: 0 };
+        let mut worker = Self { id, life: Life::Gone, killed: None, beat: None, done: 0, freed: 0 };
         worker.start(now);
         worker
     }
