@@ -7,6 +7,8 @@ pub mod bindings;
 pub mod ipc;
 pub mod pool;
 pub mod scheduler;
+#[cfg(test)]
+mod simulation;
 pub mod supervisor;
 pub mod worker;
 

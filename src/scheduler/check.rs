@@ -78,15 +78,6 @@ impl Scheduler {
 
     fn run_of(&self, id: WorkerId) -> Option<Assignment> {
         let worker = self.workers.slot(id.slot);
-        match worker.state {
-            _ if worker.incarnation != id.incarnation => None,
-            WorkerState::Busy(run) => Some(run),
-            WorkerState::Killed(_, run) => run,
-            WorkerState::Vacant
-            | WorkerState::Starting
-            | WorkerState::Idle
-            | WorkerState::Draining
-            | WorkerState::Retired => None,
-        }
+        worker.run().filter(|_| worker.incarnation == id.incarnation)
     }
 }

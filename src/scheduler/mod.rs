@@ -21,7 +21,7 @@ pub(crate) mod planted;
 mod queue;
 pub mod restart;
 pub mod retry;
-mod rng;
+pub(crate) mod rng;
 mod steps;
 mod task;
 mod timer;
@@ -231,6 +231,8 @@ impl Scheduler {
             | WorkerState::Retired => return Completion::Stale,
         };
         worker.tasks_done += 1;
+        // An answer is a sign of life: what stood still by the busy limit is not judged by the idle one.
+        worker.beat = None;
         if !self.has(Bug::ForgetsToClearTheDeadline) {
             self.timers.clear(Timer::Attempt(id));
         }
@@ -338,9 +340,9 @@ impl Scheduler {
         self.tasks.len() - self.running()
     }
 
-    /// Tasks that a worker runs.
+    /// Tasks that are on a worker, one that is being killed included: no other may have them yet.
     pub fn running(&self) -> usize {
-        self.workers.iter().filter(|worker| matches!(worker.phase(), WorkerPhase::Busy(_))).count()
+        self.workers.iter().filter(|worker| worker.run().is_some()).count()
     }
 
     /// Tasks accepted since the pool began.

@@ -63,7 +63,7 @@ impl Timers {
             .due
             .iter()
             .filter(|(timer, _)| matches!(timer, Timer::Attempt(_) | Timer::Start(_) | Timer::Stop))
-            .map(|(&timer, &at)| (timer, at + gap))
+            .map(|(&timer, &at)| (timer, at.saturating_add(gap))) // no time-out is too long
             .collect();
         for (timer, at) in limits {
             self.set(timer, at);
@@ -86,5 +86,14 @@ mod tests {
         assert_eq!(timers.pop_due(second), Some(Timer::Retry(TaskId(1))));
         assert_eq!(timers.pop_due(second), None);
         assert_eq!(timers.next(), Some(2 * second));
+    }
+
+    #[test]
+    fn a_pause_cannot_push_a_limit_over_the_end_of_time() {
+        let limit = Timer::Attempt(WorkerId { slot: 0, incarnation: 1 });
+        let mut timers = Timers::default();
+        timers.set(limit, Time::MAX);
+        timers.postpone_limits(Duration::from_secs(1));
+        assert_eq!(timers.next(), Some(Time::MAX));
     }
 }

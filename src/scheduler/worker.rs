@@ -51,6 +51,19 @@ impl Worker {
         }
     }
 
+    /// The task that it has, even where its kill is on the way: that one may still come to its end.
+    pub(crate) fn run(&self) -> Option<Assignment> {
+        match self.state {
+            WorkerState::Busy(run) => Some(run),
+            WorkerState::Killed(_, run) => run,
+            WorkerState::Vacant
+            | WorkerState::Starting
+            | WorkerState::Idle
+            | WorkerState::Draining
+            | WorkerState::Retired => None,
+        }
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, WorkerState::Idle | WorkerState::Busy(_))
     }

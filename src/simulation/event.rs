@@ -1,0 +1,52 @@
+//! Everything that can be said to the scheduler, as a value: so that it can be logged before it is applied,
+//! told to the oracle as well, and said again later.
+
+use std::time::Duration;
+
+use crate::scheduler::types::{Assignment, Cancel, Completion, Shutdown, TaskId, TaskSpec, Time, WorkerId};
+use crate::scheduler::{Scheduler, SubmitError};
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Event {
+    Submit(TaskSpec),
+    Cancel(TaskId),
+    Restart(WorkerId),
+    Shutdown(Shutdown),
+    Ready(WorkerId),
+    Completed(WorkerId, Assignment),
+    /// The process is gone; the last dispatch that it began.
+    Exit(WorkerId, Option<Assignment>),
+    Beat(WorkerId, u64),
+    Pause(Duration),
+    Timeout,
+}
+
+/// What the scheduler returned at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Nothing,
+    Submitted(Result<TaskId, SubmitError>),
+    Cancel(Cancel),
+    Restarted(bool),
+    Completion(Completion),
+}
+
+impl Event {
+    pub(super) fn feed(self, scheduler: &mut Scheduler, now: Time) -> Answer {
+        match self {
+            Self::Submit(spec) => return Answer::Submitted(scheduler.submit(spec, now)),
+            Self::Cancel(id) => return Answer::Cancel(scheduler.cancel(id, now)),
+            Self::Restart(id) => return Answer::Restarted(scheduler.restart_worker(id, now)),
+            Self::Completed(id, done) => {
+                return Answer::Completion(scheduler.handle_completed(id, done, now));
+            }
+            Self::Shutdown(mode) => scheduler.shutdown(mode, now),
+            Self::Ready(id) => scheduler.handle_ready(id, now),
+            Self::Exit(id, begun) => scheduler.handle_exit(id, begun, now),
+            Self::Beat(id, count) => scheduler.handle_beat(id, count, now),
+            Self::Pause(gap) => scheduler.handle_pause(gap),
+            Self::Timeout => scheduler.handle_timeout(now),
+        }
+        Answer::Nothing
+    }
+}

@@ -1,0 +1,148 @@
+//! What a search did, in figures. A storm that killed nobody proves nothing, so the test asks for each of them
+//! to be above zero.
+
+use std::fmt;
+
+use super::event::{Answer, Event};
+use super::world::Death;
+use crate::scheduler::types::{Action, Cancel, Completion, FailReason, KillReason, Shutdown};
+
+macro_rules! tally {
+    ($($field:ident: $label:literal,)*) => {
+        #[derive(Clone, Debug, Default)]
+        pub(super) struct Tally {
+            $(pub(super) $field: u64,)*
+        }
+
+        impl Tally {
+            pub(super) fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)*
+            }
+
+            pub(super) fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$(($label, self.$field)),*].into_iter()
+            }
+        }
+    };
+}
+
+tally! {
+    schedules: "schedules",
+    steps: "steps",
+    events: "events fed",
+    submits: "submitted",
+    refused: "refused by a closed pool",
+    dispatches: "dispatches",
+    begun: "begun",
+    retried: "retried",
+    completed: "completed",
+    cancelled: "cancelled",
+    cancel_too_late: "cancelled too late",
+    crashed: "failed as crashed",
+    timed_out: "failed as timed out",
+    cut_off: "failed by shutdown",
+    dropped: "cancelled by shutdown",
+    failed_broken: "failed by a broken pool",
+    died_starting: "deaths before ready",
+    died_idle: "deaths when idle",
+    died_unbegun: "deaths, dispatch not begun",
+    died_running: "deaths at work",
+    died_answering: "deaths, result in flight",
+    died_sentenced: "deaths before the kill came",
+    died_leaving: "deaths when told to stop",
+    left: "left when told to stop",
+    kill_timeout: "kills: time-out",
+    kill_frozen: "kills: frozen",
+    kill_start: "kills: start limit",
+    kill_shutdown: "kills: shutdown",
+    kill_requested: "kills: requested",
+    last_words: "results of killed workers that won",
+    stale: "stale completions dropped",
+    echoed_ready: "ready, said twice",
+    echoed_completed: "completed, said twice",
+    echoed_exit: "exit, said twice",
+    late: "messages after the exit",
+    frozen: "workers frozen",
+    timeouts: "handle_timeout calls",
+    pauses: "pauses forgiven",
+    drain: "shutdowns: drain",
+    cancel_pending: "shutdowns: cancel pending",
+    at_once: "shutdowns: now",
+    stricter: "shutdowns, a stricter second",
+    broken: "broken pools",
+    finished: "pools finished",
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rows().try_for_each(|(label, count)| writeln!(f, "  {count:>10}  {label}"))
+    }
+}
+
+impl Tally {
+    pub(super) fn count_death(&mut self, death: Death) {
+        *match death {
+            Death::Starting => &mut self.died_starting,
+            Death::Idle => &mut self.died_idle,
+            Death::Unbegun => &mut self.died_unbegun,
+            Death::Running => &mut self.died_running,
+            Death::Answering => &mut self.died_answering,
+            Death::Sentenced => &mut self.died_sentenced,
+            Death::Leaving => &mut self.died_leaving,
+        } += 1;
+    }
+
+    pub(super) fn count_answer(&mut self, answer: Answer) {
+        *match answer {
+            Answer::Nothing | Answer::Restarted(_) => return,
+            Answer::Submitted(Ok(_)) => &mut self.submits,
+            Answer::Submitted(Err(_)) => &mut self.refused,
+            Answer::Cancel(Cancel::Cancelled) => &mut self.cancelled,
+            Answer::Cancel(Cancel::TooLate) => &mut self.cancel_too_late,
+            Answer::Completion(Completion::Final) => &mut self.completed,
+            Answer::Completion(Completion::Stale) => &mut self.stale,
+        } += 1;
+    }
+
+    pub(super) fn count_action(&mut self, action: Action) {
+        *match action {
+            Action::Spawn(_) | Action::Stop(_) => return,
+            Action::Dispatch(..) => &mut self.dispatches,
+            Action::Kill(_, KillReason::Timeout) => &mut self.kill_timeout,
+            Action::Kill(_, KillReason::Frozen) => &mut self.kill_frozen,
+            Action::Kill(_, KillReason::StartTimeout) => &mut self.kill_start,
+            Action::Kill(_, KillReason::Shutdown) => &mut self.kill_shutdown,
+            Action::Kill(_, KillReason::Requested) => &mut self.kill_requested,
+            Action::Fail(_, FailReason::Crashed { .. }) => &mut self.crashed,
+            Action::Fail(_, FailReason::TimedOut { .. }) => &mut self.timed_out,
+            Action::Fail(_, FailReason::Cancelled) => &mut self.dropped,
+            Action::Fail(_, FailReason::PoolBroken) => &mut self.failed_broken,
+            Action::Fail(_, FailReason::PoolShutdown) => &mut self.cut_off,
+            Action::Broken => &mut self.broken,
+            Action::Finished => &mut self.finished,
+        } += 1;
+    }
+
+    pub(super) fn count_echo(&mut self, message: Event) {
+        *match message {
+            Event::Ready(_) => &mut self.echoed_ready,
+            Event::Completed(..) => &mut self.echoed_completed,
+            Event::Exit(..) => &mut self.echoed_exit,
+            Event::Submit(_)
+            | Event::Cancel(_)
+            | Event::Restart(_)
+            | Event::Shutdown(_)
+            | Event::Beat(..)
+            | Event::Pause(_)
+            | Event::Timeout => return,
+        } += 1;
+    }
+
+    pub(super) fn count_shutdown(&mut self, mode: Shutdown) {
+        *match mode {
+            Shutdown::Drain => &mut self.drain,
+            Shutdown::CancelPending => &mut self.cancel_pending,
+            Shutdown::Now => &mut self.at_once,
+        } += 1;
+    }
+}

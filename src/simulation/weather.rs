@@ -1,0 +1,143 @@
+//! How likely what is. Each schedule rolls its own, and rolls again on the way: a storm in which everything
+//! happens at once never gets into the corners that one cause alone leads to.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+use super::world::{Move, Process};
+use crate::scheduler::types::TaskSpec;
+
+/// What the application, the clock or the network does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whim {
+    Submit,
+    Cancel,
+    Restart,
+    Shutdown,
+    /// A message arrives for the second time.
+    Echo,
+    /// A message arrives after its sender's exit.
+    Late,
+    /// The driver reads all heartbeats.
+    Beats,
+    /// Some time passes; the driver keeps up with it.
+    Wait,
+    /// As `Wait`, for as long as limits are.
+    Sleep,
+    /// A leap in time that the driver slept through.
+    Pause,
+    /// `handle_timeout`, due or not.
+    Timeout,
+}
+
+impl Whim {
+    pub(super) const ALL: [Self; 11] = [
+        Self::Submit,
+        Self::Cancel,
+        Self::Restart,
+        Self::Shutdown,
+        Self::Echo,
+        Self::Late,
+        Self::Beats,
+        Self::Wait,
+        Self::Sleep,
+        Self::Pause,
+        Self::Timeout,
+    ];
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weather {
+    deaths: u64,
+    frost: u64,
+    work: u64,
+    load: u64,
+    meddling: u64,
+    noise: u64,
+    closing: u64,
+    time: u64,
+    /// Processes die before they are ready, all of them.
+    cursed: bool,
+    /// Of eight new processes so many never shake hands.
+    pub(super) hanging: u64,
+}
+
+impl Weather {
+    pub(super) fn roll(dice: &mut Dice) -> Self {
+        Self {
+            deaths: dice.pick(&[0, 1, 1, 2, 4, 8]),
+            frost: dice.pick(&[0, 0, 0, 1, 4]),
+            work: dice.pick(&[5, 15, 40]),
+            load: dice.pick(&[1, 5, 15]),
+            meddling: dice.pick(&[0, 1, 3]),
+            noise: dice.pick(&[0, 1, 4]),
+            closing: u64::from(dice.one_in(6)),
+            time: dice.pick(&[1, 3, 8]),
+            cursed: dice.one_in(25),
+            hanging: dice.pick(&[0, 0, 0, 0, 1, 5]),
+        }
+    }
+
+    /// Zero where the process cannot do this.
+    pub(super) fn weigh_move(&self, process: &Process, what: Move) -> u64 {
+        match what {
+            _ if !process.can(what) => 0,
+            Move::Boot if self.cursed => 0,
+            Move::Boot | Move::Deliver => self.work.max(10),
+            Move::Begin | Move::Finish => self.work,
+            Move::Leave | Move::Fall => 4,
+            Move::Reap => 10,
+            Move::ReapDeaf => self.noise,
+            Move::Die if self.cursed => 20,
+            Move::Die if process.is_at_work() => 4 * self.deaths,
+            Move::Die => self.deaths,
+            Move::Freeze => self.frost,
+            Move::Thaw => 1,
+        }
+    }
+
+    /// Once the pool takes no more tasks, less of the time is spent on being refused.
+    pub(super) fn weigh_whim(&self, what: Whim, accepting: bool) -> u64 {
+        match what {
+            Whim::Submit if !accepting => 1,
+            Whim::Submit => 2 * self.load,
+            Whim::Cancel | Whim::Restart => self.meddling,
+            Whim::Shutdown => self.closing,
+            Whim::Echo | Whim::Late => 2 * self.noise,
+            Whim::Beats => 1 + 3 * self.frost,
+            Whim::Wait => self.time,
+            Whim::Sleep if self.cursed || self.frost > 0 => 2 + self.time,
+            Whim::Sleep => self.time / 2,
+            Whim::Pause | Whim::Timeout => self.noise.min(1),
+        }
+    }
+}
+
+/// Any task, the extremes included.
+pub(super) fn any_spec(dice: &mut Dice) -> TaskSpec {
+    let timeout = match dice.below(12) {
+        0..6 => None,
+        6 => Some(Duration::ZERO),
+        7 | 8 => Some(dice.up_to(Duration::from_millis(50))),
+        9 => Some(dice.up_to(Duration::from_secs(5))),
+        10 => Some(dice.up_to(Duration::from_secs(100))),
+        _ => Some(Duration::MAX),
+    };
+    TaskSpec {
+        priority: dice.pick(&[0, 0, 0, 0, 1, 1, -1, 7, i32::MAX, i32::MIN]),
+        retries: dice.pick(&[0, 0, 0, 1, 1, 2, 3, 5, 8, u32::MAX]),
+        crash_limit: dice.pick(&[
+            None,
+            None,
+            None,
+            None,
+            None,
+            Some(0),
+            Some(1),
+            Some(2),
+            Some(3),
+            Some(u32::MAX),
+        ]),
+        timeout,
+    }
+}

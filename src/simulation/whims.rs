@@ -1,0 +1,129 @@
+//! What the application, the clock and the network come up with.
+
+use std::time::Duration;
+
+use super::event::{Answer, Event};
+use super::schedule::Schedule;
+use super::weather::{Whim, any_spec};
+use crate::scheduler::types::{Completion, Shutdown, TaskId, WorkerId};
+
+impl Schedule<'_> {
+    pub(super) fn indulge(&mut self, whim: Whim) {
+        match whim {
+            Whim::Submit => {
+                let spec = any_spec(&mut self.dice);
+                self.feed(Event::Submit(spec));
+            }
+            Whim::Cancel => {
+                let task = self.any_task();
+                self.feed(Event::Cancel(task));
+            }
+            Whim::Restart => {
+                let worker = self.any_worker();
+                self.feed(Event::Restart(worker));
+            }
+            Whim::Shutdown => self.shut_down(),
+            Whim::Echo => self.echo(),
+            Whim::Late => self.deliver_late(),
+            Whim::Beats => self.read_beats(),
+            Whim::Wait => {
+                let time = self.dice.up_to(Duration::from_millis(300));
+                self.wait(time);
+            }
+            Whim::Sleep => {
+                self.read_beats();
+                let time = self.dice.up_to(Duration::from_secs(90));
+                self.wait(time);
+                self.read_beats();
+            }
+            Whim::Pause => self.pause(),
+            Whim::Timeout => self.time_out(),
+        }
+    }
+
+    /// Time passes, and the driver wakes up whenever it asked to.
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.scheduler.poll_timeout().filter(|&at| at <= end) {
+            self.now = self.now.max(at);
+            self.time_out();
+        }
+        self.now = end;
+    }
+
+    /// Nobody ran for a while. The driver sees it from its own clock, and says so first.
+    fn pause(&mut self) {
+        let limit = self.dice.pick(&[1, 30, 1000]);
+        let gap = self.dice.up_to(Duration::from_secs(limit));
+        self.now += gap;
+        self.tally.pauses += 1;
+        self.feed(Event::Pause(gap));
+        self.time_out();
+    }
+
+    fn read_beats(&mut self) {
+        for index in 0..self.world.processes.len() {
+            let beat = self.world.processes[index].beat(self.now);
+            self.feed(beat);
+        }
+    }
+
+    pub(super) fn deliver_late(&mut self) {
+        if self.world.late.is_empty() {
+            return;
+        }
+        let message = self.world.late.swap_remove(self.dice.index(self.world.late.len()));
+        self.tally.late += 1;
+        self.say_in_vain(message);
+    }
+
+    /// Messages that come twice or too late must change nothing at all.
+    fn say_in_vain(&mut self, message: Event) {
+        let pending = self.pending.len();
+        let answer = self.feed(message);
+        assert_ne!(answer, Answer::Completion(Completion::Final), "{message:?} counts, and may not");
+        assert_eq!(self.pending.len(), pending, "{message:?} is acted on, and may not");
+    }
+
+    fn echo(&mut self) {
+        if self.said.is_empty() {
+            return;
+        }
+        let message = self.said[self.dice.index(self.said.len())];
+        self.tally.count_echo(message);
+        self.say_in_vain(message);
+    }
+
+    /// Stop the pool, or stop it harder: a milder second call is made as well, and must change nothing.
+    fn shut_down(&mut self) {
+        let mode = self.dice.pick(&[Shutdown::Drain, Shutdown::CancelPending, Shutdown::Now]);
+        let rank = |mode| match mode {
+            Shutdown::Drain => 0,
+            Shutdown::CancelPending => 1,
+            Shutdown::Now => 2,
+        };
+        match self.shut_down {
+            Some(last) => self.tally.stricter += u64::from(rank(mode) > rank(last)),
+            None => self.tally.count_shutdown(mode),
+        }
+        if self.shut_down.is_none_or(|last| rank(last) < rank(mode)) {
+            self.shut_down = Some(mode);
+        }
+        self.feed(Event::Shutdown(mode));
+    }
+
+    /// Any worker that there is, was, or never was.
+    fn any_worker(&mut self) -> WorkerId {
+        let slot = self.dice.below(5) as u32;
+        let living = self.world.processes.iter().find(|process| process.id.slot == slot);
+        match living {
+            Some(process) if !self.dice.one_in(8) => process.id,
+            Some(_) | None => WorkerId { slot, incarnation: self.dice.below(3) as u32 },
+        }
+    }
+
+    /// Any task that there is, was, or never was.
+    fn any_task(&mut self) -> TaskId {
+        TaskId(self.dice.below(self.scheduler.submitted() + 2))
+    }
+}

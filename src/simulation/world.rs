@@ -1,0 +1,248 @@
+//! The fake world: worker processes as they really are, which is not what the scheduler has heard of them.
+//!
+//! Every message takes its time. A process can die at any point of its life; what it sent before is still in
+//! its outbox then, and is delivered before its exit is reported, as the real driver does.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::event::Event;
+use crate::scheduler::types::{Action, Assignment, Time, WorkerId};
+
+/// How often a healthy process counts its heartbeat up.
+const BEAT: Duration = Duration::from_millis(100);
+
+/// One thing that one process, or the system around it, can do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Move {
+    /// Shake hands.
+    Boot,
+    /// Take the next dispatch from the inbox, and mark it as begun.
+    Begin,
+    /// Send the result.
+    Finish,
+    /// Do as told and exit.
+    Leave,
+    /// Die for no reason of ours.
+    Die,
+    /// The kill that we ordered hits.
+    Fall,
+    /// The oldest message in the outbox arrives.
+    Deliver,
+    /// The exit is noticed, the outbox is drained.
+    Reap,
+    /// As `Reap`, but what the process sent arrives only after the exit, if at all.
+    ReapDeaf,
+    Freeze,
+    Thaw,
+}
+
+impl Move {
+    pub(super) const ALL: [Self; 11] = [
+        Self::Boot,
+        Self::Begin,
+        Self::Finish,
+        Self::Leave,
+        Self::Die,
+        Self::Fall,
+        Self::Deliver,
+        Self::Reap,
+        Self::ReapDeaf,
+        Self::Freeze,
+        Self::Thaw,
+    ];
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Run(Assignment),
+    Leave,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Booting,
+    Up,
+    Dead,
+}
+
+/// In which state of its life a process died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Death {
+    Starting,
+    Idle,
+    Unbegun,
+    Running,
+    Answering,
+    Sentenced,
+    Leaving,
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) id: WorkerId,
+    stage: Stage,
+    /// It will never shake hands: for the start limit.
+    hangs: bool,
+    inbox: VecDeque<Order>,
+    outbox: VecDeque<Event>,
+    running: Option<Assignment>,
+    begun: Option<Assignment>,
+    /// A kill of ours is on its way.
+    sentenced: bool,
+    frozen: bool,
+    beats: u64,
+    /// The next heartbeat comes no earlier. Thawed, a process counts up only after a while, and may well
+    /// answer first.
+    silent_until: Time,
+}
+
+impl Process {
+    fn new(id: WorkerId, hangs: bool) -> Self {
+        Self {
+            id,
+            stage: Stage::Booting,
+            hangs,
+            inbox: VecDeque::new(),
+            outbox: VecDeque::new(),
+            running: None,
+            begun: None,
+            sentenced: false,
+            frozen: false,
+            beats: 0,
+            silent_until: Time::ZERO,
+        }
+    }
+
+    pub(super) fn can(&self, what: Move) -> bool {
+        let awake = self.stage == Stage::Up && !self.frozen;
+        let free = awake && self.running.is_none();
+        match what {
+            Move::Boot => self.stage == Stage::Booting && !self.frozen && !self.hangs,
+            Move::Begin => free && matches!(self.inbox.front(), Some(Order::Run(_))),
+            Move::Leave => free && self.inbox.front() == Some(&Order::Leave),
+            Move::Finish => awake && self.running.is_some(),
+            Move::Die | Move::Freeze if self.frozen => what == Move::Die && self.stage != Stage::Dead,
+            Move::Die | Move::Freeze => self.stage != Stage::Dead,
+            Move::Fall => self.stage != Stage::Dead && self.sentenced,
+            Move::Deliver => self.stage != Stage::Dead && !self.outbox.is_empty(),
+            Move::Reap => self.stage == Stage::Dead,
+            Move::ReapDeaf => self.stage == Stage::Dead && !self.outbox.is_empty(),
+            Move::Thaw => self.stage != Stage::Dead && self.frozen,
+        }
+    }
+
+    pub(super) fn is_at_work(&self) -> bool {
+        self.running.is_some()
+    }
+
+    fn death(&self) -> Death {
+        let answering = self.outbox.iter().any(|message| matches!(message, Event::Completed(..)));
+        match self.inbox.front() {
+            _ if self.sentenced => Death::Sentenced,
+            _ if self.stage == Stage::Booting => Death::Starting,
+            _ if self.running.is_some() => Death::Running,
+            _ if answering => Death::Answering,
+            Some(Order::Run(_)) => Death::Unbegun,
+            Some(Order::Leave) => Death::Leaving,
+            None => Death::Idle,
+        }
+    }
+
+    pub(super) fn boot(&mut self) {
+        self.stage = Stage::Up;
+        self.outbox.push_back(Event::Ready(self.id));
+    }
+
+    pub(super) fn begin(&mut self) -> Assignment {
+        let Some(Order::Run(run)) = self.inbox.pop_front() else { unreachable!("`can` was asked") };
+        self.running = Some(run);
+        self.begun = Some(run);
+        run
+    }
+
+    pub(super) fn finish(&mut self) {
+        let run = self.running.take().expect("`can` was asked");
+        self.outbox.push_back(Event::Completed(self.id, run));
+    }
+
+    pub(super) fn die(&mut self) -> Death {
+        let death = self.death();
+        self.stage = Stage::Dead;
+        death
+    }
+
+    pub(super) fn deliver(&mut self) -> Event {
+        self.outbox.pop_front().expect("`can` was asked")
+    }
+
+    pub(super) fn freeze(&mut self) {
+        self.frozen = true;
+    }
+
+    pub(super) fn thaw(&mut self, quiet: Duration, now: Time) {
+        self.frozen = false;
+        self.silent_until = now + quiet;
+    }
+
+    /// What the driver reads from the shared counter. It can read a dead process's, too.
+    pub(super) fn beat(&mut self, now: Time) -> Event {
+        if self.stage != Stage::Dead && !self.frozen && now >= self.silent_until {
+            self.beats = (now.as_millis() / BEAT.as_millis()) as u64;
+        }
+        Event::Beat(self.id, self.beats)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct World {
+    /// Those whose exit has not been reported.
+    pub(super) processes: Vec<Process>,
+    /// What dead processes had sent, and nobody read in time.
+    pub(super) late: Vec<Event>,
+    /// No new process will hang.
+    pub(super) calm: bool,
+}
+
+impl World {
+    pub(super) const BEAT: Duration = BEAT;
+
+    /// What the driver does with an action. Orders to a process that is gone go nowhere.
+    pub(super) fn carry_out(&mut self, action: Action, hangs: bool) {
+        match action {
+            Action::Spawn(id) => {
+                let taken = self.processes.iter().any(|process| process.id.slot == id.slot);
+                assert!(!taken, "{id:?} starts in a place that has a process");
+                self.processes.push(Process::new(id, hangs && !self.calm));
+            }
+            Action::Dispatch(id, run) => self.order(id, Order::Run(run)),
+            Action::Stop(id) => self.order(id, Order::Leave),
+            Action::Kill(id, _) => {
+                if let Some(process) = self.processes.iter_mut().find(|process| process.id == id) {
+                    process.sentenced = true;
+                }
+            }
+            Action::Fail(..) | Action::Broken | Action::Finished => {}
+        }
+    }
+
+    fn order(&mut self, id: WorkerId, order: Order) {
+        if let Some(process) = self.processes.iter_mut().find(|process| process.id == id) {
+            process.inbox.push_back(order);
+        }
+    }
+
+    /// Take a dead process out of the world: what it still had to say, in order, and its exit.
+    pub(super) fn reap(&mut self, index: usize) -> (VecDeque<Event>, Event) {
+        let process = self.processes.remove(index);
+        (process.outbox, Event::Exit(process.id, process.begun))
+    }
+
+    /// From here on nobody dies, hangs or freezes.
+    pub(super) fn calm_down(&mut self, now: Time) {
+        self.calm = true;
+        for process in self.processes.iter_mut().filter(|process| process.frozen) {
+            process.thaw(Duration::ZERO, now);
+        }
+    }
+}
