@@ -1,5 +1,6 @@
 //! Retry policy: may this task run again after its worker died, and when?
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::rng::Rng;
@@ -26,7 +27,8 @@ pub(crate) struct Budget {
 impl Budget {
     pub(crate) fn new(spec: &TaskSpec) -> Self {
         let default = if spec.retries > 0 { spec.retries.saturating_add(1) } else { DEFAULT_CRASH_LIMIT };
-        Self { retries_left: spec.retries, crashes_left: spec.crash_limit.unwrap_or(default), retried: 0 }
+        let crashes_left = spec.crash_limit.map_or(default, NonZeroU32::get);
+        Self { retries_left: spec.retries, crashes_left, retried: 0 }
     }
 
     /// Charge one lost attempt. `blame` is false where we ended the worker ourselves: such a kill uses up a
@@ -75,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_crash_limit_cuts_retries_short_but_not_for_kills_of_ours() {
-        let spec = TaskSpec { retries: 50, crash_limit: Some(3), ..TaskSpec::default() };
+        let spec = TaskSpec { retries: 50, crash_limit: NonZeroU32::new(3), ..TaskSpec::default() };
         assert_eq!(charges(spec, true), 2, "the third crash is the last");
         assert_eq!(charges(spec, false), 50);
     }

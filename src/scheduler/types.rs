@@ -1,5 +1,6 @@
 //! The vocabulary that the scheduler shares with the layers above it.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Monotonic time since the pool began. The scheduler never reads a clock: it is told.
@@ -42,7 +43,7 @@ pub struct TaskSpec {
     pub retries: u32,
     /// How many worker deaths the task may cause before it is given up, whatever its retries.
     /// `None`: [`crate::scheduler::retry::DEFAULT_CRASH_LIMIT`], or `retries + 1` where retries were asked for.
-    pub crash_limit: Option<u32>,
+    pub crash_limit: Option<NonZeroU32>,
     /// How long one attempt may run.
     pub timeout: Option<Duration>,
 }

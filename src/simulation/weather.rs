@@ -1,6 +1,7 @@
 //! How likely what is. Each schedule rolls its own, and rolls again on the way: a storm in which everything
 //! happens at once never gets into the corners that one cause alone leads to.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::dice::Dice;
@@ -126,18 +127,7 @@ pub(super) fn any_spec(dice: &mut Dice) -> TaskSpec {
     TaskSpec {
         priority: dice.pick(&[0, 0, 0, 0, 1, 1, -1, 7, i32::MAX, i32::MIN]),
         retries: dice.pick(&[0, 0, 0, 1, 1, 2, 3, 5, 8, u32::MAX]),
-        crash_limit: dice.pick(&[
-            None,
-            None,
-            None,
-            None,
-            None,
-            Some(0),
-            Some(1),
-            Some(2),
-            Some(3),
-            Some(u32::MAX),
-        ]),
+        crash_limit: NonZeroU32::new(dice.pick(&[0, 0, 0, 0, 0, 1, 1, 2, 3, u32::MAX])),
         timeout,
     }
 }

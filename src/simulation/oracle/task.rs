@@ -1,5 +1,6 @@
 //! What the oracle knows about tasks, and what it asks of a dispatch.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::scheduler::retry::{BACKOFF_BASE, BACKOFF_CAP, DEFAULT_CRASH_LIMIT};
@@ -39,7 +40,7 @@ impl Task {
     fn crash_limit(&self) -> u32 {
         let default =
             if self.spec.retries == 0 { DEFAULT_CRASH_LIMIT } else { self.spec.retries.saturating_add(1) };
-        self.spec.crash_limit.unwrap_or(default)
+        self.spec.crash_limit.map_or(default, NonZeroU32::get)
     }
 
     /// It was begun and its worker is gone. How long it waits at most until it is tried again, if it is.
@@ -58,7 +59,7 @@ impl Task {
         self.begun += 1;
         let allowed = 1 + u64::from(self.spec.retries);
         assert!(self.begun <= allowed, "{run:?} is begun, the task's {}th time of {allowed}", self.begun);
-        let crashes = self.crash_limit().max(1);
+        let crashes = self.crash_limit();
         assert!(self.crashes < crashes, "{run:?} is begun after {} crashes of {crashes}", self.crashes);
     }
 
