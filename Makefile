@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CARGO_CORE := cargo test --no-default-features
 PYTEST_ARGS ?=
+WHEEL_ARGS ?= --profile dev
 
-.PHONY: help setup wheel demo test test-rust test-python test-abi3 lint format bench docs shows clean
+.PHONY: help setup wheel demo test test-rust test-python test-abi3 test-wheel lint format bench docs shows clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -41,9 +42,11 @@ test-python: setup ## the package
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-abi3: ## the package, built for the stable ABI
-	$(MAKE) VENV=.venv-abi3 WHEEL_ARGS="--profile dev --features abi3" wheel
+	$(MAKE) VENV=.venv-abi3 WHEEL_ARGS="--profile dev --features abi3" test-wheel
 	.venv-abi3/bin/python -c 'from disttask import _native; assert _native.ABI3'
-	.venv-abi3/bin/python -m pytest $(PYTEST_ARGS)
+
+test-wheel: wheel
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup ## rustfmt, clippy, ruff, mypy, stubtest
 	cargo fmt --check
