@@ -2,6 +2,7 @@
 //!
 //! This file is the table of contents. ARCHITECTURE.md is the map; `tests/layers.rs` holds it true.
 
+pub mod api;
 #[cfg(feature = "python")]
 pub mod bindings;
 pub mod ipc;

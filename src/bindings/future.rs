@@ -7,7 +7,7 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use super::pool::Pool;
 use super::wait::wait_interruptibly;
-use crate::pool::{Outcome, Shared, Slot};
+use crate::pool::{Keep, Outcome, Shared, Slot, value_pickle};
 use crate::scheduler::types::TaskSpec;
 
 #[pyclass(subclass, frozen, module = "disttask._native")]
@@ -40,13 +40,23 @@ impl Future {
         };
         let timeout = timeout.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
         let spec = TaskSpec { priority, retries, crash_limit: None, timeout };
-        let slot = pool.shared.submit(Arc::from(payload), name, spec, retain)?;
+        let slot = pool.shared.submit(
+            Arc::from(payload),
+            name,
+            spec,
+            if retain { Keep::ForItsId } else { Keep::ForTheFuture },
+        )?;
         Ok(Self::attached(&pool.shared, slot))
     }
 
     #[getter]
     fn _seq(&self) -> u64 {
         self.slot.id().0
+    }
+
+    #[getter]
+    fn _task_id(&self) -> Option<String> {
+        self.pool.as_ref().map(|pool| pool.id_text(self.slot.id()))
     }
 
     #[getter]
@@ -103,6 +113,7 @@ impl Future {
         let Some(outcome) = self.slot.outcome() else { return Ok(None) };
         let data = match &outcome {
             Outcome::Value(bytes) | Outcome::Error(bytes) => PyBytes::new(py, bytes).into_any(),
+            Outcome::Described(bytes) => PyBytes::new(py, value_pickle(bytes)).into_any(),
             Outcome::Failed(failure) => pythonize::pythonize(py, &**failure)?,
             Outcome::Cancelled | Outcome::Released => py.None().into_bound(py),
         };

@@ -4,6 +4,7 @@
 mod error;
 mod future;
 mod pool;
+mod server;
 mod wait;
 mod worker;
 
@@ -19,6 +20,8 @@ pub mod _native {
     use super::future::Future;
     #[pymodule_export]
     use super::pool::Pool;
+    #[pymodule_export]
+    use super::server::{HttpApi, HttpServer, Pieces};
     #[pymodule_export]
     use super::wait::finalizing;
     #[pymodule_export]

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use super::future::Future;
 use super::wait::wait_interruptibly;
 use crate::pool::{Lookup, PoolConfig, RetentionLimits, Shared};
-use crate::scheduler::types::{Shutdown, TaskId};
+use crate::scheduler::types::Shutdown;
 use crate::supervisor::SpawnSpec;
 
 #[pyclass(frozen, module = "disttask._native")]
@@ -21,7 +21,7 @@ pub(super) struct Pool {
 #[pymethods]
 impl Pool {
     #[new]
-    #[pyo3(signature = (*, workers, executable, args, config, hello, seed, keep_results, keep_bytes, keep_seconds))]
+    #[pyo3(signature = (*, workers, executable, args, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds))]
     #[expect(clippy::too_many_arguments, reason = "keywords only, one call per pool")]
     fn new(
         workers: u32,
@@ -29,6 +29,7 @@ impl Pool {
         args: Vec<OsString>,
         config: Vec<u8>,
         hello: Vec<u8>,
+        prefix: String,
         seed: u64,
         keep_results: usize,
         keep_bytes: usize,
@@ -40,6 +41,7 @@ impl Pool {
             spawn: SpawnSpec { executable, args },
             config,
             hello,
+            prefix,
             seed,
             retention: RetentionLimits { count: keep_results, bytes: keep_bytes, age },
         })?;
@@ -83,8 +85,9 @@ impl Pool {
         Ok(pythonize::pythonize(py, &status)?)
     }
 
-    fn lookup(&self, seq: u64) -> PyResult<(&'static str, Option<Future>)> {
-        Ok(match self.shared.lookup(TaskId(seq))? {
+    fn lookup(&self, task_id: &str) -> PyResult<(&'static str, Option<Future>)> {
+        let Some(task) = self.shared.parse_id(task_id) else { return Ok(("unknown", None)) };
+        Ok(match self.shared.lookup(task)? {
             Lookup::Kept(slot) => ("kept", Some(Future::attached(&self.shared, slot))),
             Lookup::Evicted => ("evicted", None),
             Lookup::Unknown => ("unknown", None),

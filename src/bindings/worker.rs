@@ -1,10 +1,11 @@
 //! `_native.Worker`: what the worker process's Python loop is built on.
 
 use parking_lot::Mutex;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::ipc::WorkerLink;
+use crate::ipc::{Answer, WorkerLink};
 use crate::scheduler::types::{Assignment, Attempt, TaskId};
 
 #[pyclass(frozen, module = "disttask._native")]
@@ -24,13 +25,22 @@ impl Worker {
         Ok(self.link.lock().ready(hello)?)
     }
 
-    fn next_task<'py>(&self, py: Python<'py>) -> PyResult<Option<(u64, u32, Bound<'py, PyBytes>)>> {
+    fn next_task<'py>(&self, py: Python<'py>) -> PyResult<Option<(u64, u32, bool, Bound<'py, PyBytes>)>> {
         let next = py.detach(|| self.link.lock().next_task())?;
-        Ok(next.map(|(job, payload)| (job.task.0, job.attempt.0, PyBytes::new(py, &payload))))
+        Ok(next.map(|job| {
+            let Assignment { task, attempt } = job.assignment;
+            (task.0, attempt.0, job.describe, PyBytes::new(py, &job.payload))
+        }))
     }
 
-    fn reply(&self, py: Python<'_>, task: u64, attempt: u32, raised: bool, payload: &[u8]) -> PyResult<()> {
+    fn reply(&self, py: Python<'_>, task: u64, attempt: u32, kind: &str, payload: &[u8]) -> PyResult<()> {
         let job = Assignment { task: TaskId(task), attempt: Attempt(attempt) };
-        Ok(py.detach(|| self.link.lock().reply(job, raised, payload))?)
+        let answer = match kind {
+            "value" => Answer::Value,
+            "described" => Answer::Described,
+            "error" => Answer::Error,
+            _ => return Err(PyValueError::new_err("kind must be 'value', 'described' or 'error'")),
+        };
+        Ok(py.detach(|| self.link.lock().reply(job, answer, payload))?)
     }
 }

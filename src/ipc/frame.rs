@@ -28,6 +28,8 @@ pub enum Outgoing {
     Config(Arc<[u8]>),
     /// Run this.
     Task(Assignment, Arc<[u8]>),
+    /// Run this, and answer with a described value: one that can be shown without unpickling it.
+    TaskToDescribe(Assignment, Arc<[u8]>),
     /// Nothing more will come: leave.
     Stop,
 }
@@ -39,6 +41,8 @@ pub enum Incoming {
     Ready(Vec<u8>),
     /// The task returned.
     Value(Assignment, Vec<u8>),
+    /// The task returned, and here is its value with a description.
+    Described(Assignment, Vec<u8>),
     /// The task, or the way to it or from it, raised.
     Error(Assignment, Vec<u8>),
 }
@@ -59,6 +63,8 @@ pub(super) const KIND_STOP: u32 = 3;
 pub(super) const KIND_READY: u32 = 4;
 pub(super) const KIND_VALUE: u32 = 5;
 pub(super) const KIND_ERROR: u32 = 6;
+pub(super) const KIND_TASK_TO_DESCRIBE: u32 = 7;
+pub(super) const KIND_DESCRIBED: u32 = 8;
 
 pub(super) fn header(kind: u32, assignment: Assignment, payload_bytes: usize) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
@@ -74,6 +80,9 @@ impl Outgoing {
         match self {
             Self::Config(bytes) => (header(KIND_CONFIG, NOBODY, bytes.len()), Some(bytes)),
             Self::Task(assignment, bytes) => (header(KIND_TASK, assignment, bytes.len()), Some(bytes)),
+            Self::TaskToDescribe(assignment, bytes) => {
+                (header(KIND_TASK_TO_DESCRIBE, assignment, bytes.len()), Some(bytes))
+            }
             Self::Stop => (header(KIND_STOP, NOBODY, 0), None),
         }
     }
@@ -86,6 +95,7 @@ impl TryFrom<Raw> for Incoming {
         match raw.kind {
             KIND_READY => Ok(Self::Ready(raw.payload)),
             KIND_VALUE => Ok(Self::Value(raw.assignment, raw.payload)),
+            KIND_DESCRIBED => Ok(Self::Described(raw.assignment, raw.payload)),
             KIND_ERROR => Ok(Self::Error(raw.assignment, raw.payload)),
             _ => Err(LinkError::Malformed("unknown kind")),
         }
@@ -181,7 +191,7 @@ fn decode(header: &[u8; HEADER_BYTES]) -> Result<(Raw, usize), LinkError> {
     let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
     let u64_at = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
     let kind = u32_at(0);
-    if !(KIND_CONFIG..=KIND_ERROR).contains(&kind) {
+    if !(KIND_CONFIG..=KIND_DESCRIBED).contains(&kind) {
         return Err(LinkError::Malformed("unknown kind"));
     }
     let length = u64_at(16);

@@ -24,7 +24,7 @@ pub use frame::{Incoming, MAX_PAYLOAD_BYTES, Outgoing};
 pub use host::{Ends, Flushed, HostLink, Received};
 pub use page::Page;
 pub use signals::{block_all_signals, reset_signal_mask};
-pub use worker::WorkerLink;
+pub use worker::{Answer, Job, WorkerLink};
 
 /// What can go wrong on a link. Each ends the worker on the other side; none ends the pool.
 #[derive(Debug, thiserror::Error)]

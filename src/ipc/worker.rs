@@ -10,12 +10,34 @@ use rustix::net::{
 };
 
 use super::frame::{
-    FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_ERROR, KIND_READY, KIND_STOP, KIND_TASK, KIND_VALUE, Raw,
-    Read, header,
+    FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_DESCRIBED, KIND_ERROR, KIND_READY, KIND_STOP, KIND_TASK,
+    KIND_TASK_TO_DESCRIBE, KIND_VALUE, Raw, Read, header,
 };
 use super::host::GREETING;
 use super::{LinkError, Page};
 use crate::scheduler::types::{Assignment, Attempt, TaskId};
+
+/// A task to run.
+#[derive(Debug)]
+pub struct Job {
+    /// To be named in the answer.
+    pub assignment: Assignment,
+    /// The pickled call.
+    pub payload: Vec<u8>,
+    /// The host wants to show the value.
+    pub describe: bool,
+}
+
+/// What an answer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A pickled value.
+    Value,
+    /// A value that can be shown.
+    Described,
+    /// An exception.
+    Error,
+}
 
 /// The worker's end.
 #[derive(Debug)]
@@ -68,14 +90,14 @@ impl WorkerLink {
     }
 
     /// Wait for the next task; `None` when there will be none.
-    pub fn next_task(&mut self) -> Result<Option<(Assignment, Vec<u8>)>, LinkError> {
+    pub fn next_task(&mut self) -> Result<Option<Job>, LinkError> {
         match self.read()? {
             None | Some(Raw { kind: KIND_STOP, .. }) => Ok(None),
-            Some(Raw { kind: KIND_TASK, assignment, payload }) => {
+            Some(Raw { kind: kind @ (KIND_TASK | KIND_TASK_TO_DESCRIBE), assignment, payload }) => {
                 if let Some(page) = &self.page {
                     page.begin(assignment);
                 }
-                Ok(Some((assignment, payload)))
+                Ok(Some(Job { assignment, payload, describe: kind == KIND_TASK_TO_DESCRIBE }))
             }
             Some(_) => Err(LinkError::Malformed("expected a task")),
         }
@@ -88,8 +110,12 @@ impl WorkerLink {
     }
 
     /// Answer a task. Written at once: a result that waited for company would be lost with the worker.
-    pub fn reply(&self, job: Assignment, raised: bool, payload: &[u8]) -> Result<(), LinkError> {
-        let kind = if raised { KIND_ERROR } else { KIND_VALUE };
+    pub fn reply(&self, job: Assignment, answer: Answer, payload: &[u8]) -> Result<(), LinkError> {
+        let kind = match answer {
+            Answer::Value => KIND_VALUE,
+            Answer::Described => KIND_DESCRIBED,
+            Answer::Error => KIND_ERROR,
+        };
         self.write(&header(kind, job, payload.len()), payload)
     }
 

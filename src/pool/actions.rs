@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::core::Core;
+use super::core::{Core, OnFinish};
 use super::failure::{Ended, Failure, broken_text};
+use super::history::Facts;
 use super::slot::Outcome;
 use crate::ipc::Outgoing;
-use crate::scheduler::types::{Action, FailReason, TaskId, WorkerId};
+use crate::scheduler::types::{Action, Assignment, FailReason, TaskId, WorkerId};
 
 impl Core {
     /// Do what the scheduler wants done.
@@ -19,8 +20,7 @@ impl Core {
                     self.spawns.push_back(id);
                 }
                 Action::Dispatch(id, job) => {
-                    let payload = Arc::clone(&self.entries[&job.task].payload);
-                    self.seats[id.slot as usize].push(Outgoing::Task(job, payload), Some(job));
+                    self.send(id, job);
                     dirty.push(id);
                 }
                 Action::Stop(id) => {
@@ -49,6 +49,19 @@ impl Core {
         }
     }
 
+    fn send(&mut self, id: WorkerId, job: Assignment) {
+        let now = self.now();
+        let entry = self.entries.get_mut(&job.task).expect("a task that is dispatched is not resolved");
+        entry.dispatched = Some((now, id));
+        let payload = Arc::clone(&entry.payload);
+        let frame = if entry.describe {
+            Outgoing::TaskToDescribe(job, payload)
+        } else {
+            Outgoing::Task(job, payload)
+        };
+        self.seats[id.slot as usize].push(frame, Some(job));
+    }
+
     fn fail(&mut self, task: TaskId, reason: FailReason) {
         let outcome = match reason {
             FailReason::Cancelled => Outcome::Cancelled,
@@ -73,12 +86,26 @@ impl Core {
 
     pub(super) fn resolve(&mut self, task: TaskId, outcome: Outcome) {
         let entry = self.entries.remove(&task).expect("a task is resolved once");
-        self.results.finish(task, outcome.size(), self.now());
+        let now = self.now();
+        self.results.finish(task, outcome.size(), now);
+        let pid = entry.dispatched.and_then(|(_, worker)| self.seats[worker.slot as usize].pid_of(worker));
+        let facts = Facts {
+            task,
+            name: entry.name,
+            submitted: entry.submitted,
+            dispatched: entry.dispatched.map(|(at, _)| at),
+            ended: now,
+            pid,
+        };
+        self.history.record(facts, &outcome);
         if entry.slot.resolve(outcome)
             && let Some(collector) = &self.collector
         {
             // Unbounded; the receiver lives as long as the pool, so this fails only when nobody is left to care.
             let _ = collector.send(task);
+        }
+        if let Some(OnFinish(call)) = &self.on_finish {
+            call();
         }
     }
 

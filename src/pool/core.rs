@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::failure::Ended;
+use super::history::History;
+use super::look::Present;
 use super::results::ResultStore;
 use super::seat::Seat;
 use super::slot::{Outcome, Slot};
@@ -27,12 +29,36 @@ const TICK: Duration = Duration::from_millis(500);
 /// The same where some process has no pidfd: its death is only noticed by looking.
 const TICK_WITHOUT_PIDFD: Duration = Duration::from_millis(100);
 
+/// Who will want a task's result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Only whoever holds the future.
+    ForTheFuture,
+    /// Whoever has its id, in this process.
+    ForItsId,
+    /// Whoever has its id, anywhere: the worker describes the value as well.
+    ForEverybody,
+}
+
+/// See [`Core::on_finish`].
+pub(super) struct OnFinish(pub(super) Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for OnFinish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnFinish")
+    }
+}
+
 /// What is kept for a task until it is resolved.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) payload: Arc<[u8]>,
     pub(super) name: Arc<str>,
     pub(super) slot: Arc<Slot>,
+    /// Ask the worker for a value that can be shown.
+    pub(super) describe: bool,
+    pub(super) submitted: Time,
+    pub(super) dispatched: Option<(Time, WorkerId)>,
 }
 
 #[derive(Debug)]
@@ -40,6 +66,9 @@ pub(super) struct Core {
     pub(super) scheduler: Scheduler,
     pub(super) seats: Vec<Seat>,
     pub(super) results: ResultStore,
+    pub(super) history: History,
+    /// Called, under the lock, whenever a task has ended.
+    pub(super) on_finish: Option<OnFinish>,
     pub(super) entries: TaskMap<Entry>,
     born: Instant,
     pub(super) waker: Arc<Waker>,
@@ -79,6 +108,8 @@ impl Core {
             scheduler: Scheduler::new(parts.workers, parts.seed, Duration::ZERO),
             seats: (0..parts.workers).map(|_| Seat::default()).collect(),
             results: parts.results,
+            history: History::default(),
+            on_finish: None,
             entries: TaskMap::default(),
             born: Instant::now(),
             waker: parts.waker,
@@ -107,7 +138,7 @@ impl Core {
         payload: Arc<[u8]>,
         name: &str,
         spec: TaskSpec,
-        retain: bool,
+        keep: Keep,
     ) -> Result<Arc<Slot>, SubmitError> {
         if self.finished && self.broken.is_none() {
             return Err(SubmitError::ShutDown);
@@ -117,12 +148,19 @@ impl Core {
         if &*self.last_name != name {
             self.last_name = Arc::from(name);
         }
-        let slot = Slot::new(id, retain);
-        if retain {
+        let slot = Slot::new(id, keep != Keep::ForTheFuture);
+        if keep != Keep::ForTheFuture {
             self.results.insert(Arc::clone(&slot));
         }
-        self.entries
-            .insert(id, Entry { payload, name: Arc::clone(&self.last_name), slot: Arc::clone(&slot) });
+        let entry = Entry {
+            payload,
+            name: Arc::clone(&self.last_name),
+            slot: Arc::clone(&slot),
+            describe: keep == Keep::ForEverybody,
+            submitted: now,
+            dispatched: None,
+        };
+        self.entries.insert(id, entry);
         self.run_actions();
         Ok(slot)
     }
@@ -182,6 +220,7 @@ impl Core {
                 return;
             }
             Incoming::Value(job, bytes) => (job, Outcome::Value(Arc::new(bytes))),
+            Incoming::Described(job, bytes) => (job, Outcome::Described(Arc::new(bytes))),
             Incoming::Error(job, bytes) => (job, Outcome::Error(Arc::new(bytes))),
         };
         if self.scheduler.handle_completed(id, job, now) == Completion::Final {
@@ -288,6 +327,22 @@ impl Core {
     pub(super) fn next_wake(&self) -> Option<Time> {
         let tick = self.next_tick();
         [self.scheduler.poll_timeout(), tick, self.results.next_expiry()].into_iter().flatten().min()
+    }
+
+    /// A task that has not been resolved.
+    pub(super) fn present(&self, task: TaskId) -> Option<Present> {
+        let entry = self.entries.get(&task)?;
+        let now = self.now();
+        let running = self.scheduler.is_running(task) == Some(true);
+        let begun = entry.dispatched.filter(|_| running);
+        Some(Present {
+            task,
+            name: Arc::clone(&entry.name),
+            running,
+            waited: begun.map_or(now, |(at, _)| at).saturating_sub(entry.submitted),
+            ran: begun.map_or(Duration::ZERO, |(at, _)| now.saturating_sub(at)),
+            pid: begun.and_then(|(_, worker)| self.seats[worker.slot as usize].pid_of(worker)),
+        })
     }
 
     /// The name of a task that has not been resolved.

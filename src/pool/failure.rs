@@ -19,6 +19,18 @@ pub enum FailureKind {
     PoolShutdown,
 }
 
+impl FailureKind {
+    /// The name of the exception that a Python caller gets.
+    pub fn exception_name(self) -> &'static str {
+        match self {
+            Self::WorkerCrashed => "disttask.WorkerCrashed",
+            Self::TaskTimeout => "disttask.TaskTimeout",
+            Self::PoolBroken => "disttask.PoolBroken",
+            Self::PoolShutdown => "disttask.PoolShutdown",
+        }
+    }
+}
+
 /// What is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {

@@ -12,9 +12,12 @@
 //! Neither ever takes the GIL.
 
 mod actions;
+mod answer;
 mod core;
 mod driver;
 mod failure;
+mod history;
+mod look;
 mod results;
 mod seat;
 mod slot;
@@ -22,10 +25,14 @@ mod status;
 mod stderr;
 mod waker;
 
+pub use answer::{error_text, value_json, value_pickle, value_repr};
+pub use core::Keep;
 pub use failure::{Failure, FailureKind};
-pub use results::{Lookup, RetentionLimits};
+pub use history::Past;
+pub use look::Present;
+pub use results::{Lookup, Page, RetentionLimits};
 pub use slot::{Outcome, Slot};
-pub use status::PoolStatus;
+pub use status::{CurrentTask, PoolStatus, TotalsStatus, WorkerStateName, WorkerStatus};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,6 +62,8 @@ pub struct PoolConfig {
     pub config: Vec<u8>,
     /// What each worker must say of itself when it is ready.
     pub hello: Vec<u8>,
+    /// Begins the pool's task ids; random, so that ids of different pools differ.
+    pub prefix: String,
     /// Feeds the jitter.
     pub seed: u64,
     /// How much `get_results` can look back on.
@@ -87,6 +96,8 @@ pub enum PoolError {
 #[derive(Debug)]
 pub struct Shared {
     id: u64,
+    /// Begins every task id of this pool, as text.
+    prefix: Box<str>,
     core: Mutex<Core>,
     waker: Arc<Waker>,
     spawn_spec: SpawnSpec,
@@ -113,6 +124,7 @@ impl Shared {
             executable: config.spawn.executable.to_string_lossy().into_owned(),
         });
         let shared = Arc::new(Self {
+            prefix: config.prefix.into(),
             id: NEXT_POOL.fetch_add(1, Ordering::Relaxed),
             core: Mutex::new(core),
             waker,
@@ -137,13 +149,13 @@ impl Shared {
         if driver::is_foreign(self.generation) { Err(PoolError::Forked) } else { Ok(()) }
     }
 
-    /// Accept a task. `retain`: keep its result for [`Self::lookup`].
+    /// Accept a task.
     pub fn submit(
         &self,
         payload: Arc<[u8]>,
         name: &str,
         spec: TaskSpec,
-        retain: bool,
+        keep: Keep,
     ) -> Result<Arc<Slot>, PoolError> {
         self.check_owner()?;
         if payload.len() as u64 > MAX_PAYLOAD_BYTES {
@@ -153,7 +165,7 @@ impl Shared {
         if let Some(why) = &core.broken {
             return Err(PoolError::Broken(why.clone()));
         }
-        core.submit(payload, name, spec, retain).map_err(|_| PoolError::ShutDown)
+        core.submit(payload, name, spec, keep).map_err(|_| PoolError::ShutDown)
     }
 
     /// Take back a task that no worker has; `false`: too late.

@@ -32,11 +32,28 @@ pub(super) struct ResultStore {
     slots: TaskMap<Arc<Slot>>,
     /// In order of completion.
     finished: VecDeque<Finished>,
+    /// How many have ever finished: the number of the last one.
+    count: u64,
     bytes: usize,
+}
+
+/// Finished results after a cursor.
+#[derive(Debug)]
+pub struct Page {
+    /// With their numbers, in order of completion.
+    pub finished: Vec<(u64, Arc<Slot>)>,
+    /// The number before the first of them, or of the last result there is.
+    pub before: u64,
+    /// There are more.
+    pub more: bool,
+    /// How many after the cursor are no longer kept.
+    pub missed: u64,
 }
 
 #[derive(Debug)]
 struct Finished {
+    /// Counts completions, from 1.
+    number: u64,
     task: TaskId,
     at: Time,
     bytes: usize,
@@ -55,7 +72,7 @@ pub enum Lookup {
 
 impl ResultStore {
     pub(super) fn new(limits: RetentionLimits) -> Self {
-        Self { limits, slots: TaskMap::default(), finished: VecDeque::new(), bytes: 0 }
+        Self { limits, slots: TaskMap::default(), finished: VecDeque::new(), count: 0, bytes: 0 }
     }
 
     pub(super) fn insert(&mut self, slot: Arc<Slot>) {
@@ -67,7 +84,8 @@ impl ResultStore {
         if !self.slots.contains_key(&task) {
             return;
         }
-        self.finished.push_back(Finished { task, at: now, bytes });
+        self.count += 1;
+        self.finished.push_back(Finished { number: self.count, task, at: now, bytes });
         self.bytes += bytes;
         self.evict(now);
     }
@@ -103,6 +121,24 @@ impl ResultStore {
     /// Finished tasks in order of completion.
     pub(super) fn finished(&self) -> Vec<Arc<Slot>> {
         self.finished.iter().filter_map(|done| self.slots.get(&done.task)).map(Arc::clone).collect()
+    }
+
+    /// How many have ever finished.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// At most `limit` results that finished after the one with this number.
+    pub(super) fn after(&self, cursor: u64, limit: usize) -> Page {
+        let first_kept = self.finished.front().map_or(self.count + 1, |first| first.number);
+        let cursor = cursor.min(self.count);
+        let before = cursor.max(first_kept - 1);
+        let skip = (before + 1 - first_kept) as usize;
+        let rest = self.finished.iter().skip(skip);
+        let found = rest.filter_map(|done| Some((done.number, Arc::clone(self.slots.get(&done.task)?))));
+        let finished: Vec<_> = found.take(limit).collect();
+        let last = finished.last().map_or(before, |(number, _)| *number);
+        Page { finished, before, more: last < self.count, missed: before - cursor }
     }
 
     /// Tasks that have not finished, in order of submission.
@@ -143,6 +179,19 @@ mod tests {
         assert_eq!(kept(&store_with(RetentionLimits { bytes: 25, ..roomy }, 5, 10)), [4, 5]);
         assert_eq!(kept(&store_with(RetentionLimits { age: SECOND, ..roomy }, 5, 10)), [4, 5]);
         assert_eq!(kept(&store_with(RetentionLimits { bytes: 5, ..roomy }, 2, 10)), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn a_cursor_walks_through_everything_once() {
+        let store = store_with(RetentionLimits { count: 5, ..RetentionLimits::default() }, 8, 1);
+        let first = store.after(0, 2);
+        assert_eq!(first.finished.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!((first.before, first.more, first.missed), (3, true, 3));
+        let rest = store.after(5, 100);
+        assert_eq!(rest.finished.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [6, 7, 8]);
+        assert_eq!((rest.more, rest.missed), (false, 0));
+        assert!(store.after(8, 10).finished.is_empty());
+        assert!(store.after(u64::MAX, 10).finished.is_empty());
     }
 
     #[test]

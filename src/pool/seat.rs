@@ -85,6 +85,15 @@ impl Seat {
         }
     }
 
+    /// The process id of this very process, living or just ended.
+    pub(super) fn pid_of(&self, id: WorkerId) -> Option<i32> {
+        match (&self.process, &self.ended) {
+            (Some(process), _) if self.id == id => Some(process.pid()),
+            (_, Some((ended, how))) if *ended == id => Some(how.pid),
+            _ => None,
+        }
+    }
+
     pub(super) fn push(&mut self, frame: Outgoing, job: Option<Assignment>) {
         if let Some(link) = self.link.as_mut() {
             link.push(frame);

@@ -14,6 +14,8 @@ use crate::scheduler::types::TaskId;
 pub enum Outcome {
     /// It returned: the pickled value.
     Value(Arc<Vec<u8>>),
+    /// It returned: the value with a description that needs no unpickling (see `pool::answer`).
+    Described(Arc<Vec<u8>>),
     /// It raised: the pickled description of the exception (`disttask._pickling` knows the format).
     Error(Arc<Vec<u8>>),
     /// It ended without an answer of its own.
@@ -28,7 +30,7 @@ impl Outcome {
     /// Its name, as the Python side tells outcomes apart.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Value(_) => "value",
+            Self::Value(_) | Self::Described(_) => "value",
             Self::Error(_) => "error",
             Self::Failed(_) => "failed",
             Self::Cancelled => "cancelled",
@@ -39,7 +41,7 @@ impl Outcome {
     /// Bytes that it keeps in memory, about.
     pub fn size(&self) -> usize {
         match self {
-            Self::Value(bytes) | Self::Error(bytes) => bytes.len(),
+            Self::Value(bytes) | Self::Described(bytes) | Self::Error(bytes) => bytes.len(),
             Self::Failed(failure) => failure.stderr.len(),
             Self::Cancelled | Self::Released => 0,
         }

@@ -1,13 +1,14 @@
 //! A picture of the pool, for people and dashboards.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Shared;
 use crate::scheduler::types::WorkerPhase;
 use crate::supervisor::usage;
 
 /// What one worker is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerStateName {
     /// Its process is not ready yet.
@@ -23,7 +24,7 @@ pub enum WorkerStateName {
 }
 
 /// The task on a worker.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct CurrentTask {
     /// Its number.
     pub id: u64,
@@ -34,7 +35,7 @@ pub struct CurrentTask {
 }
 
 /// One worker.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct WorkerStatus {
     /// Its place in the pool, from 0.
     pub worker: u32,
@@ -55,7 +56,7 @@ pub struct WorkerStatus {
 }
 
 /// Since the pool began.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct TotalsStatus {
     /// Tasks accepted.
     pub submitted: u64,
@@ -72,7 +73,7 @@ pub struct TotalsStatus {
 }
 
 /// The whole pool.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PoolStatus {
     /// One entry per place that has not been given up.
     pub workers: Vec<WorkerStatus>,

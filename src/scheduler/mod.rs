@@ -345,6 +345,11 @@ impl Scheduler {
         self.workers.iter().filter(|worker| worker.run().is_some()).count()
     }
 
+    /// The next tasks in the queue, at most so many, in the order in which they will be dispatched.
+    pub fn next_in_queue(&self, limit: usize) -> impl Iterator<Item = TaskId> {
+        self.ready.entries().filter(|&task| self.tasks.is_queued(task)).take(limit)
+    }
+
     /// Tasks accepted since the pool began.
     pub fn submitted(&self) -> u64 {
         self.tasks.submitted()

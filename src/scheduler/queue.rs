@@ -63,8 +63,7 @@ impl ReadyQueue {
         self.entries - self.dead
     }
 
-    /// Every entry, dead ones included, for the cross-check.
-    #[cfg(any(test, debug_assertions))]
+    /// Every entry in order, dead ones included.
     pub(crate) fn entries(&self) -> impl Iterator<Item = TaskId> {
         self.lanes.values().flatten().copied()
     }

@@ -1,0 +1,46 @@
+//! Taking a JSON body: bounded in bytes and time, with errors that say what is wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::State;
+use super::error::ApiError;
+
+/// How long a whole body may take. 64 MiB in a minute is a slow DSL line; on loopback it is a client that sleeps.
+const BODY_LIMIT: Duration = Duration::from_secs(60);
+
+/// A JSON body, parsed.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<State>> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
+        let bytes = read(request, state.max_body).await?;
+        let parsed = serde_json::from_slice(&bytes);
+        parsed
+            .map(Self)
+            .map_err(|error| ApiError::bad_request(format!("the body is not the JSON expected: {error}")))
+    }
+}
+
+/// The body's bytes, unless there are too many or they come too slowly.
+async fn read(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+    let announced =
+        request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|bytes: u64| bytes > limit as u64) {
+        return Err(ApiError::too_large(limit));
+    }
+    let collected = Limited::new(request.into_body(), limit).collect();
+    match tokio::time::timeout(BODY_LIMIT, collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit)),
+        Ok(Err(_)) => Err(ApiError::bad_request("the body broke off")),
+        Err(_) => Err(ApiError::too_slow()),
+    }
+}

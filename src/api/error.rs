@@ -1,0 +1,155 @@
+//! Errors as callers see them: a status and one JSON object with a sentence that helps.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::pool::PoolError;
+
+/// What every error answer holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct ErrorBody {
+    /// A word for programs, such as `unknown_task`.
+    pub(super) error: &'static str,
+    /// A sentence for people: what is wrong, and what to do.
+    pub(super) message: String,
+}
+
+/// An answer that is no success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, error: &'static str, message: impl Into<String>) -> Self {
+        Self { status, body: ErrorBody { error, message: message.into() } }
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        let message = "a token is needed: send 'Authorization: Bearer TOKEN' ('disttask token' prints it), or open \
+                       the URL that the server printed";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    pub(super) fn too_many_wrong_tokens() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_wrong_tokens",
+            "too many wrong tokens: wait a second",
+        )
+    }
+
+    pub(super) fn used_login() -> Self {
+        let message = "this log-in link was used or is too old: 'disttask token --url' prints a new one";
+        Self::new(StatusCode::FORBIDDEN, "used_login", message)
+    }
+
+    pub(super) fn forbidden_without_csrf() -> Self {
+        let message = "a cookie alone may only read: send the token, or the header x-disttask-csrf";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    pub(super) fn misdirected() -> Self {
+        let message =
+            "this Host is not served here: use the address that the server printed (or --allow-host NAME)";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message)
+    }
+
+    pub(super) fn cross_origin() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "cross_origin", "requests from other sites are refused")
+    }
+
+    pub(super) fn unsupported_media(message: &'static str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn invalid_task(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_task", message)
+    }
+
+    pub(super) fn too_large(limit: usize) -> Self {
+        let message = format!("the body is over the limit of {limit} bytes: split it, or raise --max-body");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    pub(super) fn unknown_task(id: &str) -> Self {
+        let id: String = id.chars().take(80).collect();
+        Self::new(StatusCode::NOT_FOUND, "unknown_task", format!("no task has the id {id:?}"))
+    }
+
+    pub(super) fn evicted(id: &str) -> Self {
+        let message =
+            format!("the result of task {id} is no longer kept: fetch results sooner, or keep more");
+        Self::new(StatusCode::GONE, "evicted", message)
+    }
+
+    pub(super) fn unknown_worker() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_worker", "no such worker, or that process is gone already")
+    }
+
+    pub(super) fn too_late() -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "too_late",
+            "the task runs or has ended: only a waiting task can be cancelled",
+        )
+    }
+
+    pub(super) fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time")
+    }
+
+    pub(super) fn no_value(id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_value", format!("task {id} has no value: it has not returned"))
+    }
+
+    pub(super) fn no_login_needed() -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "no_login_needed",
+            "this server asks for no token: just open its address",
+        )
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is nothing at this path: /openapi.json lists what there is",
+        )
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take that method")
+    }
+
+    pub(super) fn internal(message: &'static str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+}
+
+impl From<PoolError> for ApiError {
+    fn from(error: PoolError) -> Self {
+        let word = match error {
+            PoolError::ShutDown => "shut_down",
+            PoolError::Broken(_) => "pool_broken",
+            PoolError::Forked => "forked",
+            PoolError::TooLarge(_) => "too_large",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, word, error.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}

@@ -1,0 +1,78 @@
+//! Logging a browser in: a one-time token in the printed URL becomes a cookie, and the URL becomes clean.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, Query, State as Extract, rejection::QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::{Json, Router, routing};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::door::{Caller, LOGIN_PATH};
+use super::error::{ApiError, ErrorBody};
+use super::secret::Secret;
+use super::{Shares, State};
+
+#[derive(Deserialize)]
+struct Asked {
+    token: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Session {
+    /// Send it as `x-disttask-csrf` with every request that changes something; null where a token does.
+    csrf: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Invitation {
+    /// Open this path in a browser, once.
+    path: String,
+}
+
+pub(super) fn router() -> Router<Arc<State>> {
+    Router::new().route(LOGIN_PATH, routing::get(login))
+}
+
+pub(super) fn path(secret: &Secret) -> String {
+    format!("{LOGIN_PATH}?token={}", secret.reveal())
+}
+
+async fn login(Extract(state): Shares, asked: Result<Query<Asked>, QueryRejection>) -> Response {
+    let Ok(Query(Asked { token: Some(token) })) = asked else {
+        return (StatusCode::UNAUTHORIZED, Html(include_str!("assets/login.html"))).into_response();
+    };
+    match state.door.log_in(&token) {
+        Ok(cookie) => match HeaderValue::from_str(&cookie) {
+            Ok(cookie) => {
+                let to = HeaderValue::from_static("./");
+                (StatusCode::SEE_OTHER, [(header::SET_COOKIE, cookie), (header::LOCATION, to)])
+                    .into_response()
+            }
+            Err(_) => ApiError::internal("the cookie is no header").into_response(),
+        },
+        Err(_) => (StatusCode::FORBIDDEN, Html(include_str!("assets/login.html"))).into_response(),
+    }
+}
+
+/// What the dashboard's script needs to know of its log-in.
+#[utoipa::path(get, path = "/api/v1/session", responses((status = 200, body = Session)))]
+pub(super) async fn session(Extension(caller): Extension<Caller>) -> Json<Session> {
+    let csrf = match caller {
+        Caller::Session { csrf } => Some(csrf.to_string()),
+        Caller::Token | Caller::Nobody => None,
+    };
+    Json(Session { csrf })
+}
+
+/// A new one-time log-in link.
+#[utoipa::path(
+    post, path = "/api/v1/login", responses((status = 200, body = Invitation), (status = 409, body = ErrorBody))
+)]
+pub(super) async fn invite(Extract(state): Shares) -> Result<Json<Invitation>, ApiError> {
+    if !state.door.wants_token() {
+        return Err(ApiError::no_login_needed());
+    }
+    state.door.invite().map(|secret| Json(Invitation { path: path(&secret) }))
+}

@@ -1,0 +1,171 @@
+//! The HTTP interface: one router, behind one door, for the native server and for whoever hands requests over (Flask).
+//!
+//! It runs on threads of its own and never takes the GIL. Nothing that came from outside is unpickled here: a task is
+//! opaque bytes until its worker has it, and what is shown of a result (JSON, repr, traceback) was made there.
+//!
+//! ```text
+//!  server (hyper) ─┐
+//!                  ├─► Api::answer ─► Door ─► router ─► handlers ─► pool ─► harden ─► answer
+//!  Flask ──────────┘
+//! ```
+
+mod assets;
+mod body;
+mod door;
+mod error;
+mod events;
+mod login;
+mod metrics;
+mod results;
+mod secret;
+mod server;
+mod status;
+mod submit;
+mod tasks;
+mod views;
+mod workers;
+
+pub use door::DoorConfig;
+pub use server::{Running, Server, ServerConfig, ServerError, Tls};
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Request, header};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::watch;
+use tower::ServiceExt;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::pool::Shared;
+use door::Door;
+use error::ApiError;
+
+/// Largest body that is taken, by default: 64 MiB.
+pub const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// What every answer carries, errors included. The page may load from here only, and run nothing inline.
+const HARDENING: [(HeaderName, &str); 5] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// What the handlers share.
+#[derive(Debug)]
+struct State {
+    pool: Arc<Shared>,
+    door: Door,
+    max_body: usize,
+    /// The version of Python that the workers run, as in a task's header: `3.11`.
+    python: String,
+    /// Counts finished tasks; waiting requests watch it.
+    finished: watch::Receiver<u64>,
+    began: Instant,
+}
+
+type Shares = axum::extract::State<Arc<State>>;
+
+/// The interface, ready to answer requests.
+#[derive(Clone, Debug)]
+pub struct Api {
+    state: Arc<State>,
+    router: Router,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "disttask",
+    description = "Submit tasks, fetch results, watch the workers. Every request but /healthz needs the token."
+))]
+struct Description;
+
+impl Api {
+    /// An interface to this pool.
+    pub fn new(pool: Arc<Shared>, door: &DoorConfig, max_body: usize, python: String) -> Self {
+        let (finish, finished) = watch::channel(0);
+        pool.on_finish(Box::new(move || finish.send_modify(|count| *count += 1)));
+        let state = Arc::new(State {
+            pool,
+            door: Door::new(door),
+            max_body,
+            python,
+            finished,
+            began: Instant::now(),
+        });
+        let (router, mut description) = OpenApiRouter::with_openapi(Description::openapi())
+            .routes(routes!(submit::submit_task))
+            .routes(routes!(results::get_results))
+            .routes(routes!(status::status))
+            .routes(routes!(status::healthz))
+            .routes(routes!(submit::submit_many, tasks::list))
+            .routes(routes!(tasks::one, tasks::cancel))
+            .routes(routes!(results::pickle))
+            .routes(routes!(workers::list))
+            .routes(routes!(workers::restart))
+            .routes(routes!(metrics::metrics))
+            .routes(routes!(login::session))
+            .routes(routes!(login::invite))
+            .routes(routes!(events::events))
+            .split_for_parts();
+        env!("CARGO_PKG_VERSION").clone_into(&mut description.info.version);
+        let description = description.to_json().unwrap_or_default();
+        let router = router
+            .merge(assets::router())
+            .merge(login::router())
+            .route(
+                "/openapi.json",
+                axum::routing::get(
+                    || async move { ([(header::CONTENT_TYPE, "application/json")], description) },
+                ),
+            )
+            .fallback(|| async { ApiError::not_found() })
+            .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+            .with_state(Arc::clone(&state));
+        Self { state, router }
+    }
+
+    /// Answer one request.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response
+    where
+        B: axum::body::HttpBody<Data = axum::body::Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let (mut head, body) = request.into_parts();
+        let mut answer = match self.state.door.check(&head) {
+            Ok(caller) => {
+                head.extensions.insert(caller);
+                let request = Request::from_parts(head, Body::new(body));
+                self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+            }
+            Err(refusal) => refusal.into_response(),
+        };
+        for (name, value) in &HARDENING {
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        if !answer.headers().contains_key(header::CACHE_CONTROL) {
+            answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        answer
+    }
+
+    /// A path with a one-time token that logs a browser in; `None` where no token is asked for.
+    pub fn login_path(&self) -> Option<String> {
+        self.state
+            .door
+            .wants_token()
+            .then(|| self.state.door.invite().ok())
+            .flatten()
+            .map(|secret| login::path(&secret))
+    }
+}

@@ -1,0 +1,225 @@
+//! The native server: hyper on a thread of its own, bounded in connections and in every wait.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig as RustlsConfig};
+
+use super::Api;
+use crate::ipc::block_all_signals;
+
+/// How long a request's head may take; also how long an idle connection is kept.
+const HEADER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the TLS handshake may take.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a client may leave its answer unread.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Bytes of a request's head.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// Header lines of a request.
+const MAX_HEADERS: usize = 100;
+
+/// Open connections; more wait in the listener's backlog. Half of the usual limit of 1024 descriptors.
+const MAX_CONNECTIONS: usize = 512;
+
+/// After a failed accept (no descriptors left, mostly): do not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long open requests may go on when the server stops.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Where to listen, and how.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// A name or address.
+    pub host: String,
+    /// 0: any free one.
+    pub port: u16,
+    /// Certificate and key.
+    pub tls: Option<Tls>,
+}
+
+/// Files in PEM format.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The certificate chain.
+    pub certificate: String,
+    /// The private key.
+    pub key: String,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Host and port.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The certificate or the key is of no use.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    /// No thread or runtime.
+    #[error("the server's thread cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A socket that listens, before the interface behind it is known: its port is part of what the door lets in.
+pub struct Server {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+}
+
+/// A server at work. Dropping it stops it.
+#[derive(Debug)]
+pub struct Running {
+    stop: watch::Sender<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listen.
+    pub fn bind(config: &ServerConfig) -> Result<Self, ServerError> {
+        let tls = config.tls.as_ref().map(acceptor).transpose()?;
+        let failed =
+            |source| ServerError::Listen { address: format!("{}:{}", config.host, config.port), source };
+        let listener = std::net::TcpListener::bind((config.host.as_str(), config.port)).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, tls })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answer requests, on a thread of its own.
+    pub fn run(self, api: Api) -> Result<Running, ServerError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ServerError::Thread)?;
+        let (stop, stopped) = watch::channel(false);
+        let thread = std::thread::Builder::new()
+            .name("disttask-http".into())
+            .spawn(move || {
+                block_all_signals();
+                runtime.block_on(serve(self, api, stopped));
+                runtime.shutdown_timeout(Duration::from_millis(100));
+            })
+            .map_err(ServerError::Thread)?;
+        Ok(Running { stop, thread: Some(thread) })
+    }
+}
+
+impl Running {
+    /// Stop listening, let open requests go on for a moment, and return when the thread has ended.
+    pub fn stop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(server: Server, api: Api, mut stopped: watch::Receiver<bool>) {
+    let Ok(listener) = TcpListener::from_std(server.listener) else { return };
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let stop = stopped.clone();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+        };
+        let Ok((socket, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let (api, tls, stop) = (api.clone(), server.tls.clone(), stop.clone());
+        tokio::spawn(async move {
+            connection(socket, tls, api, stop).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(STOP_LIMIT, places.acquire_many(all)).await;
+}
+
+async fn connection(socket: TcpStream, tls: Option<TlsAcceptor>, api: Api, stop: watch::Receiver<bool>) {
+    let _ = socket.set_nodelay(true);
+    match tls {
+        None => http(guarded(socket), api, stop).await,
+        Some(tls) => {
+            if let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(socket)).await {
+                http(guarded(socket), api, stop).await;
+            }
+        }
+    }
+}
+
+async fn http<S>(socket: S, api: Api, mut stop: watch::Receiver<bool>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let answer = service_fn(move |request| {
+        let api = api.clone();
+        async move { Ok::<_, std::convert::Infallible>(api.answer(request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(socket), answer);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// A client that does not read its answer is cut off.
+fn guarded<S: tokio::io::AsyncRead + tokio::io::AsyncWrite>(socket: S) -> Pin<Box<TimeoutStream<S>>> {
+    let mut guarded = TimeoutStream::new(socket);
+    guarded.set_write_timeout(Some(WRITE_LIMIT));
+    Box::pin(guarded)
+}
+
+fn acceptor(tls: &Tls) -> Result<TlsAcceptor, ServerError> {
+    let failed = |error: &dyn std::fmt::Display| ServerError::Tls(error.to_string());
+    let chain: Vec<_> = CertificateDer::pem_file_iter(&tls.certificate)
+        .and_then(Iterator::collect)
+        .map_err(|error| failed(&format_args!("{}: {error}", tls.certificate)))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key)
+        .map_err(|error| failed(&format_args!("{}: {error}", tls.key)))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = RustlsConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&error))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| failed(&error))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}

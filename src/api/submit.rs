@@ -1,0 +1,191 @@
+//! Submitting: a task text is checked by its header, decoded, and queued as opaque bytes.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State as Extract;
+use base64::Engine;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::body::JsonBody;
+use super::error::{ApiError, ErrorBody};
+use super::{Shares, State};
+use crate::pool::Keep;
+use crate::scheduler::types::TaskSpec;
+
+/// Tasks in one request: a larger batch would hold its answer back for too long.
+const MAX_BATCH: usize = 10_000;
+
+/// The text format of `disttask.serialize_task` that this server knows.
+const FORMAT: &str = "disttask-1";
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, GeneralPurposeConfig::new());
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Submission {
+    /// What `disttask.serialize_task` returned.
+    task: String,
+    /// Higher goes first.
+    #[serde(default)]
+    priority: i32,
+    /// How often it may run again after its worker died.
+    #[serde(default)]
+    #[schema(maximum = 1000)]
+    retries: u16,
+    /// Seconds that one attempt may take.
+    #[serde(default)]
+    #[schema(exclusive_minimum = 0.0)]
+    timeout: Option<f64>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Accepted {
+    /// Names the task from now on.
+    task_id: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Batch {
+    /// At most 10,000.
+    tasks: Vec<Submission>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct AcceptedBatch {
+    /// In the order of the request.
+    task_ids: Vec<String>,
+}
+
+/// Submit a task.
+#[utoipa::path(
+    post, path = "/submit_task", request_body = Submission,
+    responses(
+        (status = 200, body = Accepted),
+        (status = 400, body = ErrorBody, description = "not the JSON expected"),
+        (status = 413, body = ErrorBody, description = "over the limit"),
+        (status = 415, body = ErrorBody, description = "not sent as JSON"),
+        (status = 422, body = ErrorBody, description = "not a task text"),
+        (status = 503, body = ErrorBody, description = "the pool takes no tasks"),
+    )
+)]
+pub(super) async fn submit_task(
+    Extract(state): Shares,
+    JsonBody(submission): JsonBody<Submission>,
+) -> Result<Json<Accepted>, ApiError> {
+    submit(&state, &submission).map(|task_id| Json(Accepted { task_id }))
+}
+
+/// Submit many tasks. All are checked before the first is accepted.
+#[utoipa::path(
+    post, path = "/api/v1/tasks", request_body = Batch,
+    responses(
+        (status = 200, body = AcceptedBatch),
+        (status = 400, body = ErrorBody, description = "not the JSON expected"),
+        (status = 413, body = ErrorBody, description = "over the limit"),
+        (status = 415, body = ErrorBody, description = "not sent as JSON"),
+        (status = 422, body = ErrorBody, description = "one is not a task text"),
+        (status = 503, body = ErrorBody, description = "the pool takes no tasks"),
+    )
+)]
+pub(super) async fn submit_many(
+    Extract(state): Shares,
+    JsonBody(batch): JsonBody<Batch>,
+) -> Result<Json<AcceptedBatch>, ApiError> {
+    if batch.tasks.len() > MAX_BATCH {
+        return Err(ApiError::bad_request(format!("at most {MAX_BATCH} tasks in one request")));
+    }
+    let parsed: Vec<_> = batch.tasks.iter().map(|task| parse(&state, task)).collect::<Result<_, _>>()?;
+    let task_ids = parsed.into_iter().map(|parsed| queue(&state, parsed)).collect::<Result<_, _>>()?;
+    Ok(Json(AcceptedBatch { task_ids }))
+}
+
+struct Parsed<'a> {
+    payload: Arc<[u8]>,
+    name: &'a str,
+    spec: TaskSpec,
+}
+
+fn submit(state: &Arc<State>, submission: &Submission) -> Result<String, ApiError> {
+    queue(state, parse(state, submission)?)
+}
+
+fn queue(state: &Arc<State>, task: Parsed<'_>) -> Result<String, ApiError> {
+    let slot = state.pool.submit(task.payload, task.name, task.spec, Keep::ForEverybody)?;
+    Ok(state.pool.id_text(slot.id()))
+}
+
+fn parse<'a>(state: &State, submission: &'a Submission) -> Result<Parsed<'a>, ApiError> {
+    let timeout = match submission.timeout {
+        None => None,
+        Some(seconds) if seconds > 0.0 => std::time::Duration::try_from_secs_f64(seconds).ok(),
+        Some(_) => return Err(ApiError::bad_request("timeout must be more than 0 seconds")),
+    };
+    let spec = TaskSpec {
+        priority: submission.priority,
+        retries: u32::from(submission.retries),
+        crash_limit: None,
+        timeout,
+    };
+    let (name, body) = parse_text(&submission.task, &state.python)?;
+    let payload = BASE64.decode(body).map_err(|error| {
+        ApiError::invalid_task(format!("the task is damaged: its body is not base64 ({error})"))
+    })?;
+    if payload.is_empty() {
+        return Err(ApiError::invalid_task("the task is damaged: its body is empty"));
+    }
+    Ok(Parsed { payload: payload.into(), name, spec })
+}
+
+/// The function's name and the base64 body of `disttask-1;py=3.11;code=value;name=f;BODY`.
+fn parse_text<'a>(text: &'a str, python: &str) -> Result<(&'a str, &'a str), ApiError> {
+    let not_a_task =
+        || ApiError::invalid_task("not a task: expected the text that disttask.serialize_task() returns");
+    let mut parts = text.splitn(5, ';');
+    let mut next =
+        |prefix: &str| parts.next().and_then(|part| part.strip_prefix(prefix)).ok_or_else(not_a_task);
+    let format = next("disttask-")?;
+    let (version, code, name, body) = (next("py=")?, next("code=")?, next("name=")?, next("")?);
+    if Some(format) != FORMAT.strip_prefix("disttask-") {
+        let message =
+            format!("the task has format {format:.20}, which this server does not know: update disttask");
+        return Err(ApiError::invalid_task(message));
+    }
+    match code {
+        "value" if version != python => Err(ApiError::invalid_task(format!(
+            "the task holds code of Python {version:.20}, and the workers run Python {python}: serialize it with that \
+             version, or put the function into a module that both can import"
+        ))),
+        "value" | "ref" => Ok((name, body)),
+        _ => Err(not_a_task()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_texts() {
+        assert_eq!(parse_text("disttask-1;py=3.11;code=ref;name=f;QUJD", "3.12"), Ok(("f", "QUJD")));
+        assert_eq!(
+            parse_text("disttask-1;py=3.12;code=value;name=<lambda>;A;B", "3.12"),
+            Ok(("<lambda>", "A;B"))
+        );
+        for bad in [
+            "",
+            "x",
+            "disttask-1",
+            "disttask-2;py=3.12;code=ref;name=f;QUJD",
+            "disttask-1;py=3.11;code=value;name=f;QQ==",
+            "disttask-1;py=3.12;code=what;name=f;QQ==",
+            "disttask-1;code=ref;py=3.12;name=f;QQ==",
+        ] {
+            assert!(parse_text(bad, "3.12").is_err(), "{bad}");
+        }
+    }
+}

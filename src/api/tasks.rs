@@ -1,0 +1,106 @@
+//! Tasks: list, look at one, cancel.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State as Extract};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::error::{ApiError, ErrorBody};
+use super::views::TaskView;
+use super::{Shares, results};
+
+/// Tasks in one list.
+const MAX_LISTED: usize = 1000;
+
+/// Tasks in a list where no number is asked for: a page.
+const LISTED: usize = 100;
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Asked {
+    /// At most so many of each kind, up to 1000.
+    limit: Option<usize>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct TaskList {
+    /// On workers, and next in the queue.
+    pub(super) present: Vec<TaskView>,
+    /// Ended, the last one first. The server remembers the last thousand.
+    pub(super) past: Vec<TaskView>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Cancelled {
+    task_id: String,
+    cancelled: bool,
+}
+
+/// Tasks that run, wait and have ended.
+#[utoipa::path(
+    get, path = "/api/v1/tasks", params(Asked),
+    responses((status = 200, body = TaskList), (status = 400, body = ErrorBody))
+)]
+pub(super) async fn list(
+    Extract(state): Shares,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<TaskList>, ApiError> {
+    let Query(asked) = asked.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let limit = asked.limit.unwrap_or(LISTED).clamp(1, MAX_LISTED);
+    let pool = &state.pool;
+    let present = pool.present(limit).iter().map(|task| TaskView::present(pool, task)).collect();
+    let past = pool.past(0, limit).into_iter().map(|past| TaskView::past(pool, past)).collect();
+    Ok(Json(TaskList { present, past }))
+}
+
+/// One task.
+#[utoipa::path(
+    get, path = "/api/v1/tasks/{id}", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = TaskView),
+        (status = 404, body = ErrorBody),
+        (status = 410, body = ErrorBody, description = "it ended too long ago"),
+    )
+)]
+pub(super) async fn one(Extract(state): Shares, Path(id): Path<String>) -> Result<Json<TaskView>, ApiError> {
+    let pool = &state.pool;
+    let task = pool.parse_id(&id).ok_or_else(|| ApiError::unknown_task(&id))?;
+    if let Some(present) = pool.find_present(task) {
+        return Ok(Json(TaskView::present(pool, &present)));
+    }
+    match pool.find_past(task) {
+        Some(past) => Ok(Json(TaskView::past(pool, past))),
+        None if pool.was_submitted(task) => Err(ApiError::evicted(&id)),
+        None => Err(ApiError::unknown_task(&id)),
+    }
+}
+
+/// Cancel a task that waits.
+#[utoipa::path(
+    delete, path = "/api/v1/tasks/{id}", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = Cancelled),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "it runs or has ended"),
+        (status = 410, body = ErrorBody, description = "it ended too long ago"),
+    )
+)]
+pub(super) async fn cancel(
+    Extract(state): Shares,
+    Path(id): Path<String>,
+) -> Result<Json<Cancelled>, ApiError> {
+    let pool = &state.pool;
+    let task = pool.parse_id(&id).ok_or_else(|| ApiError::unknown_task(&id))?;
+    if pool.cancel(task)? {
+        return Ok(Json(Cancelled { task_id: id, cancelled: true }));
+    }
+    if !pool.was_submitted(task) {
+        return Err(ApiError::unknown_task(&id));
+    }
+    if pool.find_present(task).is_none() && pool.find_past(task).is_none() {
+        results::find(&state, &id)?;
+    }
+    Err(ApiError::too_late())
+}

@@ -1,0 +1,169 @@
+//! Tasks and results as JSON.
+
+use base64::Engine;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::pool::{Outcome, Past, Shared, Slot, error_text, value_json, value_repr};
+
+/// Where a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TaskStatus {
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+/// An exception, as text: nothing is rebuilt from it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct ErrorView {
+    /// Its type, with the module.
+    #[serde(rename = "type")]
+    pub(super) type_name: String,
+    /// Its text.
+    pub(super) message: String,
+    /// The traceback in the worker, or the worker's last lines of stderr.
+    pub(super) traceback: String,
+}
+
+/// What became of a task.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ResultView {
+    pub(super) task_id: String,
+    pub(super) status: TaskStatus,
+    /// The value, where JSON can hold it; else null, and `result_repr` shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub(super) result: Option<Box<RawValue>>,
+    /// The value's `repr()`, shortened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) result_repr: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<ErrorView>,
+    /// The pickled value or error description in base64, where `pickle=true` was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pickle: Option<String>,
+}
+
+impl ResultView {
+    pub(super) fn of(pool: &Shared, slot: &Slot, with_pickle: bool) -> Self {
+        let mut view = Self {
+            task_id: pool.id_text(slot.id()),
+            status: TaskStatus::Queued,
+            result: None,
+            result_repr: None,
+            error: None,
+            pickle: None,
+        };
+        match slot.outcome() {
+            None if pool.is_running(slot.id()) => view.status = TaskStatus::Running,
+            None => {}
+            Some(Outcome::Described(bytes)) => {
+                view.status = TaskStatus::Succeeded;
+                let json = value_json(&bytes).unwrap_or("null").to_owned();
+                view.result = RawValue::from_string(json).ok();
+                view.result_repr = Some(value_repr(&bytes));
+                view.pickle = with_pickle.then(|| encode(crate::pool::value_pickle(&bytes)));
+            }
+            Some(Outcome::Value(bytes)) => {
+                view.status = TaskStatus::Succeeded;
+                view.pickle = with_pickle.then(|| encode(&bytes));
+            }
+            Some(Outcome::Error(bytes)) => {
+                view.status = TaskStatus::Failed;
+                let text = error_text(&bytes);
+                view.error = Some(ErrorView {
+                    type_name: text.type_name,
+                    message: text.message,
+                    traceback: text.traceback,
+                });
+                view.pickle = with_pickle.then(|| encode(&bytes));
+            }
+            Some(Outcome::Failed(failure)) => {
+                view.status = TaskStatus::Failed;
+                view.error = Some(ErrorView {
+                    type_name: failure.kind.exception_name().to_owned(),
+                    message: failure.message.clone(),
+                    traceback: failure.stderr.clone(),
+                });
+            }
+            Some(Outcome::Cancelled) => view.status = TaskStatus::Cancelled,
+            Some(Outcome::Released) => view.status = TaskStatus::Succeeded,
+        }
+        view
+    }
+
+    /// About how many bytes it will make.
+    pub(super) fn size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let error = self.error.as_ref().map_or(0, |error| error.message.len() + error.traceback.len());
+        self.result.as_ref().map_or(0, |json| json.get().len())
+            + text(&self.result_repr)
+            + text(&self.pickle)
+            + error
+    }
+}
+
+fn encode(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// One task in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TaskView {
+    pub(super) task_id: String,
+    pub(super) name: String,
+    pub(super) status: TaskStatus,
+    /// Seconds from the submission to the (last) dispatch, or to now, or to the end.
+    pub(super) waited_seconds: f64,
+    /// Seconds since the (last) dispatch, or to the end.
+    pub(super) ran_seconds: f64,
+    /// Seconds since it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ended_seconds_ago: Option<f64>,
+    /// The worker's process id.
+    pub(super) pid: Option<i32>,
+    /// A repr of the value, or the error in one line.
+    pub(super) summary: String,
+    /// The traceback, or the worker's last lines of stderr.
+    pub(super) details: String,
+}
+
+impl TaskView {
+    pub(super) fn past(pool: &Shared, past: Past) -> Self {
+        let status = match past.status {
+            "succeeded" => TaskStatus::Succeeded,
+            "cancelled" => TaskStatus::Cancelled,
+            _ => TaskStatus::Failed,
+        };
+        Self {
+            task_id: pool.id_text(past.task),
+            name: past.name.to_string(),
+            status,
+            waited_seconds: past.waited.as_secs_f64(),
+            ran_seconds: past.ran.as_secs_f64(),
+            ended_seconds_ago: Some(pool.age(past.ended).as_secs_f64()),
+            pid: past.pid,
+            summary: past.summary,
+            details: past.details,
+        }
+    }
+
+    pub(super) fn present(pool: &Shared, task: &crate::pool::Present) -> Self {
+        Self {
+            task_id: pool.id_text(task.task),
+            name: task.name.to_string(),
+            status: if task.running { TaskStatus::Running } else { TaskStatus::Queued },
+            waited_seconds: task.waited.as_secs_f64(),
+            ran_seconds: task.ran.as_secs_f64(),
+            ended_seconds_ago: None,
+            pid: task.pid,
+            summary: String::new(),
+            details: String::new(),
+        }
+    }
+}

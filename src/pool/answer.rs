@@ -1,0 +1,118 @@
+//! What a worker says of a result besides its pickle, in texts that the host can show without unpickling anything.
+//!
+//! A *described* value and every exception travel as sections: a count (u32), that many lengths (u64), then the bytes;
+//! little-endian. `disttask._pickling` writes them.
+
+/// Where a value's sections stand.
+const JSON: usize = 0;
+const REPR: usize = 1;
+const PICKLE: usize = 2;
+
+/// Where an exception's sections stand.
+const STAGE: usize = 0;
+const TYPE_NAME: usize = 1;
+const MESSAGE: usize = 2;
+const TRACEBACK: usize = 3;
+
+/// More sections than anything here has: a larger count is garbage.
+const MAX_SECTIONS: usize = 16;
+
+/// The sections of an answer; `None` where it is garbage.
+fn sections(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let (count, mut rest) = bytes.split_first_chunk::<4>()?;
+    let count = u32::from_le_bytes(*count) as usize;
+    if count > MAX_SECTIONS {
+        return None;
+    }
+    let mut lengths = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (length, after) = rest.split_first_chunk::<8>()?;
+        lengths.push(usize::try_from(u64::from_le_bytes(*length)).ok()?);
+        rest = after;
+    }
+    let mut found = Vec::with_capacity(count);
+    for length in lengths {
+        let (section, after) = rest.split_at_checked(length)?;
+        found.push(section);
+        rest = after;
+    }
+    Some(found)
+}
+
+fn section(bytes: &[u8], index: usize) -> Option<&[u8]> {
+    sections(bytes)?.get(index).copied()
+}
+
+fn text(bytes: &[u8], index: usize) -> String {
+    String::from_utf8_lossy(section(bytes, index).unwrap_or_default()).into_owned()
+}
+
+/// The texts of an exception.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorText {
+    /// Where it was raised: `load`, `run` or `dump`.
+    pub stage: String,
+    /// Its type, with the module.
+    pub type_name: String,
+    /// Its `str()`.
+    pub message: String,
+    /// The formatted traceback in the worker.
+    pub traceback: String,
+}
+
+/// The texts of an exception's answer.
+pub fn error_text(bytes: &[u8]) -> ErrorText {
+    ErrorText {
+        stage: text(bytes, STAGE),
+        type_name: text(bytes, TYPE_NAME),
+        message: text(bytes, MESSAGE),
+        traceback: text(bytes, TRACEBACK),
+    }
+}
+
+/// The value as JSON, where it can be JSON.
+pub fn value_json(described: &[u8]) -> Option<&str> {
+    let json = section(described, JSON)?;
+    if json.is_empty() { None } else { std::str::from_utf8(json).ok() }
+}
+
+/// The value's `repr`, shortened.
+pub fn value_repr(described: &[u8]) -> String {
+    text(described, REPR)
+}
+
+/// The value's pickle.
+pub fn value_pickle(described: &[u8]) -> &[u8] {
+    section(described, PICKLE).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(sections: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = (sections.len() as u32).to_le_bytes().to_vec();
+        bytes.extend(sections.iter().flat_map(|section| (section.len() as u64).to_le_bytes()));
+        bytes.extend(sections.concat());
+        bytes
+    }
+
+    #[test]
+    fn sections_come_back() {
+        let described = packed(&[b"[1]", b"[1]", b"\x80pickle"]);
+        assert_eq!(value_json(&described), Some("[1]"));
+        assert_eq!(value_repr(&described), "[1]");
+        assert_eq!(value_pickle(&described), b"\x80pickle");
+        assert_eq!(value_json(&packed(&[b"", b"<object>", b"p"])), None);
+    }
+
+    #[test]
+    fn garbage_is_empty_and_no_panic() {
+        let whole = packed(&[b"run", b"ValueError", b"x", b"tb", b""]);
+        assert_eq!(error_text(&whole).type_name, "ValueError");
+        for cut in 0..whole.len() - 1 {
+            assert_eq!(error_text(&whole[..cut]).stage, "", "cut at {cut}");
+        }
+        assert_eq!(value_pickle(&[0xFF; 40]), b"");
+    }
+}

@@ -1,0 +1,115 @@
+//! Looking at a pool from outside: ids as text, lists of tasks, finished results after a cursor.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::OnFinish;
+use super::history::Past;
+use super::results::Page;
+use super::{PoolError, Shared};
+use crate::scheduler::types::{TaskId, Time, WorkerPhase};
+
+/// A task that has not ended.
+#[derive(Clone, Debug)]
+pub struct Present {
+    /// The task.
+    pub task: TaskId,
+    /// Its function's name.
+    pub name: Arc<str>,
+    /// A worker has it.
+    pub running: bool,
+    /// From submission to the last dispatch, or to now.
+    pub waited: Duration,
+    /// Since the last dispatch; zero where it waits.
+    pub ran: Duration,
+    /// The worker that has it.
+    pub pid: Option<i32>,
+}
+
+impl Shared {
+    /// The task's id as text: the pool's random prefix, and the task's number.
+    pub fn id_text(&self, task: TaskId) -> String {
+        format!("{}-{}", self.prefix, task.0)
+    }
+
+    /// The task that such a text names, if it is one of this pool's.
+    pub fn parse_id(&self, text: &str) -> Option<TaskId> {
+        let number = text.strip_prefix(&*self.prefix)?.strip_prefix('-')?;
+        let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        if plain { number.parse().ok().map(TaskId) } else { None }
+    }
+
+    /// Call this whenever a task has ended; it must be short, and must not call the pool.
+    pub fn on_finish(&self, call: Box<dyn Fn() + Send + Sync>) {
+        self.core.lock().on_finish = Some(OnFinish(call));
+    }
+
+    /// How many retained tasks have finished.
+    pub fn finished_count(&self) -> u64 {
+        self.core.lock().results.count()
+    }
+
+    /// Retained tasks that finished after the one with this number.
+    pub fn finished_after(&self, cursor: u64, limit: usize) -> Result<Page, PoolError> {
+        self.check_owner()?;
+        let mut core = self.core.lock();
+        let now = core.now();
+        core.results.evict(now);
+        Ok(core.results.after(cursor, limit))
+    }
+
+    /// The last tasks that ended after a cursor (see [`Past::number`]), newest first.
+    pub fn past(&self, after: u64, limit: usize) -> Vec<Past> {
+        self.core.lock().history.latest(after, limit)
+    }
+
+    /// A task that ended, among the last thousand.
+    pub fn find_past(&self, task: TaskId) -> Option<Past> {
+        self.core.lock().history.find(task)
+    }
+
+    /// Tasks that have not ended: those on workers, then the next in the queue.
+    pub fn present(&self, limit: usize) -> Vec<Present> {
+        let core = self.core.lock();
+        let on_workers = core.scheduler.workers().filter_map(|(_, phase, _)| match phase {
+            WorkerPhase::Busy(job) => Some(job.task),
+            WorkerPhase::Starting
+            | WorkerPhase::Idle
+            | WorkerPhase::Draining
+            | WorkerPhase::Restarting
+            | WorkerPhase::Gone => None,
+        });
+        let mut tasks: Vec<_> = on_workers.collect();
+        tasks.extend(core.scheduler.next_in_queue(limit));
+        tasks.truncate(limit);
+        tasks.into_iter().filter_map(|task| core.present(task)).collect()
+    }
+
+    /// A task that has not ended.
+    pub fn find_present(&self, task: TaskId) -> Option<Present> {
+        self.core.lock().present(task)
+    }
+
+    /// Whether the pool has ever given out this id.
+    pub fn was_submitted(&self, task: TaskId) -> bool {
+        (1..=self.core.lock().scheduler.submitted()).contains(&task.0)
+    }
+
+    /// How long ago that was.
+    pub fn age(&self, at: Time) -> Duration {
+        self.core.lock().now().saturating_sub(at)
+    }
+
+    /// Kill the worker with this process id and start another in its place; `false`: there is none.
+    pub fn restart_worker(&self, pid: i32) -> Result<bool, PoolError> {
+        self.check_owner()?;
+        let mut core = self.core.lock();
+        let seat =
+            core.seats.iter().find(|seat| seat.process.as_ref().is_some_and(|process| process.pid() == pid));
+        let Some(id) = seat.map(|seat| seat.id) else { return Ok(false) };
+        let now = core.now();
+        let killed = core.scheduler.restart_worker(id, now);
+        core.run_actions();
+        Ok(killed)
+    }
+}
