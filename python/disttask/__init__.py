@@ -14,6 +14,7 @@ Instead of `concurrent.futures.ProcessPoolExecutor`::
 """
 
 import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if not _sys.platform.startswith("linux"):
     raise ImportError(
@@ -41,7 +42,31 @@ from ._future import Future
 from ._native import __version__
 from ._tasks import get_results, serialize_task, status, submit
 
+if _TYPE_CHECKING:
+    from ._client import Client, ServerRefused, ServerUnreachable
+    from ._serve import Server
+    from ._token import TokenFileError
+
+_LATE = {
+    "Client": "_client",
+    "ServerRefused": "_client",
+    "ServerUnreachable": "_client",
+    "Server": "_serve",
+    "TokenFileError": "_token",
+}
+"""Names that only some programs need: http.client alone would double the time that `import disttask` takes."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_LATE[name]}", __name__), name)
+
+
 __all__ = [
+    "Client",
     "DeserializationError",
     "DisttaskError",
     "Executor",
@@ -54,8 +79,12 @@ __all__ = [
     "RemoteTraceback",
     "ResultEvicted",
     "SerializationError",
+    "Server",
+    "ServerRefused",
+    "ServerUnreachable",
     "Submitter",
     "TaskTimeout",
+    "TokenFileError",
     "UnknownTask",
     "WorkerCrashed",
     "__version__",

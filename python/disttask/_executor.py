@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ._serve import Server
+
 KEEP_RESULTS = 100_000
 """Finished results that `get_results` can look back on; some 30 MB of small ones."""
 
@@ -94,6 +96,7 @@ class Executor(cf.Executor):
             args=_handshake.worker_args(),
             config=_handshake.worker_config(),
             hello=_handshake.hello(),
+            prefix=os.urandom(8).hex(),
             seed=int.from_bytes(os.urandom(8), "little"),
             keep_results=keep_results,
             keep_bytes=keep_bytes,
@@ -162,6 +165,48 @@ class Executor(cf.Executor):
             * ``broken``: ``None``, or why the pool is broken.
         """
         return self._pool.status()
+
+    def serve(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 5000,
+        token_file: str | os.PathLike[str] | None = None,
+        no_auth: bool = False,
+        allow_hosts: Iterable[str] = (),
+        tls: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
+        allow_plaintext: bool = False,
+        max_body: int = 64 * 2**20,
+    ) -> Server:
+        """Open the HTTP interface and the dashboard to this executor, on a native thread of its own.
+
+        Args:
+            host: address to listen on. Beyond loopback, a token and TLS (or `allow_plaintext`) are required.
+            port: 0 takes any free one; see ``Server.port``.
+            token_file: where the token is, or is made; ``None``: the user's (``~/.local/state/disttask/token``).
+            no_auth: ask for no token (on loopback only). Every user of this machine can then run code as you.
+            allow_hosts: other names that clients may call this server by (in ``Host``).
+            tls: certificate chain and private key, as PEM files.
+            allow_plaintext: go without TLS beyond loopback, where something else encrypts.
+            max_body: largest request, in bytes.
+
+        Raises:
+            ValueError: the combination is not safe.
+            OSError: the address cannot be had; the certificate or the token file cannot be used.
+        """
+        from ._serve import serve
+
+        return serve(
+            self,
+            host=host,
+            port=port,
+            token_file=token_file,
+            no_auth=no_auth,
+            allow_hosts=allow_hosts,
+            tls=tls,
+            allow_plaintext=allow_plaintext,
+            max_body=max_body,
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks, and stop the workers when the accepted ones are done.

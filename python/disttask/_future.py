@@ -86,7 +86,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
     @property
     def task_id(self) -> str:
         """``"<executor>-<number>"``: unique among all processes of all machines."""
-        return f"{native_prefix(self._pool_id)}-{self._seq}"
+        return self._task_id or "none"
 
     # --- what is answered natively while unobserved ---
 
@@ -223,16 +223,3 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
 
     def __reduce__(self) -> Any:
         raise TypeError("a Future cannot be sent to a worker: pass future.result() instead")
-
-
-_prefixes: dict[int, str] = {0: "none"}
-
-
-def native_prefix(pool_id: int) -> str:
-    """The part of a task id that names the pool: 64 random bits, made when they are first asked for."""
-    prefix = _prefixes.get(pool_id)
-    if prefix is None:
-        import os
-
-        prefix = _prefixes.setdefault(pool_id, os.urandom(8).hex())
-    return prefix

@@ -3,7 +3,7 @@
 Native threads never take the GIL; every wait here releases it and serves signals every 50 ms.
 """
 
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, TypeAlias, final
 
 from typing_extensions import disjoint_base
 
@@ -12,6 +12,8 @@ ABI3: bool
 """Whether this build uses the stable ABI (one wheel for all versions) instead of this Python's own."""
 MAX_WORKERS: int
 """The largest pool, 1024: each worker takes a process and a few descriptors."""
+
+AnswerKind: TypeAlias = Literal["value", "described", "error"]
 
 def usable_cpus() -> int:
     """Processors that this process may use: the affinity mask, cut by a cgroup v1 or v2 quota."""
@@ -48,6 +50,9 @@ class Future:
     def _seq(self) -> int:
         """The task's number in its pool, from 1; 0 without a task."""
     @property
+    def _task_id(self) -> str | None:
+        """The task's id as text; `None` without a task."""
+    @property
     def _pool_id(self) -> int:
         """The pool's number in this process, from 1; 0 without a pool."""
     def _kind(self) -> Literal["value", "error", "failed", "cancelled", "released"] | None:
@@ -78,6 +83,7 @@ class Pool:
         args: list[str],
         config: bytes,
         hello: bytes,
+        prefix: str,
         seed: int,
         keep_results: int,
         keep_bytes: int,
@@ -94,7 +100,7 @@ class Pool:
         """Wait for observed futures that were resolved: their numbers. `None`: there will be no more."""
     def status(self) -> dict[str, Any]:
         """See `disttask.Executor.status`."""
-    def lookup(self, seq: int) -> tuple[Literal["kept", "evicted", "unknown"], Future | None]:
+    def lookup(self, task_id: str) -> tuple[Literal["kept", "evicted", "unknown"], Future | None]:
         """A task that was submitted with `retain`."""
     def retained_finished(self) -> list[Future]:
         """Finished tasks that are kept, in order of completion."""
@@ -116,7 +122,71 @@ class Worker:
         """Take the socket over from stdin, and start the native watch. The bytes are the host's configuration."""
     def ready(self, hello: bytes) -> None:
         """Shake hands."""
-    def next_task(self) -> tuple[int, int, bytes] | None:
-        """Wait for a task: its number, its attempt, its pickle. `None`: leave."""
-    def reply(self, task: int, attempt: int, raised: bool, payload: bytes) -> None:
+    def next_task(self) -> tuple[int, int, bool, bytes] | None:
+        """Wait for a task: its number, its attempt, whether to describe its value, its pickle. `None`: leave."""
+    def reply(self, task: int, attempt: int, kind: AnswerKind, payload: bytes) -> None:
         """Answer it."""
+
+@final
+class HttpServer:
+    """The HTTP interface to a pool, on a socket and a thread of its own.
+
+    Raises:
+        OSError: the address cannot be had, or the certificate is of no use.
+    """
+
+    def __new__(
+        cls,
+        pool: Pool,
+        *,
+        host: str,
+        port: int,
+        allow_hosts: list[str],
+        token: str | None,
+        tls: tuple[str, str] | None,
+        max_body: int,
+        python: str,
+    ) -> HttpServer: ...
+    @property
+    def host(self) -> str:
+        """The address it listens on."""
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+    def login_path(self) -> str | None:
+        """A new path that logs a browser in, once. `None`: no token is asked for."""
+    def stop(self) -> None:
+        """Stop listening; open requests have 2 s. Returns when the thread has ended."""
+
+@final
+class HttpApi:
+    """The same interface, for requests that another server has received."""
+
+    def __new__(
+        cls,
+        pool: Pool,
+        *,
+        hosts: list[str],
+        port: int,
+        token: str | None,
+        tls: bool,
+        max_body: int,
+        python: str,
+    ) -> HttpApi: ...
+    def login_path(self) -> str | None:
+        """As `HttpServer.login_path`."""
+    def handle(
+        self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
+    ) -> tuple[tuple[int, list[tuple[str, str]]], Pieces]:
+        """Answer a request: status, headers, and the body in pieces."""
+    def close(self) -> None:
+        """Stop its thread."""
+
+@final
+class Pieces:
+    """The body of an answer; an iterator of bytes."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> bytes: ...
+    def close(self) -> None:
+        """Nobody reads on."""

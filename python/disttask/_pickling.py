@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import pickle
+import reprlib
+import struct
 import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +32,9 @@ PROTOCOL = 5
 
 TRACEBACK_LIMIT_CHARS = 64 * 1024
 """A longer traceback text is cut in the middle: both ends matter, and a runaway recursion must not cost megabytes."""
+
+REPR_LIMIT_CHARS = 1024
+"""What is shown of a value."""
 
 _MAIN = b"__main__"
 
@@ -93,13 +99,16 @@ def task_name(func: object) -> str:
 
 
 class RemoteException(NamedTuple):
-    """An exception on its way from a worker. Everything but `pickled` is text, so that something always arrives."""
+    """An exception on its way from a worker. Everything but `pickled` is text, so that something always arrives.
+
+    It travels as sections in this order, which `src/pool/answer.rs` knows: the Rust side shows the texts.
+    """
 
     stage: str  # "load", "run" or "dump"
     type_name: str
     message: str
     traceback: str
-    pickled: bytes | None
+    pickled: bytes
 
 
 def dump_exception(stage: str, exc: BaseException, tb: TracebackType | None, note: str = "") -> bytes:
@@ -117,24 +126,41 @@ def dump_exception(stage: str, exc: BaseException, tb: TracebackType | None, not
     if len(text) > TRACEBACK_LIMIT_CHARS:
         half = TRACEBACK_LIMIT_CHARS // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
-    pickled = None
+    pickled = b""
     with contextlib.suppress(BaseException):  # __reduce__ is user code, and this is the last line of defence
         pickled = dumps(exc).data
-    described = RemoteException(stage, type_name, f"{note}{message}", text, pickled)
-    return pickle.dumps(tuple(described), PROTOCOL)
+    texts = (stage, type_name, f"{note}{message}", text)
+    return _join_sections([*(text.encode("utf-8", "backslashreplace") for text in texts), pickled])
 
 
 def load_exception(data: bytes) -> BaseException:
     """The exception to raise in the caller, for what `dump_exception` made."""
-    remote = RemoteException(*pickle.loads(data))
+    *texts, pickled = _split_sections(data)
+    stage, type_name, message, text = (text.decode() for text in texts)
+    remote = RemoteException(stage, type_name, message, text, pickled)
     exc = _rebuild(remote)
     exc.__cause__ = RemoteTraceback(remote.traceback)
     return exc
 
 
+def _join_sections(sections: list[bytes]) -> bytes:
+    lengths = (len(section) for section in sections)
+    return struct.pack(f"<I{len(sections)}Q", len(sections), *lengths) + b"".join(sections)
+
+
+def _split_sections(data: bytes) -> list[bytes]:
+    (count,) = struct.unpack_from("<I", data)
+    at = 4 + 8 * count
+    sections = []
+    for length in struct.unpack_from(f"<{count}Q", data, 4):
+        sections.append(data[at : at + length])
+        at += length
+    return sections
+
+
 def _rebuild(remote: RemoteException) -> BaseException:
     original: BaseException | None = None
-    if remote.pickled is not None:
+    if remote.pickled:
         try:
             loaded = loads(remote.pickled)
             original = loaded if isinstance(loaded, BaseException) else None
@@ -167,6 +193,36 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
         return None, error
     except BaseException as exc:
         return None, exc
+
+
+# --- values that can be shown without unpickling them ----------------------------------------------------------------
+
+
+def describe(value: object) -> bytes:
+    """The value as sections (JSON where JSON can hold it, a short repr, the pickle), for `src/pool/answer.rs`.
+
+    Raises:
+        Exception: whatever pickling the value raises.
+    """
+    pickled = dumps(value).data
+    encoded = b""
+    with contextlib.suppress(Exception):
+        encoded = json.dumps(value, allow_nan=False).encode()
+    return _join_sections([encoded, short_repr(value).encode("utf-8", "backslashreplace"), pickled])
+
+
+def short_repr(value: object) -> str:
+    """A `repr` of bounded size; containers are cut before they are formatted. Never raises."""
+    try:
+        text = _SHORT.repr(value)
+    except Exception as exc:
+        return f"<{type(value).__qualname__} whose repr() raises {type(exc).__name__}>"
+    return text if len(text) <= REPR_LIMIT_CHARS else f"{text[: REPR_LIMIT_CHARS - 3]}..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxfrozenset = _SHORT.maxdeque = _SHORT.maxdict = 20
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = REPR_LIMIT_CHARS
 
 
 # --- classes that travel by value ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._default import default_executor
 from ._exceptions import InvalidTask, ResultEvicted, UnknownTask
 from ._executor import Options
-from ._future import Future, native_prefix
+from ._future import Future
 from ._pickling import Pickled, dumps_task, load_outcome, task_name
 
 if TYPE_CHECKING:
@@ -143,10 +143,7 @@ def _find(pool: _native.Pool, task: str | Future) -> _native.Future:
     task_id = task.task_id if isinstance(task, Future) else task
     if not isinstance(task_id, str):
         raise TypeError(f"a task id is a str, not {type(task_id).__name__}")
-    prefix, _, number = task_id.rpartition("-")
-    found, future = "unknown", None
-    if prefix == native_prefix(pool.id) and number.isascii() and number.isdigit() and len(number) < 20:
-        found, future = pool.lookup(int(number))
+    found, future = pool.lookup(task_id)
     if future is not None:
         return future
     if found == "evicted":
@@ -162,7 +159,7 @@ def _wait(future: _native.Future, deadline: float | None) -> None:
 
 
 def _record(future: _native.Future) -> dict[str, Any]:
-    record: dict[str, Any] = {"task_id": f"{native_prefix(future._pool_id)}-{future._seq}"}
+    record: dict[str, Any] = {"task_id": future._task_id}
     outcome = future._outcome()
     if outcome is None:
         return record | {"status": "running" if future._is_running() else "queued"}

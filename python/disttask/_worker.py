@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from . import _handshake, _native
-from ._pickling import dump_exception, dumps
+from ._pickling import describe, dump_exception, dumps
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -27,32 +27,32 @@ def main() -> None:
     worker.ready(_handshake.hello())
     pid = os.getpid()
     while (job := worker.next_task()) is not None:
-        task, attempt, payload = job
+        task, attempt, to_describe, payload = job
         del job
-        raised, answer = run(payload)
+        kind, answer = run(payload, to_describe)
         del payload
         if os.getpid() != pid:
             os._exit(0)  # a child that the task forked came back here; the answer is its parent's to give
-        worker.reply(task, attempt, raised, answer)
+        worker.reply(task, attempt, kind, answer)
         del answer
 
 
-def run(payload: bytes) -> tuple[bool, bytes]:
-    """Run one pickled task. Returns whether anything raised, and the pickled value or description of the exception."""
+def run(payload: bytes, to_describe: bool) -> tuple[_native.AnswerKind, bytes]:
+    """Run one pickled task. Returns the kind of the answer, and the answer."""
     try:
         func, args, kwargs = pickle.loads(payload)
     except BaseException as exc:  # whatever it is, the caller shall know
-        return True, dump_exception("load", exc, _without_own_frame(exc))
+        return "error", dump_exception("load", exc, _without_own_frame(exc))
     try:
         result = func(*args, **kwargs)
     except BaseException as exc:
-        return True, dump_exception("run", exc, _without_own_frame(exc))
+        return "error", dump_exception("run", exc, _without_own_frame(exc))
     del func, args, kwargs
     try:
-        return False, dumps(result).data
+        return ("described", describe(result)) if to_describe else ("value", dumps(result).data)
     except BaseException as exc:
         note = f"its result is of type {type(result).__module__}.{type(result).__qualname__}: "
-        return True, dump_exception("dump", exc, exc.__traceback__, note)
+        return "error", dump_exception("dump", exc, exc.__traceback__, note)
 
 
 def _without_own_frame(exc: BaseException) -> TracebackType | None:
