@@ -13,6 +13,9 @@ pub(super) struct Worker {
     link: Mutex<WorkerLink>,
 }
 
+/// Task, attempt, whether to describe the value, the pickled call.
+type Job<'py> = (u64, u32, bool, Bound<'py, PyBytes>);
+
 #[pymethods]
 impl Worker {
     #[staticmethod]
@@ -25,7 +28,7 @@ impl Worker {
         Ok(self.link.lock().ready(hello)?)
     }
 
-    fn next_task<'py>(&self, py: Python<'py>) -> PyResult<Option<(u64, u32, bool, Bound<'py, PyBytes>)>> {
+    fn next_task<'py>(&self, py: Python<'py>) -> PyResult<Option<Job<'py>>> {
         let next = py.detach(|| self.link.lock().next_task())?;
         Ok(next.map(|job| {
             let Assignment { task, attempt } = job.assignment;
