@@ -1,4 +1,4 @@
-"""What must not happen: the server unpickles, listens elsewhere, or leaks its token; and text becomes code in a page."""
+"""What must not happen: a server that unpickles, listens elsewhere or leaks its token; text that turns into code."""
 
 import base64
 import http.client
