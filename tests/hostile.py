@@ -53,3 +53,13 @@ def echo(value):
 
 def throw_text(text):
     raise ValueError(text)
+
+
+def odd_keys():
+    """JSON takes no such key."""
+    return {(1, 2): 3, None: {4}}
+
+
+def not_finite():
+    """Nor this, though Python writes it."""
+    return [float("nan"), float("inf")]
