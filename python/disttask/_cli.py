@@ -101,10 +101,10 @@ def serve(
     sys.stdout.flush()
     stop.wait()
     click.echo("stopping")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    server.stop()
-    executor._pool.shutdown("cancel")
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        server.stop()
+        executor._pool.shutdown("cancel")
         gone = executor._pool.wait_gone(STOP_SECONDS)
     except KeyboardInterrupt:
         gone = False
