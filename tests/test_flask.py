@@ -1,0 +1,404 @@
+"""The Flask extension: its prefix, the application's own log-in, forks, and the example application."""
+
+import contextlib
+import http.cookiejar
+import json
+import logging
+import re
+import signal
+import socket
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+from flask import Flask, session
+
+import disttask
+import tasks
+from disttask.integrations.flask import Disttask
+from helpers import TESTS
+from web import LOGIN, flask_door, native_door, running_executor
+
+pytest_plugins = ["web_fixtures"]
+
+EXAMPLE = TESTS.parent / "examples" / "flask_app" / "app.py"
+HOST = {"Host": "127.0.0.1:5000"}
+
+
+@pytest.fixture
+def executor():
+    with running_executor(1) as executor:
+        yield executor
+
+
+@pytest.fixture
+def make_app(executor, tmp_path):
+    """Makes applications with the extension in them: ``make_app(DISTTASK_URL_PREFIX="/tasks")``."""
+
+    def make(*, authorize=None, **config):
+        app = Flask("tests")
+        app.config.update({"DISTTASK_TOKEN_FILE": tmp_path / "token", **config})
+        app.get("/")(lambda: "the application's own")
+        Disttask(app, executor, authorize=authorize)
+        return app
+
+    return make
+
+
+def bearer(tmp_path):
+    return {**HOST, "Authorization": f"Bearer {(tmp_path / 'token').read_text().strip()}"}
+
+
+def test_without_a_prefix_the_application_goes_first(make_app, tmp_path):
+    client = make_app().test_client()
+    assert client.get("/", headers=HOST).text == "the application's own"
+    assert client.get("/healthz", headers=HOST).text == "ok\n"
+    assert client.get("/status", headers=HOST).status_code == 401
+    assert client.get("/status", headers=bearer(tmp_path)).json["accepting"] is True
+
+
+@pytest.mark.parametrize("prefix", ["/tasks", "/tasks/", "/a/b"])
+def test_a_prefix(make_app, prefix, tmp_path):
+    client = make_app(DISTTASK_URL_PREFIX=prefix).test_client()
+    short = prefix.rstrip("/")
+    assert client.get("/", headers=HOST).text == "the application's own"
+    assert client.get("/healthz", headers=HOST).status_code == 404
+    assert client.get(f"{short}/healthz", headers=HOST).text == "ok\n"
+    assert client.get(f"{short}/status", headers=bearer(tmp_path)).json["accepting"] is True
+    page = client.get(f"{short}/", headers=bearer(tmp_path))
+    assert "<title>disttask</title>" in page.text
+    links = re.findall(r'(?:href|src)="([^"]+)"', page.text)
+    assert links
+    for link in links:
+        assert client.get(f"{short}/{link}", headers=bearer(tmp_path)).status_code == 200, "links keep the prefix"
+    answer = client.get(short, headers=HOST)
+    assert (answer.status_code, answer.headers["Location"].endswith(f"{short}/")) == (308, True)
+
+
+def test_a_wrong_prefix(make_app):
+    with pytest.raises(ValueError, match="must begin with a slash"):
+        make_app(DISTTASK_URL_PREFIX="tasks")
+
+
+# --- the application's own log-in ------------------------------------------------------------------
+
+
+def boom():
+    raise RuntimeError("the log-in is broken")
+
+
+@pytest.mark.parametrize("says", [False, None, 1, "yes", [True]], ids=repr)
+def test_only_true_lets_in(make_app, says):
+    client = make_app(authorize=lambda: says).test_client()
+    assert client.get("/status", headers=HOST).status_code == 401
+
+
+def test_true_lets_in(make_app):
+    for client in (
+        make_app(authorize=lambda: True).test_client(),
+        make_app(DISTTASK_AUTHORIZE=lambda: True).test_client(),
+    ):
+        assert client.get("/status", headers=HOST).json["accepting"] is True
+        basic = {**HOST, "Authorization": "Basic eDp5"}
+        assert client.get("/status", headers=basic).status_code == 200, "the application's own kind of log-in"
+        assert client.delete("/api/v1/tasks/nobody-1", headers=HOST).status_code == 404
+
+
+def test_a_broken_log_in_lets_nobody_in(make_app, caplog):
+    assert make_app(authorize=boom).test_client().get("/status", headers=HOST).status_code == 500
+    assert "the log-in is broken" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "evil.com"}, 421),
+        ({"Host": "evil.com:5000"}, 421),
+        ({"Origin": "http://evil.com"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:8080"}, 403),
+        ({"Origin": "http://127.0.0.1"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+    ],
+    ids=repr,
+)
+def test_a_log_in_by_cookie_opens_nothing_to_other_sites(make_app, headers, status):
+    """The browser sends the application's cookie along, whoever asks it to."""
+    app = make_app(authorize=lambda: session.get("user") == "ada")
+    app.secret_key = "for this test"
+    app.post("/enter", endpoint="enter")(lambda: session.update(user="ada") or "in")
+    client = app.test_client(use_cookies=False)
+    task = {"task": disttask.serialize_task(tasks.add, 1)}
+    assert client.post("/submit_task", json=task, headers=HOST).status_code == 401
+    cookie = client.post("/enter", headers=HOST).headers["Set-Cookie"].partition(";")[0]
+    entered = {**HOST, "Cookie": cookie}
+    before = client.get("/status", headers=entered).json["totals"]["submitted"]
+    sent = {**entered, "Content-Type": "application/json", **headers}
+    assert client.post("/submit_task", data=json.dumps(task), headers=sent).status_code == status
+    assert client.get("/status", headers=entered).json["totals"]["submitted"] == before + (status == 200)
+
+
+# --- settings --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [["app.example", "other.example:8443"], "app.example, other.example:8443"], ids=type)
+def test_hosts(make_app, tmp_path, names):
+    client = make_app(DISTTASK_ALLOW_HOSTS=names, DISTTASK_PORT=8000).test_client()
+    client.get("/status")
+    key = bearer(tmp_path)
+    good = ["app.example", "app.example:8000", "other.example:8443", "127.0.0.1:8000", "localhost", "[::1]:8000"]
+    bad = ["other.example", "other.example:8000", "127.0.0.1:5000", "app.example:80", "x.app.example", "0.0.0.0:8000"]
+    assert [client.get("/status", headers={**key, "Host": host}).status_code for host in good] == [200] * len(good)
+    assert [client.get("/status", headers={**key, "Host": host}).status_code for host in bad] == [421] * len(bad)
+
+
+def test_https(make_app):
+    app = make_app(DISTTASK_HTTPS=True, DISTTASK_URL_PREFIX="/tasks")
+    with app.app_context():
+        url = app.extensions["disttask"]._extension.login_url()
+    assert url.startswith("https://127.0.0.1:5000/tasks/login?token=")
+    client = app.test_client(use_cookies=False)
+    answer = client.get(url.partition(":5000")[2], headers=HOST)
+    assert answer.status_code == 303
+    assert "; Secure" in answer.headers["Set-Cookie"]
+    for origin, status in (("https://127.0.0.1:5000", 401), ("http://127.0.0.1:5000", 403)):
+        assert client.get("/tasks/status", headers={**HOST, "Origin": origin}).status_code == status
+
+
+def test_an_application_factory(executor, tmp_path):
+    extension = Disttask(executor=executor)
+    apps = []
+    for name in ("one", "two"):
+        apps.append(Flask(name))
+        apps[-1].config.update(DISTTASK_TOKEN_FILE=tmp_path / name)
+        extension.init_app(apps[-1])
+    with pytest.raises(RuntimeError, match="application context"):
+        extension.login_url()
+    for app in apps:
+        with app.app_context():
+            path = extension.login_url().partition(":5000")[2]
+        assert app.test_client().get(path, headers=HOST).status_code == 303
+    assert (tmp_path / "one").read_text() != (tmp_path / "two").read_text()
+
+
+def test_a_token_file_of_no_use(make_app, tmp_path, caplog):
+    (tmp_path / "token").write_text("x" * 43)
+    (tmp_path / "token").chmod(0o644)
+    with caplog.at_level(logging.ERROR):
+        answer = make_app().test_client().get("/status", headers=HOST)
+    assert (answer.status_code, answer.json["error"]) == (503, "unavailable")
+    assert str(tmp_path) not in answer.text
+    assert "others can read" in caplog.text, "the owner is told, not the caller"
+
+
+def test_what_is_no_http_is_a_bad_request(make_app, tmp_path):
+    answer = make_app().test_client().open("/status", method="BAD METHOD", headers=HOST)
+    assert (answer.status_code, answer.json["error"]) == (400, "bad_request")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+# --- beside other interfaces, and in other processes -----------------------------------------------
+
+
+def test_two_interfaces_hear_of_the_same_task(executor, tmp_path):
+    """The second one does not take the first one's place."""
+    with native_door(executor, tmp_path) as native, flask_door(executor, tmp_path) as flask:
+        gate = tmp_path / "gate"
+        task_id = native.submit(tasks.wait_for_file, str(gate), "open")
+        found = []
+
+        def wait(door):
+            found.extend(door.get(f"/get_results?ids={task_id}&wait=50", timeout=60)["results"])
+
+        waiting = [threading.Thread(target=wait, args=(door,)) for door in (native, flask)]
+        for thread in waiting:
+            thread.start()
+        waiting[0].join(0.2)
+        assert native.get("/status")["running"] == 1, "a wait does not hold the server up"
+        gate.touch()
+        for thread in waiting:
+            thread.join(10)
+        assert [one["result"] for one in found] == ["open", "open"]
+
+
+def test_a_reader_that_leaves_frees_its_thread(executor, tmp_path):
+    """An event stream never ends by itself, and there are eight threads."""
+    with flask_door(executor, tmp_path, prefix="/tasks") as door:
+        for _ in range(3):
+            with contextlib.ExitStack() as stack:
+                for _ in range(8):
+                    connection = stack.enter_context(contextlib.closing(stream(door)))
+                    assert connection.recv(12) == b"HTTP/1.1 200"
+            assert door.get("/status", timeout=10)["accepting"]
+
+
+def stream(door):
+    connection = socket.create_connection(("127.0.0.1", door.port), timeout=10)
+    login = "".join(f"{name}: {value}\r\n" for name, value in LOGIN.items())
+    head = f"GET {door.prefix}/api/v1/events HTTP/1.1\r\nHost: 127.0.0.1:{door.port}\r\n{login}\r\n"
+    connection.sendall(head.encode())
+    return connection
+
+
+FORK = """
+import os, sys
+from flask import Flask
+from disttask.integrations.flask import Disttask
+import disttask, tasks
+
+GIVEN = sys.argv[2] == "given"
+app = Flask("forks")
+app.config.update(DISTTASK_TOKEN_FILE=sys.argv[1], DISTTASK_WORKERS=1)
+executor = disttask.Executor(1) if GIVEN else None
+extension = Disttask(app, executor, authorize=lambda: True)
+assert extension._executor is executor, "nothing is made before it is needed"
+
+def ask(method="GET", path="/status", **more):
+    return app.test_client().open(path, method=method, headers={"Host": "127.0.0.1:5000"}, **more)
+
+def pid():
+    return ask().json["workers"][0]["pid"]
+
+def works():
+    task = {"task": disttask.serialize_task(tasks.add, 1)}
+    task_id = ask("POST", "/submit_task", json=task).json["task_id"]
+    return ask(path=f"/get_results?ids={task_id}&wait=20").json["results"][0]["result"] == 2
+
+assert works()
+ours = pid()
+child = os.fork()
+if not child:
+    if GIVEN:
+        answer = ask()
+        assert answer.status_code == 503 and answer.json["error"] == "unavailable", answer.text
+    else:
+        assert works()
+        assert pid() != ours, "a child has workers of its own"
+        extension.executor.shutdown()
+    sys.exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert works()
+assert pid() == ours
+print("fine")
+"""
+
+
+@pytest.mark.parametrize("which", ["given", "made"])
+def test_after_a_fork(run_script, tmp_path, which):
+    ended = run_script(FORK, args=[str(tmp_path / "token"), which])
+    assert "fine" in ended.out
+    assert ("ForkedPoolError" in ended.err) == (which == "given"), "the log says why"
+
+
+def test_a_child_keeps_no_listening_socket(run_script, tmp_path):
+    ended = run_script(
+        """
+import disttask, os, socket, sys, time
+executor = disttask.Executor(1)
+server = executor.serve(port=0, token_file=sys.argv[1])
+ready, gate = os.pipe(), os.pipe()
+child = os.fork()
+if not child:
+    server.stop()  # not the child's: returns at once
+    os.close(gate[1])
+    os.write(ready[1], b"x")
+    os.read(gate[0], 1)
+    os._exit(0)
+assert os.read(ready[0], 1) == b"x"
+socket.create_connection(("127.0.0.1", server.port)).close()
+server.stop()
+try:
+    socket.create_connection(("127.0.0.1", server.port))
+except ConnectionRefusedError:
+    print("nobody listens")
+os.close(gate[1])
+os.waitpid(child, 0)
+executor.shutdown()
+""",
+        args=[str(tmp_path / "token")],
+    )
+    assert ended.out == "nobody listens\n"
+
+
+def test_flask_is_asked_for_by_name(run_script):
+    ended = run_script(
+        """
+import sys
+import disttask, disttask.integrations
+assert "flask" not in sys.modules
+sys.modules["flask"] = None
+try:
+    import disttask.integrations.flask
+except ImportError as exc:
+    print(exc)
+"""
+    )
+    assert "pip install 'disttask[flask]'" in ended.out
+
+
+# --- the example -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def example(start_script, tmp_path):
+    """The example application, and a browser's cookies."""
+    environment = {"APP_PASSWORD": "open sesame", "APP_TOKEN_FILE": str(tmp_path / "token")}
+    script = start_script(EXAMPLE.read_text(), args=["0"], env=environment)
+    script.wait_out("password")
+    url = re.match(r"http://127\.0\.0\.1:\d+", script.out)[0]
+    yield url, Browser()
+    script.send(signal.SIGINT)
+    assert script.wait(15).status == 0
+
+
+class Browser:
+    def __init__(self):
+        cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+        self._opener = urllib.request.build_opener(cookies)
+
+    def __call__(self, url, form=None, **headers):
+        data = None if form is None else urllib.parse.urlencode(form).encode()
+        sent = urllib.request.Request(url, data, {name.replace("_", "-"): value for name, value in headers.items()})
+        try:
+            with self._opener.open(sent, timeout=20) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as answer:
+            with answer:
+                return answer.code, answer.read().decode()
+
+
+def test_the_example_counts_words(example):
+    url, browse = example
+    assert browse(f"{url}/count", {"text": "x"})[0] == 403
+    assert browse(f"{url}/login", {"password": "wrong"})[0] == 403
+    status, page = browse(f"{url}/login", {"password": "open sesame"})
+    assert (status, "textarea" in page) == (200, True)
+    status, page = browse(f"{url}/count", {"text": "to be or not to be <b>"})
+    assert status == 200
+    assert re.search(r"<tr><td>to<td>2<tr><td>be<td>2<tr><td>or<td>1", page), page
+    assert "<td>&lt;b&gt;<td>1" in page
+
+
+def test_the_example_shows_its_workers_to_who_is_logged_in(example):
+    url, browse = example
+    assert browse(f"{url}/tasks/healthz") == (200, "ok\n")
+    assert browse(f"{url}/tasks/status")[0] == 401
+    browse(f"{url}/login", {"password": "open sesame"})
+    assert browse(f"{url}/tasks/status")[0] == 200
+    assert "<title>disttask</title>" in browse(f"{url}/tasks/")[1]
+    assert browse(f"{url}/tasks/status", Sec_Fetch_Site="cross-site")[0] == 403
+    assert browse(f"{url}/tasks/status", Origin="http://evil.com")[0] == 403
+    assert browse(f"{url}/tasks/api/v1/workers/1/restart", {"x": "y"})[0] == 415, "a form of another site"
+
+
+def test_the_readme_of_the_example_is_true():
+    text = (Path(EXAMPLE).parent / "README.md").read_text()
+    assert "python examples/flask_app/app.py" in text
+    assert EXAMPLE.relative_to(TESTS.parent).as_posix() in text
