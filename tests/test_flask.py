@@ -1,17 +1,11 @@
-"""The Flask extension: its prefix, the application's own log-in, forks, and the example application."""
+"""The Flask extension: its prefix, the application's own log-in, its settings, and forks."""
 
 import contextlib
-import http.cookiejar
 import json
 import logging
 import re
-import signal
 import socket
 import threading
-import urllib.error
-import urllib.parse
-import urllib.request
-from pathlib import Path
 
 import pytest
 from flask import Flask, session
@@ -19,12 +13,10 @@ from flask import Flask, session
 import disttask
 import tasks
 from disttask.integrations.flask import Disttask
-from helpers import TESTS
 from web import LOGIN, flask_door, native_door, running_executor
 
 pytest_plugins = ["web_fixtures"]
 
-EXAMPLE = TESTS.parent / "examples" / "flask_app" / "app.py"
 HOST = {"Host": "127.0.0.1:5000"}
 
 
@@ -341,64 +333,3 @@ except ImportError as exc:
 """
     )
     assert "pip install 'disttask[flask]'" in ended.out
-
-
-# --- the example -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def example(start_script, tmp_path):
-    """The example application, and a browser's cookies."""
-    environment = {"APP_PASSWORD": "open sesame", "APP_TOKEN_FILE": str(tmp_path / "token")}
-    script = start_script(EXAMPLE.read_text(), args=["0"], env=environment)
-    script.wait_out("password")
-    url = re.match(r"http://127\.0\.0\.1:\d+", script.out)[0]
-    yield url, Browser()
-    script.send(signal.SIGINT)
-    assert script.wait(15).status == 0
-
-
-class Browser:
-    def __init__(self):
-        cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
-        self._opener = urllib.request.build_opener(cookies)
-
-    def __call__(self, url, form=None, **headers):
-        data = None if form is None else urllib.parse.urlencode(form).encode()
-        sent = urllib.request.Request(url, data, {name.replace("_", "-"): value for name, value in headers.items()})
-        try:
-            with self._opener.open(sent, timeout=20) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as answer:
-            with answer:
-                return answer.code, answer.read().decode()
-
-
-def test_the_example_counts_words(example):
-    url, browse = example
-    assert browse(f"{url}/count", {"text": "x"})[0] == 403
-    assert browse(f"{url}/login", {"password": "wrong"})[0] == 403
-    status, page = browse(f"{url}/login", {"password": "open sesame"})
-    assert (status, "textarea" in page) == (200, True)
-    status, page = browse(f"{url}/count", {"text": "to be or not to be <b>"})
-    assert status == 200
-    assert re.search(r"<tr><td>to<td>2<tr><td>be<td>2<tr><td>or<td>1", page), page
-    assert "<td>&lt;b&gt;<td>1" in page
-
-
-def test_the_example_shows_its_workers_to_who_is_logged_in(example):
-    url, browse = example
-    assert browse(f"{url}/tasks/healthz") == (200, "ok\n")
-    assert browse(f"{url}/tasks/status")[0] == 401
-    browse(f"{url}/login", {"password": "open sesame"})
-    assert browse(f"{url}/tasks/status")[0] == 200
-    assert "<title>disttask</title>" in browse(f"{url}/tasks/")[1]
-    assert browse(f"{url}/tasks/status", Sec_Fetch_Site="cross-site")[0] == 403
-    assert browse(f"{url}/tasks/status", Origin="http://evil.com")[0] == 403
-    assert browse(f"{url}/tasks/api/v1/workers/1/restart", {"x": "y"})[0] == 415, "a form of another site"
-
-
-def test_the_readme_of_the_example_is_true():
-    text = (Path(EXAMPLE).parent / "README.md").read_text()
-    assert "python examples/flask_app/app.py" in text
-    assert EXAMPLE.relative_to(TESTS.parent).as_posix() in text
