@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import threading
 import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -134,18 +135,16 @@ def load_exception(data: bytes) -> BaseException:
     """The exception to raise in the caller, for what `dump_exception` made."""
     remote = RemoteException(*pickle.loads(data))
     exc = _rebuild(remote)
-    exc.__cause__ = RemoteTraceback(remote.traceback)
+    # Not `exc.__cause__ = ...`: the class may have a `__setattr__` of its own (a frozen dataclass does).
+    BaseException.__setattr__(exc, "__cause__", RemoteTraceback(remote.traceback))
     return exc
 
 
 def _rebuild(remote: RemoteException) -> BaseException:
     original: BaseException | None = None
     if remote.pickled is not None:
-        try:
-            loaded = loads(remote.pickled)
-            original = loaded if isinstance(loaded, BaseException) else None
-        except Exception:
-            original = None
+        loaded, _ = _try_to_load(remote.pickled)
+        original = loaded if isinstance(loaded, BaseException) else None
     if remote.stage == "run" or not (original is None or isinstance(original, Exception)):
         return original or RemoteError(remote.type_name, remote.message, remote.traceback)
     what = f"{remote.type_name}: {remote.message}"
@@ -163,17 +162,23 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
         return None, from_failure(data)
     if kind == "error":
         return None, load_exception(data)
-    try:
-        return loads(data), None
-    except KeyboardInterrupt:
-        raise  # this one is for the caller's thread, not the task's
-    except Exception as exc:
+    value, exc = _try_to_load(data)
+    if isinstance(exc, Exception):
         error = DeserializationError(
             f"the task's result cannot be unpickled here: {type(exc).__name__}: {exc}"
         )
         error.__cause__ = exc
         return None, error
+    return value, exc
+
+
+def _try_to_load(data: bytes) -> tuple[Any, BaseException | None]:
+    """The value, or what loading it raised, whatever that is: unpickling runs the user's code."""
+    try:
+        return loads(data), None
     except BaseException as exc:
+        if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # Ctrl-C is for the caller, not for the future
         return None, exc
 
 
