@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from concurrent import futures as cf
 from typing import Any
 
@@ -57,12 +58,12 @@ class Collector:
     def _run(self) -> None:
         while (batch := self._pool.collect()) is not None:
             for seq in batch:
-                future = self._futures.pop(seq, None)
-                if future is not None:
-                    self._deliver(future)
+                self._deliver(self._futures.pop(seq, None))
 
     @staticmethod
-    def _deliver(future: Future) -> None:
+    def _deliver(future: Future | None) -> None:
+        if future is None:
+            return
         try:
             future._deliver()
         except BaseException:  # a callback raised SystemExit, say: the others must be served all the same
@@ -103,19 +104,23 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg, misc]
             CancelledError: it was cancelled.
             WorkerCrashed: its worker died.
         """
-        if self._is_observed() or (self._awaited(timeout) and self._is_observed()):
-            return super().result(timeout)
+        exc: BaseException | None = None
         try:
+            timeout = self._await_unobserved(timeout)
+            if self._is_observed():
+                return super().result(timeout)
             value, exc = self._take()
             if exc is not None:
                 raise exc
             return value
         finally:
-            self = None  # type: ignore[assignment]  # noqa: PLW0642  the traceback must not keep the future alive
+            # The traceback must keep neither the future alive nor, in a cycle, the exception.
+            self = exc = None  # type: ignore[assignment]  # noqa: PLW0642
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the task's exception, or ``None`` if it returned. Waits and raises as `result` does."""
-        if self._is_observed() or (self._awaited(timeout) and self._is_observed()):
+        timeout = self._await_unobserved(timeout)
+        if self._is_observed():
             return super().exception(timeout)
         return self._take()[1]
 
@@ -139,12 +144,15 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg, misc]
             self._deliver()
         return True
 
-    def _awaited(self, timeout: float | None) -> bool:
-        if self._wait(timeout):
-            return True
+    def _await_unobserved(self, timeout: float | None) -> float | None:
+        """Wait natively until it is resolved or observed; then the standard methods decide, in the time returned."""
         if self._is_observed():
-            return True  # observed meanwhile: the standard methods decide
-        raise TimeoutError
+            return timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
+        resolved = self._wait(timeout)
+        if not resolved and not self._is_observed():
+            raise TimeoutError
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def _take(self) -> tuple[Any, BaseException | None]:
         """The value or the exception; loaded once, so that every call returns the same object."""
@@ -173,6 +181,8 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg, misc]
         return self.__dict__[name]
 
     def _become_observed(self) -> None:
+        if self._is_resolved() and self._kind() != "cancelled":
+            self._take()  # Ctrl-C may end the loading here, while nothing has changed yet
         with _observing:
             if "_condition" in self.__dict__:
                 return
