@@ -25,8 +25,13 @@ pub fn attach() -> Result<(WorkerLink, Vec<u8>), LinkError> {
     let stdin = rustix::stdio::stdin();
     let socket = move_up(stdin)?;
     let host = rustix::net::sockopt::socket_peercred(&socket)
-        .map_err(|_| LinkError::Malformed("stdin is no socket: this process was not started by a pool"))?
+        .map_err(|_| LinkError::NotAWorker("stdin is no socket: this process was not started by a pool"))?
         .pid;
+    if getppid() != Some(host) {
+        return Err(LinkError::NotAWorker(
+            "the worker is not the host's own child: an executable that is a wrapper script must end in: exec python \"$@\"",
+        ));
+    }
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     let mut link = WorkerLink::attach(socket)?;

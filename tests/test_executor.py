@@ -214,9 +214,7 @@ with disttask.Executor(1) as executor:
 
 
 def test_a_failing_task_leaves_the_others_alone(executor):
-    futures = [
-        executor.submit(fail, ValueError, n) if n % 3 == 0 else executor.submit(add, n) for n in range(30)
-    ]
+    futures = [executor.submit(fail, ValueError, n) if n % 3 == 0 else executor.submit(add, n) for n in range(30)]
     for number, future in enumerate(futures):
         if number % 3 == 0:
             with pytest.raises(ValueError, match=f"^{number}$"):

@@ -39,9 +39,7 @@ def test_a_missing_interpreter(make_executor, executor):
 
 
 def test_what_is_no_interpreter(make_executor, tmp_path):
-    text = broken(
-        make_executor(2, executable=program(tmp_path / "fake", "#!/bin/sh\necho no python >&2\nexit 3\n"))
-    )
+    text = broken(make_executor(2, executable=program(tmp_path / "fake", "#!/bin/sh\necho no python >&2\nexit 3\n")))
     assert "exited with status 3" in text
     assert "no python" in text
     assert str(tmp_path / "fake") in text

@@ -1,9 +1,9 @@
 """`Future`: a `concurrent.futures.Future` whose value, exception and true state live on the Rust side.
 
 Only what the standard library's waiting functions look at is Python's: `concurrent.futures.wait`, `as_completed`,
-callbacks and `asyncio.wrap_future` touch ``_state``, ``_condition``, ``_waiters`` or ``_done_callbacks``. The first touch
-makes a future *observed*: it gets these attributes, and its resolution is announced to a collector thread, which pulls
-announcements in batches, sets ``_state`` and tells waiters and callbacks.
+callbacks and `asyncio.wrap_future` touch ``_state``, ``_condition``, ``_waiters`` or ``_done_callbacks``. The first
+touch makes a future *observed*: it gets these attributes, and its resolution is announced to a collector thread, which
+pulls announcements in batches, sets ``_state`` and tells waiters and callbacks.
 
 No wake-up is lost and none comes twice: whoever reads ``_state`` as pending and then adds itself does both under
 ``_condition``; from there on ``_state`` changes only under ``_condition``, together with telling whoever was added.
@@ -56,12 +56,22 @@ class Collector:
         """The future was resolved before it was observed: nothing will be announced."""
         self._futures.pop(future._seq, None)
 
+    def disown_all(self) -> None:
+        """In a forked child: nobody will deliver, and another thread may hold a condition. Touching one raises."""
+        for future in list(self._futures.values()):
+            future.__dict__.pop("_condition", None)
+        self._futures.clear()
+
+    def deliver_now(self, future: Future) -> None:
+        """Deliver on this thread, unless the collector's own has come first."""
+        if self._futures.pop(future._seq, None) is not None:
+            self._deliver(future)
+
     def join(self) -> None:
         """Wait until everything is delivered; the pool must have gone. Harmless on the collector's own thread."""
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
-        Collector.by_pool.pop(self._pool.id, None)
 
     def is_done(self) -> bool:
         """Whether nothing is left to be delivered; the pool must have gone."""
@@ -151,9 +161,11 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
 
     def cancel(self) -> bool:
         """Cancel the task if no worker has it yet. Returns whether it is cancelled."""
-        if not (self._cancel() or self.cancelled()):
-            return False
-        self._settle()
+        if not self._cancel():
+            return self.cancelled()
+        collector = Collector.by_pool.get(self._pool_id)
+        if collector is not None:
+            collector.deliver_now(self)
         return True
 
     def _take(self) -> tuple[Any, BaseException | None]:
@@ -247,7 +259,11 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
 
     def __repr__(self) -> str:
         try:
-            state = "running" if self._is_running() else self._kind() or "pending"
+            kind = self._kind()
+            if kind is None:
+                state = "running" if self._is_running() else "pending"
+            else:
+                state = "cancelled" if kind == "cancelled" else "finished"
         except ForkedPoolError:
             state = "of the parent process"
         return f"<disttask.Future {self.task_id} {state}>"

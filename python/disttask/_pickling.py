@@ -30,7 +30,7 @@ PROTOCOL = 5
 """The newest protocol that every supported Python writes."""
 
 TEXT_LIMIT_CHARS = 64 * 1024
-"""A longer traceback or message is cut in the middle: both ends matter, and a runaway recursion must not cost megabytes."""
+"""A longer traceback or message is cut in the middle: both ends matter, and a recursion must not cost megabytes."""
 
 _MAIN = b"__main__"
 
@@ -163,9 +163,7 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
         return None, load_exception(data)
     value, exc = _try_to_load(data)
     if isinstance(exc, Exception):
-        error = DeserializationError(
-            f"the task's result cannot be unpickled here: {type(exc).__name__}: {exc}"
-        )
+        error = DeserializationError(f"the task's result cannot be unpickled here: {type(exc).__name__}: {exc}")
         error.__cause__ = exc
         return None, error
     return value, exc

@@ -33,7 +33,7 @@ impl Scheduler {
     ) {
         let id = run.task;
         if killed == Some(KillReason::Timeout) {
-            return self.fail(id, FailReason::TimedOut { worker });
+            return self.fail(id, FailReason::TimedOut { worker, attempts: run.attempt.0 });
         }
         let charge_all = self.has(Bug::ChargesWhatNeverBegan);
         let for_ever = self.has(Bug::RetriesForEver);

@@ -42,7 +42,7 @@ impl Oracle {
         now: Time,
     ) {
         if killed == Some(KillReason::Timeout) {
-            return self.fail(run.task, FailReason::TimedOut { worker });
+            return self.fail(run.task, FailReason::TimedOut { worker, attempts: run.attempt.0 });
         }
         let submitted = self.tasks.submitted();
         let task = self.tasks.at(run.task);
