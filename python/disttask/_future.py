@@ -15,6 +15,7 @@ from concurrent import futures as cf
 from typing import Any
 
 from . import _native
+from ._exceptions import ForkedPoolError
 from ._pickling import load_outcome
 
 
@@ -181,7 +182,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg, misc]
         return self.__dict__[name]
 
     def _become_observed(self) -> None:
-        if self._is_resolved() and self._kind() != "cancelled":
+        if self._wait(0) and self._kind() != "cancelled":
             self._take()  # Ctrl-C may end the loading here, while nothing has changed yet
         with _observing:
             if "_condition" in self.__dict__:
@@ -195,6 +196,15 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg, misc]
             if collector is not None:
                 collector._futures.pop(self._seq, None)
             self._deliver()
+
+    def _orphan(self) -> None:
+        """In a forked child, where nobody will deliver: fail, without the callbacks, which are the parent's."""
+        if "_condition" in self.__dict__:
+            self.__dict__.update(vars(cf.Future()))  # another thread of the parent may have held the old condition
+            try:
+                self._cancel()
+            except ForkedPoolError as exc:
+                self.set_exception(exc)
 
     def _deliver(self) -> None:
         """Make the native outcome visible: state, waiters, callbacks."""
@@ -234,6 +244,17 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg, misc]
 
     def __reduce__(self) -> Any:
         raise TypeError("a Future cannot be sent to a worker: pass future.result() instead")
+
+
+def after_fork_in_child() -> None:
+    """Another thread of the parent may have held the lock, and no thread is left to deliver anything."""
+    global _observing
+    _observing = threading.RLock()
+    collectors = list(Collector.by_pool.values())
+    Collector.by_pool.clear()
+    for collector in collectors:
+        for future in list(collector._futures.values()):
+            future._orphan()
 
 
 _prefixes: dict[int, str] = {0: "none"}

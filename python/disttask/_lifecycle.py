@@ -7,7 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from . import _native
+from . import _future, _native
 
 if TYPE_CHECKING:
     from ._future import Collector
@@ -61,6 +61,7 @@ def _at_exit() -> None:
 def _after_fork_in_child() -> None:
     _native.after_fork_in_child()
     _living.clear()
+    _future.after_fork_in_child()
 
 
 # Before non-daemon threads are joined: one of them may wait for a future. (`atexit` proper comes after that.)
