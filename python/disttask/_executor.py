@@ -174,6 +174,7 @@ class Executor(cf.Executor):
         if wait:
             self._pool.wait_gone()
             self._collector.join()
+            _lifecycle.forget(self._pool.id)
 
     def __enter__(self) -> Self:
         return self

@@ -23,11 +23,12 @@ def register(pool: _native.Pool, collector: Collector) -> None:
     """A new pool."""
     for pool_id, (other, _) in list(_living.items()):
         if other.wait_gone(0):
-            _forget(pool_id)
+            forget(pool_id)
     _living[pool.id] = (pool, collector)
 
 
-def _forget(pool_id: int) -> None:
+def forget(pool_id: int) -> None:
+    """This pool has gone: nothing is left to wait for, and nothing here shall keep its descriptors open."""
     entry = _living.pop(pool_id, None)
     if entry is not None:
         entry[1].join()
@@ -41,21 +42,24 @@ def abandon(pool: _native.Pool) -> None:
 
 def _at_exit() -> None:
     """Wait for accepted work, as `ProcessPoolExecutor` does. Ctrl-C cuts it short."""
-    for pool, _ in _living.values():
-        pool.shutdown("drain")
     try:
-        for pool, _ in _living.values():
-            pool.wait_gone()
+        while _living:  # other threads may still shut pools down, or make new ones
+            pools = list(_living.items())
+            for _, (pool, _) in pools:
+                pool.shutdown("drain")
+            for pool_id, (pool, _) in pools:
+                pool.wait_gone()
+                forget(pool_id)
     except BaseException:
-        for pool, _ in _living.values():
+        left = list(_living.values())
+        for pool, _ in left:
             pool.shutdown("now")
-        for pool, _ in _living.values():
+        for pool, _ in left:
             pool.wait_gone(_WORKERS_LEAVE_SECONDS)
         raise
     finally:
-        for _, collector in list(_living.values()):
-            collector.join()
-        _living.clear()
+        for pool_id in list(_living):
+            forget(pool_id)
 
 
 def _after_fork_in_child() -> None:
