@@ -69,6 +69,20 @@ time.sleep(0.3)
 """,
         0,
     ),
+    "many daemon threads that look": (
+        """
+def look():
+    future = executor.submit(abs, -1)
+    while True:
+        executor.status()
+        future.done()
+        future.result()
+for _ in range(20):
+    threading.Thread(target=look, daemon=True).start()
+time.sleep(0.2)
+""",
+        0,
+    ),
     "non-daemon thread waits": (
         "f = executor.submit(tasks.sleep, 0.3)\nthreading.Thread(target=f.result).start()",
         0,
