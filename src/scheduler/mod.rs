@@ -203,7 +203,6 @@ impl Scheduler {
         if worker.state != WorkerState::Starting {
             return; // killed in the meantime, or the message came twice
         }
-        worker.beat = None;
         self.early_deaths.record_ready();
         self.timers.clear(Timer::Start(id));
         self.workers.set(id.slot, WorkerState::Idle);
