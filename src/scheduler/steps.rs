@@ -22,7 +22,8 @@ impl Scheduler {
         }
     }
 
-    /// A worker died with this dispatch on it.
+    /// A worker died with this dispatch on it. What was never begun goes back to the head of the queue, free of
+    /// charge, whatever the worker died of: a time-out, too, is for what the function did with its time.
     pub(super) fn lose(
         &mut self,
         worker: WorkerId,
@@ -32,9 +33,6 @@ impl Scheduler {
         now: Time,
     ) {
         let id = run.task;
-        if killed == Some(KillReason::Timeout) {
-            return self.fail(id, FailReason::TimedOut { worker });
-        }
         let charge_all = self.has(Bug::ChargesWhatNeverBegan);
         let for_ever = self.has(Bug::RetriesForEver);
         let task = self.tasks.known(id);
@@ -42,6 +40,9 @@ impl Scheduler {
             task.state = TaskState::Queued;
             let priority = task.spec.priority;
             return self.ready.push_front(priority, id);
+        }
+        if killed == Some(KillReason::Timeout) {
+            return self.fail(id, FailReason::TimedOut { worker });
         }
         let attempts = task.attempt.0;
         let mut wait = task.budget.charge(killed.is_none(), &mut self.rng);

@@ -41,13 +41,12 @@ impl Oracle {
         killed: Option<KillReason>,
         now: Time,
     ) {
-        if killed == Some(KillReason::Timeout) {
-            return self.fail(run.task, FailReason::TimedOut { worker });
-        }
         let submitted = self.tasks.submitted();
         let task = self.tasks.at(run.task);
         if !begun {
             task.place = Place::Waiting { returned: true };
+        } else if killed == Some(KillReason::Timeout) {
+            self.fail(run.task, FailReason::TimedOut { worker });
         } else if let Some(wait) = task.charge(killed.is_none()) {
             task.place = Place::Backoff(now + wait);
             task.behind = submitted;

@@ -304,7 +304,7 @@ impl Oracle {
         match action {
             Action::Fail(id, reason) => {
                 let task = *self.tasks.at(id);
-                let blamed = matches!(reason, FailReason::Crashed { .. });
+                let blamed = matches!(reason, FailReason::Crashed { .. } | FailReason::TimedOut { .. });
                 match task.place {
                     _ if blamed && task.begun == 0 => "it was never begun".into(),
                     Place::Ended => "it was resolved before".into(),
