@@ -94,6 +94,12 @@ pub fn spawn(spec: &SpawnSpec) -> std::io::Result<Spawned> {
     Ok(Spawned { process: Process { pid, pidfd }, link: ends.host, stderr: HostFd::new(stderr), page })
 }
 
+/// Whether [`spawn`] failed for want of descriptors, processes or memory: that may pass.
+pub fn is_transient(error: &std::io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM))
+}
+
 impl Process {
     /// The process id, which is also its group's.
     pub fn pid(&self) -> i32 {
