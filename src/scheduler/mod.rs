@@ -212,6 +212,7 @@ impl Scheduler {
     pub fn handle_completed(&mut self, id: WorkerId, done: Assignment, now: Time) -> Completion {
         let fenced = !self.has(Bug::DropsTheFence);
         let deaf = self.has(Bug::IgnoresDrainedResults);
+        let keeps_the_row = self.has(Bug::KeepsTheRow);
         let Some(worker) = self.workers.current(id) else { return Completion::Stale };
         let next = match worker.state {
             WorkerState::Busy(run) if run == done || !fenced => WorkerState::Idle,
@@ -227,7 +228,9 @@ impl Scheduler {
             | WorkerState::Retired => return Completion::Stale,
         };
         worker.tasks_done += 1;
-        worker.standing = Standing::Proven;
+        if !keeps_the_row {
+            worker.standing = Standing::Proven;
+        }
         // An answer is a sign of life: what stood still by the busy limit is not judged by the idle one.
         worker.beat = None;
         if !self.has(Bug::ForgetsToClearTheDeadline) {
