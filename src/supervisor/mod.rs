@@ -166,3 +166,17 @@ pub fn write_to_stderr(mut bytes: &[u8]) -> std::io::Result<()> {
 pub fn read_stderr(pipe: &HostFd, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(rustix::io::read(pipe, buffer)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_interpreter_does_not_pass_and_a_lack_of_descriptors_may() {
+        let missing = Command::new("/nowhere/python").spawn().expect_err("it is not there");
+        assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+        assert!(!is_transient(&missing));
+        assert!(is_transient(&Errno::MFILE.into()));
+        assert!(!is_transient(&std::io::Error::other("no longer wanted")));
+    }
+}
