@@ -18,7 +18,7 @@ use super::waker::{Topic, Waker};
 use crate::ipc::{Flushed, Incoming, Outgoing, Received};
 use crate::scheduler::types::{Assignment, Cancel, Completion, Shutdown, TaskId, TaskSpec, Time, WorkerId};
 use crate::scheduler::{Scheduler, SubmitError, TaskMap};
-use crate::supervisor::{self, Exit, Spawned};
+use crate::supervisor::{Exit, Spawned};
 
 /// How often heartbeats are read, and processes without a pidfd looked at. Four looks within the limit after
 /// which an idle worker counts as frozen; two wake-ups a second cost an idle pool nothing measurable.
@@ -225,7 +225,7 @@ impl Core {
             Ended { pid: 0, exit: Exit::Unknown, stderr: String::new(), problem: Some(problem) },
         );
         let now = self.now();
-        self.scheduler.handle_spawn_failed(id, supervisor::is_transient(error), now);
+        self.scheduler.handle_spawn_failed(id, crate::supervisor::is_transient(error), now);
         self.run_actions();
     }
 
