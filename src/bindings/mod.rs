@@ -3,6 +3,7 @@
 
 mod error;
 mod future;
+mod memory;
 mod pool;
 mod wait;
 mod worker;

@@ -67,7 +67,7 @@ impl Scheduler {
             return self.ready.push_front(priority, id);
         }
         if killed == Some(KillReason::Timeout) {
-            return self.fail(id, FailReason::TimedOut { worker });
+            return self.fail(id, FailReason::TimedOut { worker, attempts: run.attempt.0 });
         }
         let attempts = task.attempt.0;
         let mut wait = task.budget.charge(killed.is_none(), &mut self.rng);

@@ -72,7 +72,7 @@ impl Oracle {
             task.place = Place::Waiting { returned: true };
             self.corners.timeouts_returned += u64::from(killed == Some(KillReason::Timeout));
         } else if killed == Some(KillReason::Timeout) {
-            self.fail(run.task, FailReason::TimedOut { worker });
+            self.fail(run.task, FailReason::TimedOut { worker, attempts: run.attempt.0 });
         } else if let Some(wait) = task.charge(killed.is_none()) {
             task.place = Place::Backoff(now + wait);
             task.behind = submitted;
