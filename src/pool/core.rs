@@ -221,11 +221,13 @@ impl Core {
     /// This process could not be started.
     pub(super) fn spawn_failed(&mut self, id: WorkerId, error: &std::io::Error) {
         let problem = format!("could not be started: {error}");
-        self.ended(
+        self.note_end(
             id,
-            None,
             Ended { pid: 0, exit: Exit::Unknown, stderr: String::new(), problem: Some(problem) },
         );
+        let now = self.now();
+        self.scheduler.handle_spawn_failed(id, crate::supervisor::is_transient(error), now);
+        self.run_actions();
     }
 
     /// A process has ended: take what it still had to say, then its status.
@@ -242,11 +244,15 @@ impl Core {
     }
 
     fn ended(&mut self, id: WorkerId, begun: Option<Assignment>, ended: Ended) {
-        self.last_ended = Some(ended.clone());
-        self.seats[id.slot as usize].ended = Some((id, ended));
+        self.note_end(id, ended);
         let now = self.now();
         self.scheduler.handle_exit(id, begun, now);
         self.run_actions();
+    }
+
+    fn note_end(&mut self, id: WorkerId, ended: Ended) {
+        self.last_ended = Some(ended.clone());
+        self.seats[id.slot as usize].ended = Some((id, ended));
     }
 
     /// Read all heartbeats, and look for processes that ended unwatched.

@@ -95,6 +95,12 @@ pub fn spawn(spec: &SpawnSpec) -> std::io::Result<Spawned> {
     Ok(Spawned { process: Process { pid, pidfd }, link: ends.host, stderr: HostFd::new(stderr), page })
 }
 
+/// Whether [`spawn`] failed for want of descriptors, processes or memory: that may pass.
+pub fn is_transient(error: &std::io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM))
+}
+
 impl Process {
     /// The process id, which is also its group's.
     pub fn pid(&self) -> i32 {
@@ -180,4 +186,18 @@ pub fn write_to_stderr(mut bytes: &[u8]) -> std::io::Result<()> {
 /// Read what a worker wrote to its stderr: `Ok(0)` at its end, `WouldBlock` for now.
 pub fn read_stderr(pipe: &HostFd, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(rustix::io::read(pipe, buffer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_interpreter_does_not_pass_and_a_lack_of_descriptors_may() {
+        let missing = Command::new("/nowhere/python").spawn().expect_err("it is not there");
+        assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+        assert!(!is_transient(&missing));
+        assert!(is_transient(&Errno::MFILE.into()));
+        assert!(!is_transient(&std::io::Error::other("no longer wanted")));
+    }
 }
