@@ -48,8 +48,7 @@ WAYS = {
         0,
     ),
     "daemon thread blocked in wait": (
-        "fs = [executor.submit(tasks.sleep, 0.3)]\n"
-        "threading.Thread(target=wait, args=(fs,), daemon=True).start()",
+        "fs = [executor.submit(tasks.sleep, 0.3)]\nthreading.Thread(target=wait, args=(fs,), daemon=True).start()",
         0,
     ),
     "many daemon threads that poll": (
@@ -173,8 +172,7 @@ except disttask.PoolBroken:
         0,
     ),
     "worker with a thread that does not end": (
-        "def hang():\n    threading.Thread(target=time.sleep, args=(60,)).start()\n"
-        "executor.submit(hang).result()",
+        "def hang():\n    threading.Thread(target=time.sleep, args=(60,)).start()\nexecutor.submit(hang).result()",
         0,
     ),
     "forked child left": ("pid = os.fork()\nif pid == 0:\n    os._exit(0)\nos.waitpid(pid, 0)", 0),
@@ -311,7 +309,6 @@ def test_at_random_moments(start_script):
     """The end comes while workers start, run, answer and stop."""
     for delay in range(0, 200, 8):
         script = start_script(
-            BEGIN
-            + f"fs = [executor.submit(abs, n) for n in range(200)]\nwait(fs[:5])\ntime.sleep({delay / 1000})"
+            BEGIN + f"fs = [executor.submit(abs, n) for n in range(200)]\nwait(fs[:5])\ntime.sleep({delay / 1000})"
         )
         assert script.wait(10).status == 0

@@ -239,7 +239,7 @@ def test_configure_comes_first_and_is_checked(default):
     with pytest.raises(ValueError, match="max_workers must be greater than 0"):
         disttask.configure(max_workers=0)
     for bound in ("keep_results", "keep_bytes", "keep_seconds"):
-        with pytest.raises(ValueError, match="cannot be negative|must be between"):
+        with pytest.raises(ValueError, match=r"cannot be negative|must be between"):
             disttask.configure(**{bound: -1})
     assert disttask.submit(add, 1).result(timeout=10) == 2
     with pytest.raises(RuntimeError, match=r"running: call disttask\.configure"):
