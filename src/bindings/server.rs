@@ -36,6 +36,7 @@ pub(super) struct HttpServer {
 impl HttpServer {
     #[new]
     #[pyo3(signature = (pool, *, host, port, allow_hosts, token, tls, max_body, python))]
+    #[expect(clippy::too_many_arguments, reason = "keywords only, one call per server")]
     fn new(
         pool: &Pool,
         host: String,
@@ -167,7 +168,9 @@ impl HttpApi {
     fn close(&self, py: Python<'_>) {
         let runtime = self.runtime.lock().take();
         py.detach(|| {
-            drop(runtime.map(|runtime| runtime.shutdown_timeout(std::time::Duration::from_millis(200))))
+            if let Some(runtime) = runtime {
+                runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+            }
         });
     }
 }

@@ -1,0 +1,169 @@
+"""Functions for the workers. They import little, so that a worker loads them at once."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+
+def add(a, b=1):
+    return a + b
+
+
+def sleep(seconds, value=None):
+    time.sleep(seconds)
+    return value
+
+
+def log(path, line):
+    """One line, appended whole."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(fd, f"{line}\n".encode())
+    os.close(fd)
+
+
+def logged_sleep(path, line, seconds):
+    log(path, line)
+    time.sleep(seconds)
+    return line
+
+
+def lines(path):
+    path = Path(path)
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def wait_for_file(path, value=None):
+    """Hold a worker until somebody makes this file."""
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return value
+
+
+def fail(kind, *args):
+    raise kind(*args)
+
+
+def pid_of_worker(*_):
+    return os.getpid()
+
+
+def fail_once(path, how):
+    """Die as `how` says when called for the first time, answer later."""
+    log(path, "run")
+    if len(lines(path)) == 1:
+        DEATHS[how]()
+    return "survived"
+
+
+# --- ways to die -----------------------------------------------------------------------------------
+
+
+def exit_seven():
+    os._exit(7)
+
+
+def kill_myself():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def segfault():
+    ctypes.string_at(0)
+
+
+def abort():
+    os.abort()
+
+
+def stack_overflow():
+    """A C stack without a bottom: qsort calls back into itself."""
+    array = (ctypes.c_int * 2)(2, 1)
+    compare_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+    libc = ctypes.CDLL(None)
+    sys.setrecursionlimit(10**7)
+
+    def compare(_a, _b):
+        libc.qsort(array, 2, 4, callback)
+        return 0
+
+    callback = compare_type(compare)
+    libc.qsort(array, 2, 4, callback)
+
+
+DEATHS = {
+    "exit": exit_seven,
+    "kill": kill_myself,
+    "segfault": segfault,
+    "abort": abort,
+    "overflow": stack_overflow,
+}
+
+
+# --- other mischief --------------------------------------------------------------------------------
+
+
+def close_low_fds():
+    os.closerange(0, 51)
+    return "closed"
+
+
+def close_low_fds_and_reuse():
+    """What is opened afterwards gets the numbers that were closed."""
+    os.closerange(0, 51)
+    files = [open("/dev/zero", "rb") for _ in range(60)]  # noqa: SIM115
+    time.sleep(0.5)
+    return len(files)
+
+
+def close_all_fds():
+    os.closerange(0, 65536)
+    time.sleep(60)
+
+
+def flood(fd, megabytes):
+    chunk = b"x" * 65535 + b"\n"
+    for _ in range(megabytes * 16):
+        written = 0
+        while written < len(chunk):
+            written += os.write(fd, chunk[written:])
+    return megabytes
+
+
+def fork_and_return():
+    """Both come back; only the parent's answer may count."""
+    pid = os.fork()
+    return "parent" if pid else "child"
+
+
+def leave_daemon_threads(count):
+    for _ in range(count):
+        threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+    return count
+
+
+def spin():
+    while True:
+        pass
+
+
+def hold_the_gil(seconds):
+    """A C call that keeps the GIL: `PyDLL` does not let go of it."""
+    return ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
+def hide_in_another_group():
+    """Leave the process group that a kill of the group would reach, then hang."""
+    os.setpgid(0, os.getpgid(os.getppid()))
+    time.sleep(3600)
+
+
+def start_grandchild(path):
+    """Start a process, write down its pid, and hang."""
+    import subprocess
+
+    child = subprocess.Popen(["sleep", "3600"])
+    Path(path).write_text(str(child.pid))
+    time.sleep(3600)
