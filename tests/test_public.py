@@ -13,7 +13,7 @@ def public_names():
         name
         for name, value in vars(disttask).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    } | {"__version__"}
+    } | {"__version__", *disttask._LATE}
 
 
 def members():
