@@ -106,6 +106,7 @@ class Executor(cf.Executor):
             keep_bytes=keep_bytes,
             keep_seconds=keep_seconds,
         )
+        self._servers: list[Server] = []
         self._collector = Collector(self._pool)
         _lifecycle.register(self._pool, self._collector)
         weakref.finalize(self, _lifecycle.abandon, self._pool).atexit = False
@@ -200,7 +201,7 @@ class Executor(cf.Executor):
         """
         from ._serve import serve
 
-        return serve(
+        server = serve(
             self,
             host=host,
             port=port,
@@ -211,6 +212,8 @@ class Executor(cf.Executor):
             allow_plaintext=allow_plaintext,
             max_body=max_body,
         )
+        self._servers.append(server)  # nobody else has to hold it
+        return server
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks, and stop the workers when the accepted ones are done.
@@ -225,6 +228,8 @@ class Executor(cf.Executor):
         if wait:
             self._pool.wait_gone()
             self._collector.join()
+            while self._servers:  # up to here they tell of the work that is left
+                self._servers.pop().stop()
             _lifecycle.forget(self._pool)
 
     def __enter__(self) -> Self:

@@ -44,7 +44,7 @@ impl ApiError {
     }
 
     pub(super) fn used_login() -> Self {
-        let message = "this log-in link was used or is too old: 'disttask token --url' prints a new one";
+        let message = "this log-in link was used or is too old: 'disttask token --link' prints a new one";
         Self::new(StatusCode::FORBIDDEN, "used_login", message)
     }
 

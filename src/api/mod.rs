@@ -94,7 +94,10 @@ impl Api {
     /// An interface to this pool.
     pub fn new(pool: Arc<Shared>, door: &DoorConfig, max_body: usize, python: String) -> Self {
         let (finish, finished) = watch::channel(0);
-        pool.on_finish(Box::new(move || finish.send_modify(|count| *count += 1)));
+        pool.on_finish(Box::new(move || {
+            finish.send_modify(|count| *count += 1);
+            !finish.is_closed()
+        }));
         let state = Arc::new(State {
             pool,
             door: Door::new(door),

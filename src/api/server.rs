@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -16,7 +16,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig as RustlsConfig};
 
 use super::Api;
-use crate::ipc::block_all_signals;
+use crate::ipc::{ClosedInChildren, block_all_signals, fork_generation};
 
 /// How long a request's head may take; also how long an idle connection is kept.
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
@@ -93,6 +93,7 @@ pub struct Server {
 pub struct Running {
     stop: watch::Sender<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
+    generation: u32,
 }
 
 impl Server {
@@ -127,13 +128,16 @@ impl Server {
                 runtime.shutdown_timeout(Duration::from_millis(100));
             })
             .map_err(ServerError::Thread)?;
-        Ok(Running { stop, thread: Some(thread) })
+        Ok(Running { stop, thread: Some(thread), generation: fork_generation() })
     }
 }
 
 impl Running {
     /// Stop listening, let open requests go on for a moment, and return when the thread has ended.
     pub fn stop(&mut self) {
+        if self.generation != fork_generation() {
+            return; // a forked child has neither the socket nor the thread
+        }
         let _ = self.stop.send(true);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -143,15 +147,15 @@ impl Running {
 
 async fn serve(server: Server, api: Api, mut stopped: watch::Receiver<bool>) {
     let Ok(listener) = TcpListener::from_std(server.listener) else { return };
+    let ours = ClosedInChildren::new(&listener);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let stop = stopped.clone();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &places) => accepted,
             _ = stopped.wait_for(|stopped| *stopped) => break,
         };
-        let Ok((socket, _)) = accepted else {
+        let Ok((socket, place)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -161,9 +165,20 @@ async fn serve(server: Server, api: Api, mut stopped: watch::Receiver<bool>) {
             drop(place);
         });
     }
+    drop(ours);
     drop(listener);
     let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(STOP_LIMIT, places.acquire_many(all)).await;
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (socket, _) = listener.accept().await?;
+    Ok((socket, place))
 }
 
 async fn connection(socket: TcpStream, tls: Option<TlsAcceptor>, api: Api, stop: watch::Receiver<bool>) {

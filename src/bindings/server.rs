@@ -1,6 +1,7 @@
 //! `_native.HttpServer` and `_native.HttpApi`: the interface on a socket of its own, and handed requests by somebody else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use http_body_util::BodyExt;
@@ -17,6 +18,9 @@ use crate::api::{Api, DoorConfig, Running, Server, ServerConfig, ServerError, Tl
 
 /// Pieces of an answer that wait for a slow WSGI server.
 const PIECES_AHEAD: usize = 4;
+
+/// How long a closed interface waits for its thread.
+const CLOSE_LIMIT: Duration = Duration::from_millis(200);
 
 impl From<ServerError> for PyErr {
     fn from(error: ServerError) -> Self {
@@ -91,6 +95,16 @@ impl HttpServer {
 pub(super) struct HttpApi {
     api: Api,
     runtime: Mutex<Option<Runtime>>,
+    generation: u32,
+}
+
+/// In a forked child there is no thread to stop, and waiting for it would never end.
+impl Drop for HttpApi {
+    fn drop(&mut self) {
+        if self.generation != crate::ipc::fork_generation() {
+            std::mem::forget(self.runtime.get_mut().take());
+        }
+    }
 }
 
 type Head = (u16, Vec<(String, String)>);
@@ -117,7 +131,7 @@ impl HttpApi {
             .on_thread_start(crate::ipc::block_all_signals)
             .enable_all()
             .build()?;
-        Ok(Self { api, runtime: Mutex::new(Some(runtime)) })
+        Ok(Self { api, runtime: Mutex::new(Some(runtime)), generation: crate::ipc::fork_generation() })
     }
 
     fn login_path(&self) -> Option<String> {
@@ -167,11 +181,9 @@ impl HttpApi {
 
     fn close(&self, py: Python<'_>) {
         let runtime = self.runtime.lock().take();
-        py.detach(|| {
-            if let Some(runtime) = runtime {
-                runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-            }
-        });
+        if let Some(runtime) = runtime {
+            py.detach(|| runtime.shutdown_timeout(CLOSE_LIMIT));
+        }
     }
 }
 

@@ -9,13 +9,13 @@ use super::memory::new_bytes;
 use crate::ipc::{Answer, WorkerLink};
 use crate::scheduler::types::{Assignment, Attempt, TaskId};
 
-/// Task, attempt, whether to describe the value, the pickled call.
-type Received<'py> = (u64, u32, bool, Bound<'py, PyBytes>);
-
 #[pyclass(frozen, module = "disttask._native")]
 pub(super) struct Worker {
     link: Mutex<WorkerLink>,
 }
+
+/// Task, attempt, whether to describe the value, the pickled call.
+type Job<'py> = (u64, u32, bool, Bound<'py, PyBytes>);
 
 #[pymethods]
 impl Worker {
@@ -29,7 +29,7 @@ impl Worker {
         Ok(self.link.lock().ready(hello)?)
     }
 
-    fn next_task<'py>(&self, py: Python<'py>) -> PyResult<Option<Received<'py>>> {
+    fn next_task<'py>(&self, py: Python<'py>) -> PyResult<Option<Job<'py>>> {
         let next = py.detach(|| self.link.lock().next_task())?;
         next.map(|job| {
             let Assignment { task, attempt } = job.assignment;

@@ -38,6 +38,39 @@ pub fn after_fork_in_child() {
     }
 }
 
+fn exchange(from: i32, to: i32) {
+    for place in &HOST_FDS {
+        if place.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            return;
+        }
+    }
+}
+
+/// Has forked children close a descriptor that a thread of this process owns, for as long as this lives. Drop it before
+/// the descriptor.
+#[derive(Debug)]
+pub struct ClosedInChildren {
+    raw: i32,
+    generation: u32,
+}
+
+impl ClosedInChildren {
+    /// From now on.
+    pub fn new(fd: &impl AsFd) -> Self {
+        let raw = fd.as_fd().as_raw_fd();
+        exchange(FREE, raw);
+        Self { raw, generation: fork_generation() }
+    }
+}
+
+impl Drop for ClosedInChildren {
+    fn drop(&mut self) {
+        if self.generation == fork_generation() {
+            exchange(self.raw, FREE);
+        }
+    }
+}
+
 /// A descriptor that is closed in forked children.
 #[derive(Debug)]
 pub struct HostFd {
@@ -48,12 +81,7 @@ pub struct HostFd {
 impl HostFd {
     /// Take charge of `fd`.
     pub fn new(fd: OwnedFd) -> Self {
-        let raw = fd.as_raw_fd();
-        for place in &HOST_FDS {
-            if place.compare_exchange(FREE, raw, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                break;
-            }
-        }
+        exchange(FREE, fd.as_raw_fd());
         Self { fd: ManuallyDrop::new(fd), generation: fork_generation() }
     }
 }
@@ -70,11 +98,7 @@ impl Drop for HostFd {
             return; // already closed in this process, and the number may be somebody else's by now
         }
         let raw = self.fd.as_raw_fd();
-        for place in &HOST_FDS {
-            if place.compare_exchange(raw, FREE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                break;
-            }
-        }
+        exchange(raw, FREE);
         // Not by dropping the `OwnedFd`: a debug build would abort the host where something in it has closed the
         // number behind our back.
         // SAFETY: closed once, here; nothing uses `fd` afterwards.

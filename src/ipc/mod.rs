@@ -19,7 +19,7 @@ mod page;
 mod signals;
 mod worker;
 
-pub use fds::{HostFd, after_fork_in_child, fork_generation};
+pub use fds::{ClosedInChildren, HostFd, after_fork_in_child, fork_generation};
 pub use frame::{Incoming, MAX_PAYLOAD_BYTES, Outgoing};
 pub use host::{Ends, Flushed, HostLink, Received};
 pub use page::Page;

@@ -111,9 +111,7 @@ impl Core {
             // Unbounded; the receiver lives as long as the pool, so this fails only when nobody is left to care.
             let _ = collector.send(task);
         }
-        if let Some(OnFinish(call)) = &self.on_finish {
-            call();
-        }
+        self.on_finish.retain(|OnFinish(call)| call());
     }
 
     /// Our own bug has stopped the driver: nobody will run anything any more, so say so to everybody.

@@ -40,8 +40,8 @@ pub enum Keep {
     ForEverybody,
 }
 
-/// See [`Core::on_finish`].
-pub(super) struct OnFinish(pub(super) Box<dyn Fn() + Send + Sync>);
+/// See [`Core::on_finish`]. Says whether it wants to be called again.
+pub(super) struct OnFinish(pub(super) Box<dyn Fn() -> bool + Send + Sync>);
 
 impl std::fmt::Debug for OnFinish {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -68,7 +68,7 @@ pub(super) struct Core {
     pub(super) results: ResultStore,
     pub(super) history: History,
     /// Called, under the lock, whenever a task has ended.
-    pub(super) on_finish: Option<OnFinish>,
+    pub(super) on_finish: Vec<OnFinish>,
     pub(super) entries: TaskMap<Entry>,
     born: Instant,
     pub(super) waker: Arc<Waker>,
@@ -109,7 +109,7 @@ impl Core {
             seats: (0..parts.workers).map(|_| Seat::default()).collect(),
             results: parts.results,
             history: History::default(),
-            on_finish: None,
+            on_finish: Vec::new(),
             entries: TaskMap::default(),
             born: Instant::now(),
             waker: parts.waker,

@@ -39,9 +39,10 @@ impl Shared {
         if plain { number.parse().ok().map(TaskId) } else { None }
     }
 
-    /// Call this whenever a task has ended; it must be short, and must not call the pool.
-    pub fn on_finish(&self, call: Box<dyn Fn() + Send + Sync>) {
-        self.core.lock().on_finish = Some(OnFinish(call));
+    /// Call this whenever a task has ended, for as long as it returns `true`; it must be short, and must not call the
+    /// pool.
+    pub fn on_finish(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {
+        self.core.lock().on_finish.push(OnFinish(call));
     }
 
     /// How many retained tasks have finished.
