@@ -16,11 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Of a room further down, the only part that this room may name: its types, not its workings.
-const TYPES_ONLY: &[(&str, &str, &str)] = &[
-    ("ipc", "scheduler", "scheduler::types"),
-    ("api", "scheduler", "scheduler::types"),
-    ("api", "ipc", "ipc::block_all_signals"),
-];
+const TYPES_ONLY: &[(&str, &str, &str)] =
+    &[("ipc", "scheduler", "scheduler::types"), ("api", "scheduler", "scheduler::types")];
 
 /// Names that have no place in the pure core, with what to use instead.
 const IMPURE: &[(&str, &str)] = &[
