@@ -126,7 +126,9 @@ def test_an_idle_worker_that_is_killed_is_replaced(executor):
 
 
 def test_killed_from_outside(executor, tmp_path):
-    future = executor.submit(tasks.wait_for_file, tmp_path / "never")
+    note = tmp_path / "begun"  # a task that was sent and not begun would just run again
+    future = executor.submit(tasks.logged_sleep, note, "begun", 3600)
+    wait_until(lambda: tasks.lines(note))
     (pid,) = wait_busy(executor)
     os.kill(pid, signal.SIGTERM)
     exc = future.exception(timeout=10)
