@@ -11,7 +11,7 @@ import pytest
 import disttask
 import tasks
 from disttask._handshake import in_worker
-from helpers import assert_usable, is_alive, wait_busy, wait_idle, wait_until
+from helpers import assert_usable, is_alive, open_fds, wait_busy, wait_idle, wait_until
 from tasks import DEATHS, add, sleep
 
 ENDS = {
@@ -126,7 +126,9 @@ def test_an_idle_worker_that_is_killed_is_replaced(executor):
 
 
 def test_killed_from_outside(executor, tmp_path):
-    future = executor.submit(tasks.wait_for_file, tmp_path / "never")
+    note = tmp_path / "begun"  # a task that was sent and not begun would just run again
+    future = executor.submit(tasks.logged_sleep, note, "begun", 3600)
+    wait_until(lambda: tasks.lines(note))
     (pid,) = wait_busy(executor)
     os.kill(pid, signal.SIGTERM)
     exc = future.exception(timeout=10)
@@ -169,6 +171,22 @@ def test_a_child_that_returns_from_the_task_answers_nothing(make_executor):
     executor = make_executor(1)
     assert [executor.submit(tasks.fork_and_return).result(timeout=10) for _ in range(20)] == ["parent"] * 20
     assert_usable(executor)
+
+
+def test_a_child_that_outlives_its_worker_keeps_nothing_open(make_executor, tmp_path):
+    """It has the worker's end of the control socket, and has left the group that dies with the worker."""
+    fds, note = open_fds(), tmp_path / "pid"
+    executor = make_executor(1)
+    future = executor.submit(tasks.leave_a_child, note)
+    executor.shutdown()
+    assert future.exception(timeout=0).exit_status == 7
+    child = int(tasks.lines(note)[0])
+    try:
+        assert is_alive(child)
+        left = [what for fd, what in open_fds().items() if fds.get(fd) != what]
+        assert not [what for what in left if what.startswith(("socket", "pipe", "anon_inode:[pidfd]"))]
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_daemon_threads_may_stay(executor):

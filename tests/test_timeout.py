@@ -107,3 +107,10 @@ with disttask.Executor(2) as executor:
     ended = script.wait(10)
     assert ended.out == "running\n[0, 1]\n3 0\n", ended.err
     assert ended.status == 0
+
+
+def test_a_timeout_shorter_than_any_delivery_ends(executor):
+    """What was never begun goes back to the queue for free, but not for ever."""
+    future = executor.options(timeout=1e-9).submit(add, 1)
+    assert isinstance(future.exception(timeout=30), disttask.TaskTimeout | type(None))
+    assert_usable(executor)

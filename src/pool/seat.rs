@@ -165,6 +165,10 @@ impl Seat {
                 break;
             }
         }
+        // Still open where a process that the task started holds the worker's end.
+        if let Some(link) = self.link.take() {
+            waker.watch(link.as_fd(), Topic::Link, self.id, false);
+        }
         if let Some(stderr) = self.stderr.take() {
             waker.watch(stderr.as_fd(), Topic::Stderr, self.id, false);
         }

@@ -49,6 +49,7 @@ impl Scheduler {
 
     /// A worker died with this dispatch on it. What was never begun goes back to the head of the queue, free of
     /// charge, whatever the worker died of: a time-out, too, is for what the function did with its time.
+    /// That has a limit ([`super::retry::FREE_RETURNS`]).
     fn lose(
         &mut self,
         worker: WorkerId,
@@ -61,7 +62,7 @@ impl Scheduler {
         let charge_all = self.has(Bug::ChargesWhatNeverBegan);
         let for_ever = self.has(Bug::RetriesForEver);
         let task = self.tasks.known(id);
-        if !begun && !charge_all {
+        if !begun && !charge_all && task.budget.returns_free() {
             task.state = TaskState::Queued;
             let priority = task.spec.priority;
             return self.ready.push_front(priority, id);

@@ -9,6 +9,7 @@ use super::{Oracle, Phase};
 use crate::scheduler::restart::{
     EARLY_DEATH_LIMIT, RESTART_BASE, RESTART_CAP, SETTLED_AFTER, TRANSIENT_LIMIT,
 };
+use crate::scheduler::retry::FREE_RETURNS;
 use crate::scheduler::types::{Action, Assignment, FailReason, KillReason, Time, WorkerId};
 
 /// What few schedules come to, and only the oracle can tell: how often it was.
@@ -68,7 +69,8 @@ impl Oracle {
     ) {
         let submitted = self.tasks.submitted();
         let task = self.tasks.at(run.task);
-        if !begun {
+        if !begun && task.returns < FREE_RETURNS {
+            task.returns += 1;
             task.place = Place::Waiting { returned: true };
             self.corners.timeouts_returned += u64::from(killed == Some(KillReason::Timeout));
         } else if killed == Some(KillReason::Timeout) {

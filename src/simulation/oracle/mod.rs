@@ -16,6 +16,7 @@ use task::{Place, Tasks};
 use worker::{Life, Worker};
 
 use super::event::{Answer, Event};
+use crate::scheduler::retry::FREE_RETURNS;
 use crate::scheduler::types::{
     Action, Assignment, Cancel, Completion, FailReason, KillReason, Shutdown, TaskId, TaskSpec, Time,
     WorkerId,
@@ -313,7 +314,9 @@ impl Oracle {
                 let task = *self.tasks.at(id);
                 let blamed = matches!(reason, FailReason::Crashed { .. } | FailReason::TimedOut { .. });
                 match task.place {
-                    _ if blamed && task.begun == 0 => "it was never begun".into(),
+                    _ if blamed && task.begun == 0 && task.returns < FREE_RETURNS => {
+                        "it was never begun".into()
+                    }
                     Place::Ended => "it was resolved before".into(),
                     place @ (Place::Waiting { .. } | Place::Backoff(_) | Place::On(_)) => {
                         format!("{place:?}")
