@@ -101,10 +101,10 @@ def serve(
     sys.stdout.flush()
     stop.wait()
     click.echo("stopping")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    server.stop()
-    executor._pool.shutdown("cancel")
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        server.stop()
+        executor._pool.shutdown("cancel")
         gone = executor._pool.wait_gone(STOP_SECONDS)
     except KeyboardInterrupt:
         gone = False
@@ -223,6 +223,14 @@ def _json_or_text(argument: str) -> Any:
         return argument
 
 
+def _json_line(record: dict[str, Any]) -> str:
+    """One line of JSON; a value that JSON cannot hold is shown by its repr."""
+    try:
+        return json.dumps(record, default=str, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(record | {"result": short_repr(record["result"])})
+
+
 def _print_records(records: list[dict[str, Any]], as_json: bool) -> None:
     for record in records:
         if "error" in record:
@@ -230,7 +238,7 @@ def _print_records(records: list[dict[str, Any]], as_json: bool) -> None:
         else:
             outcome = short_repr(record["result"]) if "result" in record else ""
         if as_json:
-            click.echo(json.dumps(record, default=str))
+            click.echo(_json_line(record))
         else:
             click.echo(f"{record['task_id']}  {record['status']:<10}  {outcome}".rstrip())
     if any(record["status"] != "succeeded" for record in records):

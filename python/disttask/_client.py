@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -23,7 +24,7 @@ from ._tasks import serialize_task
 from ._token import TOKEN_VARIABLE, default_path, read_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 TRIES = 3
 """How often a request that changes nothing, or that never reached the server, is sent before the error is raised."""
@@ -98,8 +99,8 @@ class Client:
         elif args or kwargs:
             raise TypeError("a task text carries its own arguments: submit(text) takes no others")
         answer = self._request("POST", "/submit_task", {"task": task})
-        task_id: str = answer["task_id"]
-        return task_id
+        with self._understanding():
+            return str(answer["task_id"])
 
     def get_results(self, ids: Iterable[str] | None = None, *, timeout: float | None = None) -> list[dict[str, Any]]:
         """As `disttask.get_results`: results in the order of the ids, or all finished ones by completion.
@@ -123,16 +124,18 @@ class Client:
 
     def login_path(self) -> str:
         """A new path that logs a browser in, once."""
-        path: str = self._request("POST", "/api/v1/login", {})["path"]
-        return path
+        answer = self._request("POST", "/api/v1/login", {})
+        with self._understanding():
+            return str(answer["path"])
 
     def _finished(self) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
         cursor, more = 0, True
         while more:
             page = self._request("GET", f"/get_results?pickle=true&after={cursor}")
-            records += [_record(found) for found in page["results"]]
-            cursor, more = page["cursor"], page["more"]
+            with self._understanding():
+                records += [_record(found) for found in page["results"]]
+                cursor, more = page["cursor"], page["more"]
         return records
 
     def _by_id(self, ids: list[str], deadline: float | None) -> list[dict[str, Any]]:
@@ -140,9 +143,12 @@ class Client:
         while True:
             left = WAIT_SLICE_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
             wait = min(left, WAIT_SLICE_SECONDS)
-            found = self._request("GET", f"/get_results?pickle=true&ids={query}&wait={wait:.3f}", wait=wait)["results"]
-            if (wait >= left and deadline is not None) or all(f["status"] not in ("queued", "running") for f in found):
-                return [_record(one) for one in found]
+            answer = self._request("GET", f"/get_results?pickle=true&ids={query}&wait={wait:.3f}", wait=wait)
+            with self._understanding():
+                found = answer["results"]
+                pending = any(one["status"] in ("queued", "running") for one in found)
+                if not pending or (wait >= left and deadline is not None):
+                    return [_record(one) for one in found]
 
     def _request(self, method: str, path: str, body: object = None, *, wait: float = 0.0) -> dict[str, Any]:
         """Send, and try again where that cannot do anything twice."""
@@ -177,12 +183,23 @@ class Client:
         response = connection.getresponse()
         text = response.read()
         try:
-            answer: dict[str, Any] = json.loads(text)
-        except ValueError as exc:
-            raise http.client.HTTPException(f"not an answer of a disttask server: {text[:80]!r}") from exc
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise http.client.HTTPException(f"not an answer of a disttask server: {text[:80]!r}")
         if response.status >= 400:
             _refuse(response.status, answer)
         return answer
+
+    @contextlib.contextmanager
+    def _understanding(self) -> Iterator[None]:
+        """Around the reading of an answer."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError) as exc:
+            where = self._url.geturl()
+            raise ServerUnreachable(f"not an answer of a disttask server, from {where}: {exc!r} in it") from exc
 
     def _unreachable(self, exc: Exception, method: str, connected: bool) -> str:
         where = self._url.geturl()

@@ -15,6 +15,9 @@ TOKEN_BYTES = 32
 MIN_TOKEN_CHARS = 16
 """A shorter token in a file was not made by us, and can be guessed."""
 
+MAX_TOKEN_BYTES = 4096
+"""What is read of a token file."""
+
 TOKEN_VARIABLE = "DISTTASK_TOKEN"
 """Environment variable that holds a token for clients; workers do not inherit it."""
 
@@ -36,10 +39,10 @@ def read_token(path: Path) -> str:
         TokenFileError: it is not there, is not ours alone, or holds no token.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would block
     except OSError as exc:
         raise TokenFileError(f"no token in {path} ({exc.strerror}): 'disttask serve' makes one") from exc
-    with os.fdopen(descriptor) as file:
+    try:
         status = os.fstat(descriptor)
         if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
             raise TokenFileError(f"the token file {path} is not a file of yours: remove it, or name another")
@@ -47,23 +50,35 @@ def read_token(path: Path) -> str:
             raise TokenFileError(
                 f"others can read the token file {path}: remove it (a new one is made), and restart the server"
             )
-        token = file.read(4096).strip()
+        token = os.read(descriptor, MAX_TOKEN_BYTES).decode("ascii", "replace").strip()
+    finally:
+        os.close(descriptor)
     if len(token) < MIN_TOKEN_CHARS or not token.isascii() or not token.isprintable() or " " in token:
         raise TokenFileError(f"there is no token in {path}: remove the file, and a new one is made")
     return token
 
 
 def ensure_token(path: Path) -> str:
-    """The token in the file, which is made if it is not there."""
+    """The token in the file, which is made if it is not there. It appears whole: nobody reads half a token."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o600)
-    except FileExistsError:
-        return read_token(path)
+        if os.path.lexists(path):
+            return read_token(path)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, f"{token}\n".encode())
+            os.link(draft, path)
+        finally:
+            os.close(descriptor)
+            os.unlink(draft)
+    except TokenFileError:
+        raise
+    except FileExistsError as exc:
+        if path.parent.is_dir():
+            return read_token(path)  # somebody was quicker
+        raise TokenFileError(f"the token file {path} cannot be made: {path.parent} is no folder") from exc
     except OSError as exc:
         raise TokenFileError(f"the token file {path} cannot be made: {exc.strerror}") from exc
-    token = secrets.token_urlsafe(TOKEN_BYTES)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"{token}\n")
     return token

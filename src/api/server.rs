@@ -83,6 +83,7 @@ pub enum ServerError {
 
 /// A socket that listens, before the interface behind it is known: its port is part of what the door lets in.
 pub struct Server {
+    ours: ClosedInChildren,
     listener: std::net::TcpListener,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
@@ -105,7 +106,7 @@ impl Server {
         let listener = std::net::TcpListener::bind((config.host.as_str(), config.port)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, tls })
+        Ok(Self { ours: ClosedInChildren::new(&listener), listener, address, tls })
     }
 
     /// Where it listens.
@@ -147,7 +148,7 @@ impl Running {
 
 async fn serve(server: Server, api: Api, mut stopped: watch::Receiver<bool>) {
     let Ok(listener) = TcpListener::from_std(server.listener) else { return };
-    let ours = ClosedInChildren::new(&listener);
+    let ours = server.ours;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let stop = stopped.clone();
     loop {

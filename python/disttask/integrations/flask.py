@@ -200,7 +200,7 @@ class _Mount:
         return response
 
     def _headers(self, token: str) -> list[tuple[str, str]]:
-        headers = [(name, value) for name, value in request.headers if value]
+        headers = list(request.headers)
         if self._authorize is None or self._authorize() is not True:
             return headers
         headers = [(name, value) for name, value in headers if name.lower() != "authorization"]

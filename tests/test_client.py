@@ -1,0 +1,294 @@
+"""`disttask.Client`: callables out, values and exceptions back; clear errors where there is no server."""
+
+import contextlib
+import http.server
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+import disttask
+import tasks
+from disttask import _client
+from helpers import wait_until
+from web import native_door, running_executor
+
+pytest_plugins = ["web_fixtures"]
+
+
+@pytest.fixture
+def client(native):
+    return disttask.Client(f"http://127.0.0.1:{native.port}", token=native.token)
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Retry at once."""
+    monkeypatch.setattr(_client, "RETRY_SECONDS", 0.001)
+
+
+class Odd(Exception):
+    """Cannot be rebuilt: it takes two arguments and remembers one."""
+
+    def __init__(self, a, b):
+        super().__init__(a)
+
+
+def test_callables_go_out_and_values_come_back(client):
+    offset = 100
+    ids = [client.submit(tasks.add, 1, b=5), client.submit(lambda x: {x + offset}, 1), client.submit(complex, 1, 2)]
+    assert [record["result"] for record in client.get_results(ids)] == [6, {101}, 1 + 2j]
+    assert [record["status"] for record in client.get_results(ids)] == ["succeeded"] * 3
+    text = disttask.serialize_task(tasks.add, 1)
+    assert client.get_results([client.submit(text)])[0]["result"] == 2
+    with pytest.raises(TypeError, match="carries its own arguments"):
+        client.submit(text, 1)
+
+
+def test_exceptions_come_back_as_themselves(client):
+    (record,) = client.get_results([client.submit(tasks.fail, FileNotFoundError, 2, "nothing", "here")])
+    assert record["status"] == "failed"
+    assert isinstance(record["error"], FileNotFoundError)
+    assert record["error"].filename == "here"
+    assert "in fail" in str(record["error"].__cause__)
+
+
+def test_what_cannot_be_rebuilt_is_told(client):
+    (record,) = client.get_results([client.submit(tasks.fail, Odd, 1, 2)])
+    assert isinstance(record["error"], disttask.RemoteError)
+    assert record["error"].type_name.endswith("Odd")
+    assert "in fail" in record["error"].traceback
+
+
+def test_a_crash_and_a_timeout_are_told(client, native):
+    (record,) = client.get_results([client.submit(tasks.exit_seven)])
+    assert (record["status"], record["error"].type_name) == ("failed", "disttask.WorkerCrashed")
+    assert "exit_seven" in record["error"].message
+    late = native.submit(tasks.sleep, 60, timeout=0.1)
+    assert client.get_results([late])[0]["error"].type_name == "disttask.TaskTimeout"
+
+
+def test_results_without_ids_and_the_status(client):
+    before = client.status()["totals"]["submitted"]
+    ids = [client.submit(tasks.add, number) for number in range(3)]
+    client.get_results(ids)
+    assert client.status()["totals"]["submitted"] == before + 3
+    finished = {record["task_id"]: record for record in client.get_results()}
+    assert [finished[task_id]["result"] for task_id in ids] == [1, 2, 3]
+
+
+def test_more_ids_than_fit_one_request(client):
+    ids = [client.submit(tasks.add, number) for number in range(2 * _client.IDS_PER_REQUEST + 1)]
+    assert [record["result"] for record in client.get_results(ids)] == list(range(1, len(ids) + 1))
+
+
+def test_the_timeout_is_kept(client, native, tmp_path):
+    gate = tmp_path / "gate"
+    task_id = client.submit(tasks.wait_for_file, str(gate), "open")
+    began = time.monotonic()
+    (record,) = client.get_results([task_id], timeout=0.3)
+    assert 0.3 <= time.monotonic() - began < 5
+    assert record["status"] in ("queued", "running")
+    assert client.get_results([task_id], timeout=0)[0]["status"] in ("queued", "running")
+    gate.touch()
+    assert client.get_results([task_id])[0]["result"] == "open"
+
+
+def test_a_long_wait_is_asked_for_in_slices(client, monkeypatch, tmp_path):
+    monkeypatch.setattr(_client, "WAIT_SLICE_SECONDS", 0.05)
+    gate = tmp_path / "gate"
+    task_id = client.submit(tasks.wait_for_file, str(gate), "open")
+    asked = []
+    exchange = disttask.Client._exchange
+
+    def counted(self, connection, method, path, body):
+        asked.append(path)
+        if len(asked) == 5:
+            gate.touch()
+        return exchange(self, connection, method, path, body)
+
+    monkeypatch.setattr(disttask.Client, "_exchange", counted)
+    assert client.get_results([task_id])[0]["result"] == "open"
+    assert len(asked) >= 5
+
+
+def test_errors_of_ids_and_tasks(client):
+    with pytest.raises(disttask.UnknownTask, match="nobody-1"):
+        client.get_results(["nobody-1"])
+    with pytest.raises(disttask.InvalidTask, match="serialize_task"):
+        client.submit("not a task")
+    with pytest.raises(disttask.SerializationError, match="argument 1"):
+        client.submit(tasks.add, threading.Lock())
+    with pytest.raises(TypeError, match="one string"):
+        client.get_results("abc")
+
+
+def test_an_evicted_result(tmp_path):
+    with running_executor(1, _keep=(1, 2**20, 60.0)) as executor, native_door(executor, tmp_path) as door:
+        client = disttask.Client(f"http://127.0.0.1:{door.port}", token=door.token)
+        first, second = client.submit(tasks.add, 1), client.submit(tasks.add, 2)
+        client.get_results([second])
+        with pytest.raises(disttask.ResultEvicted, match=first):
+            client.get_results([first])
+
+
+@pytest.mark.parametrize("token", ["wrong", ""])
+def test_a_wrong_token(native, token, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    client = disttask.Client(f"http://127.0.0.1:{native.port}", token=token)
+    with pytest.raises(disttask.ServerRefused, match="disttask token") as caught:
+        client.submit(tasks.add, 1)
+    assert (caught.value.status, caught.value.error) == (401, "unauthorized")
+
+
+def test_where_the_token_comes_from(native, monkeypatch, tmp_path):
+    url = f"http://127.0.0.1:{native.port}"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with pytest.raises(disttask.ServerRefused):
+        disttask.Client(url).status()
+    monkeypatch.setenv("DISTTASK_TOKEN", native.token)
+    assert disttask.Client(url).status()["accepting"]
+    monkeypatch.delenv("DISTTASK_TOKEN")
+    file = tmp_path / "disttask" / "token"
+    file.parent.mkdir()
+    file.write_text(native.token)
+    file.chmod(0o600)
+    assert disttask.Client(url).status()["accepting"]
+    file.chmod(0o644)
+    with pytest.raises(disttask.TokenFileError):
+        disttask.Client(url)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:5000", "ftp://127.0.0.1", "", "http://", "/status"])
+def test_not_an_address(url):
+    with pytest.raises(ValueError, match="not a server's address"):
+        disttask.Client(url)
+
+
+# --- servers that are none -------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def answering(respond):
+    """A server that answers every request so. Gives its address and the requests."""
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            seen.append((self.command, self.path))
+            respond(self)
+
+        do_POST = do_GET
+
+        def log_message(self, *_args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def with_body(status, body):
+    def respond(handler):
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return respond
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"", b"[]", b"5", b"null", b'"text"', b"{", b"\xff"])
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_not_a_disttask_server(body, status, soon):
+    with answering(with_body(status, body)) as (url, seen):
+        with pytest.raises(disttask.ServerUnreachable, match="not an answer of a disttask server"):
+            disttask.Client(url, token="x").status()
+        assert len(seen) <= _client.TRIES
+
+
+@pytest.mark.parametrize("answer", [{}, {"results": 5}, {"results": [{}]}, {"task": "x"}])
+def test_json_that_is_not_ours(answer, soon):
+    with answering(with_body(200, json.dumps(answer).encode())) as (url, _):
+        with pytest.raises(disttask.ServerUnreachable, match="not an answer of a disttask server"):
+            disttask.Client(url, token="x").get_results(["a"], timeout=0)
+
+
+def hang_up(handler):
+    handler.close_connection = True
+
+
+def test_a_submit_that_may_have_arrived_is_not_repeated(soon):
+    with answering(hang_up) as (url, seen):
+        client = disttask.Client(url, token="x")
+        with pytest.raises(disttask.ServerUnreachable, match="may or may not have arrived"):
+            client.submit(tasks.add, 1)
+        assert [method for method, _ in seen] == ["POST"]
+        with pytest.raises(disttask.ServerUnreachable):
+            client.status()
+        assert len(seen) == 1 + _client.TRIES
+
+
+def test_nobody_there(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    waits = []
+    monkeypatch.setattr(_client.time, "sleep", waits.append)
+    with pytest.raises(disttask.ServerUnreachable, match=f"127.0.0.1:{port}.*disttask serve"):
+        disttask.Client(f"http://127.0.0.1:{port}", token="x").submit(tasks.add, 1)
+    assert waits == [_client.RETRY_SECONDS, 2 * _client.RETRY_SECONDS], "bounded, and longer each time"
+
+
+def test_a_server_that_goes_while_the_client_waits(tmp_path, soon):
+    with running_executor(1) as executor:
+        server = executor.serve(port=0, token_file=tmp_path / "token")
+        client = disttask.Client(server.url, token=server.token)
+        task_id = client.submit(tasks.wait_for_file, str(tmp_path / "never"))
+        wait_until(lambda: executor.status()["running"] == 1, 10, "task running")
+        caught = []
+
+        def wait():
+            try:
+                client.get_results([task_id])
+            except disttask.ServerUnreachable as exc:
+                caught.append(exc)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        server.stop()
+        waiting.join(15)
+        assert not waiting.is_alive()
+        assert "disttask serve" in str(caught[0])
+        assert isinstance(caught[0], ConnectionError)
+
+
+class Refusing:
+    def connect(self):
+        raise ConnectionRefusedError("not yet")
+
+    def close(self):
+        pass
+
+
+def test_a_server_that_comes_back(client, monkeypatch, soon):
+    """A submit that never reached anybody is sent again."""
+    connect, tries = disttask.Client._connect, []
+
+    def second_time_lucky(self, wait):
+        tries.append(wait)
+        return Refusing() if len(tries) == 1 else connect(self, wait)
+
+    monkeypatch.setattr(disttask.Client, "_connect", second_time_lucky)
+    task_id = client.submit(tasks.add, 1)
+    assert len(tries) == 2
+    assert client.get_results([task_id])[0]["result"] == 2

@@ -1,0 +1,153 @@
+"""Slow clients, many tasks, dying workers: whoever behaves is served, and no result is lost or given twice."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+
+import disttask
+import hostile
+import tasks
+from helpers import wait_until
+from web import native_door, running_executor
+
+pytest_plugins = ["web_fixtures"]
+
+HEADER_LIMIT = 10.0
+SLOW_HEADERS, SLOW_BODIES = 100, 40
+QUEUED = 2000
+KILL_EVERY = 0.3
+
+
+def head_of(door, *lines):
+    key = [f"{name}: {value}" for name, value in door.key.items()]
+    lines = [f"Host: 127.0.0.1:{door.port}", *key, "Content-Type: application/json", *lines]
+    return ("POST /submit_task HTTP/1.1\r\n" + "\r\n".join(lines)).encode()
+
+
+def drip(connections, stop):
+    """One byte each, again and again."""
+    while not stop.wait(0.5):
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.send(b"x")
+
+
+def is_cut(connection):
+    """Whether the server has ended this connection."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_slow_clients_are_cut_off_and_disturb_nobody(native):
+    began = time.monotonic()
+    stop = threading.Event()
+    with contextlib.ExitStack() as stack:
+        connect = lambda: stack.enter_context(socket.create_connection(("127.0.0.1", native.port), timeout=10))  # noqa: E731
+        slow_headers = [connect() for _ in range(SLOW_HEADERS)]
+        slow_bodies = [connect() for _ in range(SLOW_BODIES)]
+        for connection in slow_headers:
+            connection.sendall(head_of(native, "X-Slow: "))
+        for connection in slow_bodies:
+            connection.sendall(head_of(native, "Content-Length: 5000", "", "{"))
+        dripping = threading.Thread(target=drip, args=(slow_headers + slow_bodies, stop))
+        dripping.start()
+        stack.callback(dripping.join)
+        stack.callback(stop.set)
+
+        seconds = []
+        while not any(map(is_cut, slow_headers)):
+            start = time.monotonic()
+            assert native.call("GET", "/status").status == 200
+            seconds.append(time.monotonic() - start)
+            assert native.result(native.submit(tasks.add, 1))["result"] == 2
+            assert time.monotonic() - began < HEADER_LIMIT + 10, "slow headers are never cut off"
+        assert time.monotonic() - began > HEADER_LIMIT - 1, "too early"
+        wait_until(lambda: all(map(is_cut, slow_headers)), 5, "all slow headers cut off")
+        assert len(seconds) > 50
+        assert sorted(seconds)[len(seconds) * 99 // 100] < 0.5, "50 ms on a machine of its own"
+        assert not any(map(is_cut, slow_bodies)), "a body has a minute"
+
+
+def test_a_server_with_no_place_left_can_be_stopped(native, tmp_path):
+    with contextlib.ExitStack() as stack, native_door(native.executor, tmp_path) as full:
+        for _ in range(600):
+            stack.enter_context(socket.create_connection(("127.0.0.1", full.port), timeout=10))
+        with socket.create_connection(("127.0.0.1", full.port), timeout=10) as waiting:
+            waiting.sendall(f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{full.port}\r\n\r\n".encode())
+            waiting.settimeout(0.3)
+            with contextlib.suppress(TimeoutError):
+                assert waiting.recv(1) == b"", "600 connections are more than there are places"
+        server = full.executor._servers[-1]
+        assert server.port == full.port
+        stopping = threading.Thread(target=server.stop, daemon=True)
+        stopping.start()
+        stopping.join(8)
+        assert not stopping.is_alive()
+
+
+def kill_busy_workers(executor, stop, killed):
+    while not stop.wait(KILL_EVERY):
+        busy = [worker["pid"] for worker in executor.status()["workers"] if worker["state"] == "busy"]
+        if busy:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(busy[len(killed) % len(busy)], signal.SIGKILL)
+                killed.append(busy)
+
+
+def poll(door, cursor, count, deadline):
+    """All results after the cursor, as a client takes them: by the cursor, in pages."""
+    found = []
+    while len(found) < count:
+        assert time.monotonic() < deadline, f"{len(found)} of {count} results"
+        page = door.get(f"/get_results?after={cursor}&wait=5&limit=150")
+        assert page["missed"] == 0
+        found += page["results"]
+        cursor = page["cursor"]
+    assert door.get(f"/get_results?after={cursor}")["results"] == []
+    return found
+
+
+def test_every_result_arrives_once_while_workers_die(tmp_path):
+    log = tmp_path / "runs"
+    killed, stop = [], threading.Event()
+    with running_executor(2) as executor, native_door(executor, tmp_path, max_body=2**22) as door:
+        batch = [
+            {"task": disttask.serialize_task(tasks.logged_sleep, str(log), number, 0.004), "retries": 100}
+            for number in range(QUEUED)
+        ]
+        ids = []
+        for start in range(0, QUEUED, 500):
+            ids += door.call("POST", "/api/v1/tasks", {"tasks": batch[start : start + 500]}).json["task_ids"]
+        killing = threading.Thread(target=kill_busy_workers, args=(executor, stop, killed))
+        killing.start()
+        try:
+            found = poll(door, 0, QUEUED, time.monotonic() + 60)
+        finally:
+            stop.set()
+            killing.join()
+        status = door.get("/status")
+    runs = len(tasks.lines(log))
+    print(f"{len(killed)} kills, {runs} runs of {QUEUED} tasks, {status['totals']}")
+    assert len(killed) >= 10, "a storm that kills nobody shows nothing"
+    assert sorted(one["task_id"] for one in found) == sorted(ids), "each once, none missing"
+    values = {one["task_id"]: one.get("result") for one in found}
+    assert [values[task_id] for task_id in ids] == list(range(QUEUED))
+    assert QUEUED <= runs <= QUEUED + len(killed), "a task runs again only where its worker died"
+    assert status["totals"]["retried"] <= len(killed)
+    assert {"queued": status["queued"], "running": status["running"]} == {"queued": 0, "running": 0}
+
+
+def test_a_death_without_retries_is_told_once(native):
+    """At most once: what was running fails, and nothing runs twice."""
+    ids = [native.submit(tasks.kill_myself) for _ in range(5)] + [native.submit(hostile.echo, 1) for _ in range(5)]
+    found = native.get(f"/get_results?ids={','.join(ids)}&wait=30")["results"]
+    assert [one["status"] for one in found] == ["failed"] * 5 + ["succeeded"] * 5
+    assert {one["error"]["type"] for one in found[:5]} == {"disttask.WorkerCrashed"}
