@@ -3,7 +3,7 @@
 //! Python runs in the main thread; the one native thread here needs no GIL, so a task that holds it for ever is
 //! not mistaken for a dead worker, and the worker of a dead host ends whatever its task is doing.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
@@ -13,8 +13,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, getppid, kill_process_gr
 
 use crate::ipc::{LinkError, Page, WorkerLink, block_all_signals, reset_signal_mask};
 
-/// The control socket moves up here, out of the way of tasks that close every low descriptor.
-const SOCKET_FD_MIN: i32 = 200;
+/// What the worker cannot do without moves up here, out of the way of tasks that close every low descriptor.
+const FD_MIN: i32 = 200;
 
 /// A beat every 100 ms: twenty within the limit after which an idle worker counts as frozen.
 const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -23,11 +23,15 @@ const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 pub fn attach() -> Result<(WorkerLink, Vec<u8>), LinkError> {
     reset_signal_mask();
     let stdin = rustix::stdio::stdin();
-    let socket = rustix::io::fcntl_dupfd_cloexec(stdin, SOCKET_FD_MIN)
-        .or_else(|_| rustix::io::fcntl_dupfd_cloexec(stdin, 3))?;
+    let socket = move_up(stdin)?;
     let host = rustix::net::sockopt::socket_peercred(&socket)
-        .map_err(|_| LinkError::Malformed("stdin is no socket: this process was not started by a pool"))?
+        .map_err(|_| LinkError::NotAWorker("stdin is no socket: this process was not started by a pool"))?
         .pid;
+    if getppid() != Some(host) {
+        return Err(LinkError::NotAWorker(
+            "the worker is not the host's own child: an executable that is a wrapper script must end in: exec python \"$@\"",
+        ));
+    }
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     let mut link = WorkerLink::attach(socket)?;
@@ -38,12 +42,18 @@ pub fn attach() -> Result<(WorkerLink, Vec<u8>), LinkError> {
     }
 }
 
+/// A copy with a high number, or with any where the limit on descriptors is low.
+fn move_up(fd: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    let fd = fd.as_fd();
+    rustix::io::fcntl_dupfd_cloexec(fd, FD_MIN).or_else(|_| rustix::io::fcntl_dupfd_cloexec(fd, 3))
+}
+
 /// Start the native thread that beats, and ends everything when the host is gone.
 fn watch(host: Pid, socket: &OwnedFd, page: Option<Arc<Page>>) -> Result<(), LinkError> {
-    let socket = rustix::io::fcntl_dupfd_cloexec(socket, socket.as_raw_fd())?;
+    let socket = move_up(socket)?;
     // The end of file can be late: a forked child of the host may hold the host's end. The pidfd and, where
     // there is none, the parent's number are not fooled by that.
-    let pidfd = pidfd_open(host, PidfdFlags::empty()).ok();
+    let pidfd = pidfd_open(host, PidfdFlags::empty()).and_then(move_up).ok();
     let watching = move || {
         block_all_signals();
         loop {

@@ -1,7 +1,7 @@
 import pytest
 
 import disttask
-from helpers import Script, children, open_fds, wait_until
+from helpers import ALARMS, Script, children, open_fds, wait_until
 
 POOL_FDS = 2
 """A pool that has ended holds its epoll and its eventfd until the last future of it is dropped."""
@@ -48,8 +48,8 @@ def start_script(tmp_path):
 def run_script(start_script):
     """Runs a script to its end: ``run_script(source).out``."""
 
-    def run(source, *, timeout=20.0, status=0, **kwargs):
-        ended = start_script(source, **kwargs).wait(timeout)
+    def run(source, *, timeout=20.0, status=0, alarms=ALARMS, **kwargs):
+        ended = start_script(source, **kwargs).wait(timeout, alarms)
         assert ended.status == status, f"status {ended.status}\n{ended.out}\n{ended.err}"
         return ended
 

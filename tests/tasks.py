@@ -138,6 +138,18 @@ def fork_and_return():
     return "parent" if pid else "child"
 
 
+def leave_a_child(path):
+    """End, and leave a child in a session of its own behind."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        log(path, os.getpid())
+        time.sleep(3600)
+    while not lines(path):
+        time.sleep(0.001)
+    os._exit(7)
+
+
 def leave_daemon_threads(count):
     for _ in range(count):
         threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()

@@ -57,6 +57,10 @@ _LATE = {
 """Names that only some programs need: http.client alone would double the time that `import disttask` takes."""
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> object:
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 EXIT_FAILED, EXIT_USAGE, EXIT_SERVER = 1, 2, 3
+
+DESCRIPTORS = 16_384
+"""Half of them are for connections (`MAX_CONNECTIONS` in src/api/server.rs)."""
 
 STOP_SECONDS = 10.0
 """How long running tasks have when the server is told to stop; a second Ctrl-C kills them at once."""
@@ -78,6 +82,7 @@ def serve(
     """Run workers and an HTTP interface to them, until told to stop."""
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key belong together")
+    _raise_descriptor_limit()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -175,6 +180,14 @@ def token(link: bool, url: str, token_file: Path | None) -> None:
         click.echo(url.rstrip("/") + _asked(_client(url, token_file).login_path))
     else:
         click.echo(_asked(lambda: read_token(token_file or default_path())))
+
+
+def _raise_descriptor_limit() -> None:
+    """The usual soft limit of 1024 is for programs that use select(); connections count against it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _UsageFailure(click.ClickException):

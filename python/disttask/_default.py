@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import Any
 
@@ -40,7 +41,7 @@ def configure(
     keep_bytes: int = KEEP_BYTES,
     keep_seconds: float = KEEP_SECONDS,
 ) -> None:
-    """Set up the executor behind `disttask.submit`, before its first use.
+    """Set up the executor behind `disttask.submit`: before its first use, or after it broke or was shut down.
 
     Args:
         max_workers: as for `Executor`.
@@ -51,15 +52,22 @@ def configure(
     Raises:
         RuntimeError: it is running already.
         ValueError: a number is out of range.
+        TypeError: something is not a number.
     """
-    if not min(keep_results, keep_bytes, keep_seconds) >= 0:
-        raise ValueError("keep_results, keep_bytes and keep_seconds cannot be negative")
+    for name, value in (("keep_results", keep_results), ("keep_bytes", keep_bytes)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+        if not 0 <= value <= sys.maxsize:
+            raise ValueError(f"{name} must be between 0 and {sys.maxsize}, not {value}")
+    if not keep_seconds >= 0:
+        raise ValueError(f"keep_seconds cannot be negative, as {keep_seconds} is")
     workers = checked_workers(max_workers)
     with _default.lock:
-        if _default.executor is not None:
+        if _default.executor is not None and _default.executor.status()["accepting"]:
             raise DefaultExecutorError(
                 "the default executor is running: call disttask.configure() before its first use"
             )
+        _default.executor = None
         _default.settings = {"max_workers": workers, "_keep": (keep_results, keep_bytes, keep_seconds)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import sys
 import weakref
 from concurrent import futures as cf
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from . import _handshake, _lifecycle, _native
-from ._exceptions import SerializationError
+from ._exceptions import PoolBroken, SerializationError
 from ._future import Collector, Future
 from ._pickling import Pickled, dumps_task, task_name
 
@@ -94,6 +95,9 @@ class Executor(cf.Executor):
             workers=self._max_workers,
             executable=_checked_executable(executable),
             args=_handshake.worker_args(),
+            env=_handshake.worker_env(),
+            use_pidfd=_handshake.NO_PIDFD not in os.environ,
+            use_memfd=_handshake.NO_MEMFD not in os.environ,
             config=_handshake.worker_config(),
             hello=_handshake.hello(),
             prefix=os.urandom(8).hex(),
@@ -226,6 +230,7 @@ class Executor(cf.Executor):
             self._collector.join()
             while self._servers:  # up to here they tell of the work that is left
                 self._servers.pop().stop()
+            _lifecycle.forget(self._pool)
 
     def __enter__(self) -> Self:
         return self
@@ -258,6 +263,8 @@ class Executor(cf.Executor):
 
     def _check_accepting(self) -> None:
         status = self._pool.status()
+        if status["broken"] is not None:
+            raise PoolBroken(status["broken"])
         if not status["accepting"]:
             raise RuntimeError("cannot schedule new futures after shutdown: make a new Executor")
 
@@ -342,6 +349,8 @@ def checked_workers(max_workers: int | None) -> int:
 
 def _checked_executable(executable: str | os.PathLike[str] | None) -> str:
     path = os.fspath(executable) if executable is not None else sys.executable
+    if path and os.sep not in path:
+        path = shutil.which(path) or path
     if not path:
         raise RuntimeError(
             "sys.executable is empty (is Python embedded here?): pass Executor(executable=...) the path of the "

@@ -1,30 +1,32 @@
-"""`Future`: a `concurrent.futures.Future` that stays native until somebody looks at it in ways only Python can serve.
+"""`Future`: a `concurrent.futures.Future` whose value, exception and true state live on the Rust side.
 
-A future starts *unobserved*: its state is a slot on the Rust side, and `result()`, `done()` or `cancel()` go there.
-Whatever touches the attributes of the standard future (callbacks, `concurrent.futures.wait`, `as_completed`,
-`asyncio.wrap_future`) makes it *observed*: it gets the standard attributes, and from then on its visible state changes
-only here, in Python, under its ``_condition``. A collector thread pulls the resolutions of observed futures in batches.
+Only what the standard library's waiting functions look at is Python's: `concurrent.futures.wait`, `as_completed`,
+callbacks and `asyncio.wrap_future` touch ``_state``, ``_condition``, ``_waiters`` or ``_done_callbacks``. The first
+touch makes a future *observed*: it gets these attributes, and its resolution is announced to a collector thread, which
+pulls announcements in batches, sets ``_state`` and tells waiters and callbacks.
+
+No wake-up is lost and none comes twice: whoever reads ``_state`` as pending and then adds itself does both under
+``_condition``; from there on ``_state`` changes only under ``_condition``, together with telling whoever was added.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from concurrent import futures as cf
 from typing import Any
 
 from . import _native
+from ._exceptions import ForkedPoolError
 from ._pickling import load_outcome
 
 _logger = logging.getLogger("disttask")
 
+_PENDING, _FINISHED, _CANCELLED_AND_NOTIFIED = "PENDING", "FINISHED", "CANCELLED_AND_NOTIFIED"
+
 _STANDARD_ATTRIBUTES = frozenset(vars(cf.Future()))
 """What `concurrent.futures.Future.__init__` sets: touching one of these makes a future observed."""
-
-_PENDING, _CANCELLED, _CANCELLED_AND_NOTIFIED = "PENDING", "CANCELLED", "CANCELLED_AND_NOTIFIED"
-
-_observing = threading.RLock()
-"""Held while a future becomes observed. Reentrant: a signal handler may touch a future in the middle of it."""
 
 
 class Collector:
@@ -35,35 +37,57 @@ class Collector:
     def __init__(self, pool: _native.Pool) -> None:
         self._pool = pool
         self._futures: dict[int, Future] = {}
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         Collector.by_pool[pool.id] = self
 
     def adopt(self, future: Future) -> None:
-        """Keep an observed future until its resolution is delivered. Called with `_observing` held."""
-        if self._thread is None:
+        """Keep an observed future until its resolution is delivered.
+
+        No lock is taken: a signal handler may come here in the middle of itself. The worst that a race does is a
+        second thread, which shares the work.
+        """
+        if not self._threads:
             thread = threading.Thread(target=self._run, name="disttask-collector", daemon=True)
+            self._threads.append(thread)
             thread.start()
-            self._thread = thread
         self._futures[future._seq] = future
+
+    def disown(self, future: Future) -> None:
+        """The future was resolved before it was observed: nothing will be announced."""
+        self._futures.pop(future._seq, None)
+
+    def disown_all(self) -> None:
+        """In a forked child: nobody will deliver, and another thread may hold a condition. Touching one raises."""
+        for future in list(self._futures.values()):
+            future.__dict__.pop("_condition", None)
+        self._futures.clear()
+
+    def deliver_now(self, future: Future) -> None:
+        """Deliver on this thread, unless the collector's own has come first."""
+        if self._futures.pop(future._seq, None) is not None:
+            self._deliver(future)
 
     def join(self) -> None:
         """Wait until everything is delivered; the pool must have gone. Harmless on the collector's own thread."""
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
-        Collector.by_pool.pop(self._pool.id, None)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to be delivered; the pool must have gone."""
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
         while (batch := self._pool.collect()) is not None:
             for seq in batch:
-                future = self._futures.pop(seq, None)
-                if future is not None:
-                    self._deliver(future)
+                self._deliver(self._futures.pop(seq, None))
 
     @staticmethod
-    def _deliver(future: Future) -> None:
+    def _deliver(future: Future | None) -> None:
+        if future is None:
+            return
         try:
-            future._deliver()
+            future._announce()
         except BaseException:  # a callback raised SystemExit, say: the others must be served all the same
             _logger.exception("disttask: delivering %r failed", future)
 
@@ -88,8 +112,6 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         """``"<executor>-<number>"``: unique among all processes of all machines."""
         return self._task_id or "none"
 
-    # --- what is answered natively while unobserved ---
-
     def result(self, timeout: float | None = None) -> Any:
         """Return the task's value, or raise its exception.
 
@@ -102,48 +124,49 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
             CancelledError: it was cancelled.
             WorkerCrashed: its worker died.
         """
-        if self._is_observed() or (self._awaited(timeout) and self._is_observed()):
-            return super().result(timeout)
+        exc: BaseException | None = None
         try:
+            if not self._wait(timeout):
+                raise TimeoutError
+            self._settle()
             value, exc = self._take()
             if exc is not None:
                 raise exc
             return value
         finally:
-            self = None  # type: ignore[assignment]  # noqa: PLW0642  the traceback must not keep the future alive
+            # The traceback must keep neither the future alive nor, in a cycle, the exception.
+            self = exc = None  # type: ignore[assignment]  # noqa: PLW0642
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the task's exception, or ``None`` if it returned. Waits and raises as `result` does."""
-        if self._is_observed() or (self._awaited(timeout) and self._is_observed()):
-            return super().exception(timeout)
+        if not self._wait(timeout):
+            raise TimeoutError
+        self._settle()
         return self._take()[1]
 
     def done(self) -> bool:
         """Whether it has finished or was cancelled."""
-        return super().done() if self._is_observed() else self._is_resolved()
+        if not self._is_resolved():
+            return False
+        self._settle()
+        return True
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""
-        return super().cancelled() if self._is_observed() else self._kind() == "cancelled"
+        return self._kind() == "cancelled"
 
     def running(self) -> bool:
         """Whether a worker runs it just now."""
-        return not self.done() and self._is_running()
+        return self._is_running()
 
     def cancel(self) -> bool:
         """Cancel the task if no worker has it yet. Returns whether it is cancelled."""
-        if self._is_resolved() or not self._cancel():
+        if not self._cancel():
             return self.cancelled()
-        if self._is_observed():
-            self._deliver()
+        collector = Collector.by_pool.get(self._pool_id)
+        if collector is not None:
+            collector.deliver_now(self)
         return True
-
-    def _awaited(self, timeout: float | None) -> bool:
-        if self._wait(timeout):
-            return True
-        if self._is_observed():
-            return True  # observed meanwhile: the standard methods decide
-        raise TimeoutError
 
     def _take(self) -> tuple[Any, BaseException | None]:
         """The value or the exception; loaded once, so that every call returns the same object."""
@@ -163,7 +186,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
             self._release()
         return loaded
 
-    # --- becoming observed ---
+    # --- what the standard library's waiting functions look at ---
 
     def __getattr__(self, name: str) -> Any:
         if name not in _STANDARD_ATTRIBUTES:
@@ -172,53 +195,77 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         return self.__dict__[name]
 
     def _become_observed(self) -> None:
-        with _observing:
-            if "_condition" in self.__dict__:
-                return
-            collector = Collector.by_pool.get(self._pool_id)
-            if collector is not None and not self._is_resolved():
-                collector.adopt(self)
-            resolved = self._observe()
-            self.__dict__.update(vars(cf.Future()))
-        if resolved:
-            if collector is not None:
-                collector._futures.pop(self._seq, None)
-            self._deliver()
+        """Have the resolution announced, and only then install what it is announced through.
 
-    def _deliver(self) -> None:
-        """Make the native outcome visible: state, waiters, callbacks."""
-        condition = self._condition
-        if self._kind() == "cancelled":
-            cf.Future.cancel(self)
-            with condition:
-                if self._state == _CANCELLED:
-                    self.set_running_or_notify_cancel()
+        No user code runs here and no lock is held, so that Ctrl-C, a signal handler or the garbage collector may come
+        at any point: whatever is left undone is done by the next who looks.
+        """
+        attributes = vars(cf.Future())
+        condition = attributes.pop("_condition")
+        collector = Collector.by_pool.get(self._pool_id)
+        if collector is not None and not self._is_observed():
+            collector.adopt(self)
+        announced = self._observe()
+        if not announced:
+            attributes["_state"] = self._final_state()
+            if collector is not None:
+                collector.disown(self)
+        for name, value in attributes.items():
+            self.__dict__.setdefault(name, value)
+        self.__dict__.setdefault("_condition", condition)
+
+    def _final_state(self) -> str:
+        return _CANCELLED_AND_NOTIFIED if self._kind() == "cancelled" else _FINISHED
+
+    def _settle(self) -> None:
+        """Make visible what is resolved, so that `wait` right after `result` or `done` agrees with them.
+
+        Only while nobody waits: then it is one assignment, which Ctrl-C cannot cut in half. Waiters are the
+        collector's business. Inside a signal handler that came while this thread held the condition, nothing is done.
+        """
+        if not self._is_observed() or self._state != _PENDING or self._condition._is_owned():  # type: ignore[attr-defined]
             return
-        value, exc = self._take()
-        with condition:
-            if self._state != _PENDING:
-                return
-        if exc is None:
-            self.set_result(value)
-        else:
-            self.set_exception(exc)
+        with self._condition:
+            if self._state == _PENDING and not self._waiters:
+                self._state = self._final_state()
+
+    def _announce(self) -> None:
+        """Tell waiters and callbacks that it is resolved. Called once, by the collector."""
+        kind = self._kind()
+        with self._condition:
+            if self._state == _PENDING:
+                self._state = self._final_state()
+                for waiter in self._waiters:
+                    if kind == "cancelled":
+                        waiter.add_cancelled(self)
+                    elif kind in ("error", "failed"):
+                        waiter.add_exception(self)
+                    else:
+                        waiter.add_result(self)
+                self._condition.notify_all()
+        if self._done_callbacks:
+            if kind != "cancelled":
+                # A callback will want it, and may belong to an event loop, which unpickling would hold up.
+                with contextlib.suppress(BaseException):
+                    self._take()
+            self._invoke_callbacks()
 
     @classmethod
     def failed(cls, exc: BaseException) -> Future:
         """A future that has finished with `exc`, without a task."""
         future = cls()
-        future._observe()
-        future.__dict__.update(vars(cf.Future()))
-        future.set_exception(exc)
-        return future
+        future.__dict__["_loaded"] = (None, exc)
+        return future  # its slot is resolved from the start
 
     def __repr__(self) -> str:
-        if not self.done():
-            state = "running" if self._is_running() else "pending"
-        elif self.cancelled():
-            state = "cancelled"
-        else:
-            state = "finished"
+        try:
+            kind = self._kind()
+            if kind is None:
+                state = "running" if self._is_running() else "pending"
+            else:
+                state = "cancelled" if kind == "cancelled" else "finished"
+        except ForkedPoolError:
+            state = "of the parent process"
         return f"<disttask.Future {self.task_id} {state}>"
 
     def __reduce__(self) -> Any:

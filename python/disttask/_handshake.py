@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 from typing import Any
@@ -10,6 +11,14 @@ from . import _native
 
 _BOOTSTRAP = "import sys; sys.path[:] = {path!r}; from disttask._worker import main; main()"
 """The worker's program. It sets the host's module path first, so that it finds this very disttask."""
+
+_SECRETS = frozenset({"DISTTASK_TOKEN"})
+
+NO_PIDFD = "DISTTASK_NO_PIDFD"
+"""Environment variable: do without pidfds, as on a kernel before 5.3. For testing the fallback."""
+
+NO_MEMFD = "DISTTASK_NO_MEMFD"
+"""Environment variable: do without memfds, as under a seccomp profile that forbids them."""
 
 _in_worker = False
 
@@ -30,7 +39,13 @@ def worker_args() -> list[str]:
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]  # multiprocessing uses it, too
 
     flags: list[str] = _args_from_interpreter_flags()
-    return [*flags, "-c", _BOOTSTRAP.format(path=sys.path)]
+    path = [entry for entry in sys.path if isinstance(entry, str)]  # Python itself ignores the others
+    return [*flags, "-c", _BOOTSTRAP.format(path=path)]
+
+
+def worker_env() -> list[tuple[str, str]]:
+    """The environment as it is now, without secrets that a task has no business with."""
+    return [(name, value) for name, value in os.environ.items() if name not in _SECRETS]
 
 
 def worker_config() -> bytes:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING
 
 from . import _native
-
-if TYPE_CHECKING:
-    from ._future import Collector
+from ._future import Collector
 
 _WORKERS_LEAVE_SECONDS = 6.0
 """Once no work is left, workers have 5 s to leave and are killed then (`STOP_LIMIT` in the scheduler)."""
@@ -21,16 +18,16 @@ _living: dict[int, tuple[_native.Pool, Collector]] = {}
 
 def register(pool: _native.Pool, collector: Collector) -> None:
     """A new pool."""
-    for pool_id, (other, _) in list(_living.items()):
-        if other.wait_gone(0):
-            _forget(pool_id)
+    for other, its_collector in list(_living.values()):
+        if other.wait_gone(0) and its_collector.is_done():
+            forget(other)
     _living[pool.id] = (pool, collector)
 
 
-def _forget(pool_id: int) -> None:
-    entry = _living.pop(pool_id, None)
-    if entry is not None:
-        entry[1].join()
+def forget(pool: _native.Pool) -> None:
+    """This pool has gone: nothing of it is waited for any more, and nothing here keeps its descriptors open."""
+    _living.pop(pool.id, None)
+    Collector.by_pool.pop(pool.id, None)
 
 
 def abandon(pool: _native.Pool) -> None:
@@ -41,26 +38,29 @@ def abandon(pool: _native.Pool) -> None:
 
 def _at_exit() -> None:
     """Wait for accepted work, as `ProcessPoolExecutor` does. Ctrl-C cuts it short."""
-    for pool, _ in _living.values():
-        pool.shutdown("drain")
     try:
-        for pool, _ in _living.values():
+        while _living:  # a thread that still runs may make a new pool meanwhile
+            pool, collector = next(iter(list(_living.values())))
+            pool.shutdown("drain")
             pool.wait_gone()
-    except BaseException:
-        for pool, _ in _living.values():
-            pool.shutdown("now")
-        for pool, _ in _living.values():
-            pool.wait_gone(_WORKERS_LEAVE_SECONDS)
-        raise
-    finally:
-        for _, collector in list(_living.values()):
             collector.join()
-        _living.clear()
+            forget(pool)
+    except BaseException:
+        pools = list(_living.values())
+        for pool, _ in pools:
+            pool.shutdown("now")
+        for pool, collector in pools:
+            if pool.wait_gone(_WORKERS_LEAVE_SECONDS):
+                collector.join()
+        raise
 
 
 def _after_fork_in_child() -> None:
     _native.after_fork_in_child()
     _living.clear()
+    for collector in Collector.by_pool.values():
+        collector.disown_all()
+    Collector.by_pool.clear()
 
 
 # Before non-daemon threads are joined: one of them may wait for a future. (`atexit` proper comes after that.)

@@ -12,7 +12,9 @@ import json
 import pickle
 import reprlib
 import struct
+import threading
 import traceback
+import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 PROTOCOL = 5
 """The newest protocol that every supported Python writes."""
 
-TRACEBACK_LIMIT_CHARS = 64 * 1024
-"""A longer traceback text is cut in the middle: both ends matter, and a runaway recursion must not cost megabytes."""
+TEXT_LIMIT_CHARS = 64 * 1024
+"""A longer traceback or message is cut in the middle: both ends matter, and a recursion must not cost megabytes."""
 
 REPR_LIMIT_CHARS = 1024
 """What is shown of a value."""
@@ -116,21 +118,25 @@ def dump_exception(stage: str, exc: BaseException, tb: TracebackType | None, not
     kind = type(exc)
     type_name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
-        message = str(exc)
-    except Exception:
+        message = _cut(str(exc))
+    except BaseException:  # it may even raise SystemExit
         message = "(its str() raises)"
     try:
-        text = "".join(traceback.format_exception(kind, exc, tb))
-    except Exception:
+        text = _cut("".join(traceback.format_exception(kind, exc, tb)))
+    except BaseException:
         text = f"{type_name}: {message}\n(its traceback cannot be formatted)"
-    if len(text) > TRACEBACK_LIMIT_CHARS:
-        half = TRACEBACK_LIMIT_CHARS // 2
-        text = f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
     pickled = b""
     with contextlib.suppress(BaseException):  # __reduce__ is user code, and this is the last line of defence
         pickled = dumps(exc).data
     texts = (stage, type_name, f"{note}{message}", text)
     return _join_sections([*(text.encode("utf-8", "backslashreplace") for text in texts), pickled])
+
+
+def _cut(text: str) -> str:
+    if len(text) <= TEXT_LIMIT_CHARS:
+        return text
+    half = TEXT_LIMIT_CHARS // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
 
 
 def load_exception(data: bytes) -> BaseException:
@@ -139,7 +145,8 @@ def load_exception(data: bytes) -> BaseException:
     stage, type_name, message, text = (text.decode() for text in texts)
     remote = RemoteException(stage, type_name, message, text, pickled)
     exc = _rebuild(remote)
-    exc.__cause__ = RemoteTraceback(remote.traceback)
+    # Not `exc.__cause__ = ...`: the class may have a `__setattr__` of its own (a frozen dataclass does).
+    BaseException.__setattr__(exc, "__cause__", RemoteTraceback(remote.traceback))
     return exc
 
 
@@ -161,11 +168,8 @@ def _split_sections(data: bytes) -> list[bytes]:
 def _rebuild(remote: RemoteException) -> BaseException:
     original: BaseException | None = None
     if remote.pickled:
-        try:
-            loaded = loads(remote.pickled)
-            original = loaded if isinstance(loaded, BaseException) else None
-        except Exception:
-            original = None
+        loaded, _ = _try_to_load(remote.pickled)
+        original = loaded if isinstance(loaded, BaseException) else None
     if remote.stage == "run" or not (original is None or isinstance(original, Exception)):
         return original or RemoteError(remote.type_name, remote.message, remote.traceback)
     what = f"{remote.type_name}: {remote.message}"
@@ -183,15 +187,21 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
         return None, from_failure(data)
     if kind == "error":
         return None, load_exception(data)
-    try:
-        return loads(data), None
-    except KeyboardInterrupt:
-        raise  # this one is for the caller's thread, not the task's
-    except Exception as exc:
+    value, exc = _try_to_load(data)
+    if isinstance(exc, Exception):
         error = DeserializationError(f"the task's result cannot be unpickled here: {type(exc).__name__}: {exc}")
         error.__cause__ = exc
         return None, error
+    return value, exc
+
+
+def _try_to_load(data: bytes) -> tuple[Any, BaseException | None]:
+    """The value, or what loading it raised, whatever that is: unpickling runs the user's code."""
+    try:
+        return loads(data), None
     except BaseException as exc:
+        if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # Ctrl-C is for the caller, not for the future
         return None, exc
 
 
@@ -247,17 +257,34 @@ class _ClassKeepingUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         found = super().find_class(module, name)
         if module.startswith("cloudpickle"):
-            if name in ("_make_skeleton_class", "_make_skeleton_enum"):
-                return lambda *args: self._skeleton(found, *args)
+            if name in _TRACKER_ID_AT:
+                return lambda *args: self._skeleton(found, args, _TRACKER_ID_AT[name])
             if name == "_class_setstate":
-                return lambda cls, state: cls if id(cls) in self._ours else found(cls, state)
+                return lambda cls, state: self._set_state(found, cls, state)
         return found
 
-    def _skeleton(self, make: Callable[..., type], *args: Any) -> type:
+    def _skeleton(self, make: Callable[..., type], args: tuple[Any, ...], tracker_id_at: int) -> type:
         import cloudpickle.cloudpickle as implementation
 
-        known = {id(cls) for cls in list(implementation._DYNAMIC_CLASS_TRACKER_BY_CLASS)}
+        with implementation._DYNAMIC_CLASS_TRACKER_LOCK:
+            known = implementation._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[tracker_id_at])
         cls = make(*args)
-        if id(cls) in known:
+        if known is None:
+            _unfinished.add(cls)
+        elif known not in _unfinished:
             self._ours.add(id(cls))
         return cls
+
+    def _set_state(self, set_state: Callable[[type, Any], type], cls: type, state: Any) -> type:
+        if id(cls) in self._ours:
+            return cls
+        set_state(cls, state)
+        _unfinished.discard(cls)
+        return cls
+
+
+_TRACKER_ID_AT = {"_make_skeleton_class": 4, "_make_skeleton_enum": 5}
+"""Where cloudpickle (3.0 to 3.1) passes a class's tracker id to these functions."""
+
+_unfinished: weakref.WeakSet[type] = weakref.WeakSet()
+"""Classes whose state has not arrived: loading it failed or was interrupted, or goes on in another thread."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from . import _handshake, _native
 from ._pickling import describe, dump_exception, dumps
@@ -29,16 +30,16 @@ def main() -> None:
     while (job := worker.next_task()) is not None:
         task, attempt, to_describe, payload = job
         del job
-        kind, answer = run(payload, to_describe)
+        kind, answer = run(payload, to_describe, pid)
         del payload
         if os.getpid() != pid:
-            os._exit(0)  # a child that the task forked came back here; the answer is its parent's to give
+            _leave_forked_child(1 if kind == "error" else 0)
         worker.reply(task, attempt, kind, answer)
         del answer
 
 
-def run(payload: bytes, to_describe: bool) -> tuple[_native.AnswerKind, bytes]:
-    """Run one pickled task. Returns the kind of the answer, and the answer."""
+def run(payload: bytes, to_describe: bool, pid: int) -> tuple[_native.AnswerKind, bytes]:
+    """Run one pickled task, in the worker with this pid. Returns the kind of the answer, and the answer."""
     try:
         func, args, kwargs = pickle.loads(payload)
     except BaseException as exc:  # whatever it is, the caller shall know
@@ -46,6 +47,8 @@ def run(payload: bytes, to_describe: bool) -> tuple[_native.AnswerKind, bytes]:
     try:
         result = func(*args, **kwargs)
     except BaseException as exc:
+        if isinstance(exc, SystemExit) and os.getpid() != pid:
+            _leave_forked_child(exc.code)
         return "error", dump_exception("run", exc, _without_own_frame(exc))
     del func, args, kwargs
     try:
@@ -53,6 +56,14 @@ def run(payload: bytes, to_describe: bool) -> tuple[_native.AnswerKind, bytes]:
     except BaseException as exc:
         note = f"its result is of type {type(result).__module__}.{type(result).__qualname__}: "
         return "error", dump_exception("dump", exc, exc.__traceback__, note)
+
+
+def _leave_forked_child(code: object) -> NoReturn:
+    """A child that the task forked has come back here: leave as it would have, the answer is its parent's to give."""
+    with contextlib.suppress(BaseException):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code & 0xFF if isinstance(code, int) else 0 if code is None else 1)
 
 
 def _without_own_frame(exc: BaseException) -> TracebackType | None:

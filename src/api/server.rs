@@ -33,8 +33,10 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// Header lines of a request.
 const MAX_HEADERS: usize = 100;
 
-/// Open connections; more wait in the listener's backlog. Half of the usual limit of 1024 descriptors.
-const MAX_CONNECTIONS: usize = 512;
+/// Open connections: half of the descriptors that this process may have, within these bounds; more wait in the
+/// listener's backlog. The other half is for the workers and the host application.
+const MIN_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 8192;
 
 /// After a failed accept (no descriptors left, mostly): do not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -146,10 +148,17 @@ impl Running {
     }
 }
 
+fn connection_limit() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    descriptors.map_or(MAX_CONNECTIONS, |limit| (limit / 2) as usize).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+}
+
 async fn serve(server: Server, api: Api, mut stopped: watch::Receiver<bool>) {
     let Ok(listener) = TcpListener::from_std(server.listener) else { return };
     let ours = server.ours;
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = connection_limit();
+    let all = places as u32;
+    let places = Arc::new(Semaphore::new(places));
     let stop = stopped.clone();
     loop {
         let accepted = tokio::select! {
@@ -168,7 +177,6 @@ async fn serve(server: Server, api: Api, mut stopped: watch::Receiver<bool>) {
     }
     drop(ours);
     drop(listener);
-    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(STOP_LIMIT, places.acquire_many(all)).await;
 }
 

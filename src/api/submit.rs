@@ -105,7 +105,7 @@ pub(super) async fn submit_many(
 }
 
 struct Parsed<'a> {
-    payload: Arc<[u8]>,
+    payload: Arc<Vec<u8>>,
     name: &'a str,
     spec: TaskSpec,
 }
@@ -138,7 +138,7 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<Parsed<'a>, Ap
     if payload.is_empty() {
         return Err(ApiError::invalid_task("the task is damaged: its body is empty"));
     }
-    Ok(Parsed { payload: payload.into(), name, spec })
+    Ok(Parsed { payload: Arc::new(payload), name, spec })
 }
 
 /// The function's name and the base64 body of `disttask-1;py=3.11;code=value;name=f;BODY`.

@@ -87,7 +87,7 @@ impl ResultView {
                 view.status = TaskStatus::Failed;
                 view.error = Some(ErrorView {
                     type_name: failure.kind.exception_name().to_owned(),
-                    message: failure.message.clone(),
+                    message: failure.message.to_string(),
                     traceback: failure.stderr.clone(),
                 });
             }

@@ -3,6 +3,7 @@
 
 mod error;
 mod future;
+mod memory;
 mod pool;
 mod server;
 mod wait;

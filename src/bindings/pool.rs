@@ -18,15 +18,25 @@ pub(super) struct Pool {
     pub(super) shared: Arc<Shared>,
 }
 
+/// A pool that Python forgets (Ctrl-C came while its `Executor` was being made) finishes and goes.
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let _ = self.shared.shutdown(Shutdown::Drain);
+    }
+}
+
 #[pymethods]
 impl Pool {
     #[new]
-    #[pyo3(signature = (*, workers, executable, args, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds))]
+    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds))]
     #[expect(clippy::too_many_arguments, reason = "keywords only, one call per pool")]
     fn new(
         workers: u32,
         executable: OsString,
         args: Vec<OsString>,
+        env: Vec<(OsString, OsString)>,
+        use_pidfd: bool,
+        use_memfd: bool,
         config: Vec<u8>,
         hello: Vec<u8>,
         prefix: String,
@@ -38,7 +48,7 @@ impl Pool {
         let age = Duration::try_from_secs_f64(keep_seconds).unwrap_or(Duration::MAX);
         let shared = Shared::start(PoolConfig {
             workers,
-            spawn: SpawnSpec { executable, args },
+            spawn: SpawnSpec { executable, args, env, use_pidfd, use_memfd },
             config,
             hello,
             prefix,
@@ -50,7 +60,7 @@ impl Pool {
 
     #[getter]
     fn id(&self) -> u64 {
-        self.shared.id()
+        self.shared.ident().id
     }
 
     fn shutdown(&self, mode: &str) -> PyResult<()> {

@@ -5,6 +5,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::memory::new_bytes;
 use crate::ipc::{Answer, WorkerLink};
 use crate::scheduler::types::{Assignment, Attempt, TaskId};
 
@@ -21,7 +22,7 @@ impl Worker {
     #[staticmethod]
     fn attach(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyBytes>)> {
         let (link, config) = py.detach(crate::worker::attach)?;
-        Ok((Self { link: Mutex::new(link) }, PyBytes::new(py, &config)))
+        Ok((Self { link: Mutex::new(link) }, new_bytes(py, &config)?))
     }
 
     fn ready(&self, hello: &[u8]) -> PyResult<()> {
@@ -30,10 +31,11 @@ impl Worker {
 
     fn next_task<'py>(&self, py: Python<'py>) -> PyResult<Option<Job<'py>>> {
         let next = py.detach(|| self.link.lock().next_task())?;
-        Ok(next.map(|job| {
+        next.map(|job| {
             let Assignment { task, attempt } = job.assignment;
-            (task.0, attempt.0, job.describe, PyBytes::new(py, &job.payload))
-        }))
+            Ok((task.0, attempt.0, job.describe, new_bytes(py, &job.payload)?))
+        })
+        .transpose()
     }
 
     fn reply(&self, py: Python<'_>, task: u64, attempt: u32, kind: &str, payload: &[u8]) -> PyResult<()> {

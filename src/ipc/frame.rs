@@ -25,11 +25,11 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub enum Outgoing {
     /// What the worker needs to know before it is ready.
-    Config(Arc<[u8]>),
+    Config(Arc<Vec<u8>>),
     /// Run this.
-    Task(Assignment, Arc<[u8]>),
+    Task(Assignment, Arc<Vec<u8>>),
     /// Run this, and answer with a described value: one that can be shown without unpickling it.
-    TaskToDescribe(Assignment, Arc<[u8]>),
+    TaskToDescribe(Assignment, Arc<Vec<u8>>),
     /// Nothing more will come: leave.
     Stop,
 }
@@ -76,7 +76,7 @@ pub(super) fn header(kind: u32, assignment: Assignment, payload_bytes: usize) ->
 }
 
 impl Outgoing {
-    pub(super) fn encode(self) -> ([u8; HEADER_BYTES], Option<Arc<[u8]>>) {
+    pub(super) fn encode(self) -> ([u8; HEADER_BYTES], Option<Arc<Vec<u8>>>) {
         match self {
             Self::Config(bytes) => (header(KIND_CONFIG, NOBODY, bytes.len()), Some(bytes)),
             Self::Task(assignment, bytes) => (header(KIND_TASK, assignment, bytes.len()), Some(bytes)),
@@ -154,6 +154,15 @@ impl FrameReader {
             Err(Errno::INTR) => Ok(Read::Bytes(0)),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// The dispatch that the frame being received speaks of, as soon as its header is in.
+    pub(super) fn announced(&self) -> Option<(u32, Assignment)> {
+        if let Some(frame) = &self.partial {
+            return Some((frame.kind, frame.assignment));
+        }
+        let (header, _) = self.buffer[self.taken..].split_first_chunk::<HEADER_BYTES>()?;
+        decode(header).ok().map(|(frame, _)| (frame.kind, frame.assignment))
     }
 
     /// The next whole frame among what was read.

@@ -12,8 +12,9 @@ use rustix::net::{
     socketpair,
 };
 
-use super::frame::{FrameReader, HEADER_BYTES, Incoming, Outgoing, Read};
+use super::frame::{FrameReader, HEADER_BYTES, Incoming, KIND_READY, Outgoing, Read};
 use super::{HostFd, LinkError};
+use crate::scheduler::types::Assignment;
 
 /// Slices that one system call writes: 64 frames. More gains nothing measurable.
 const SLICES_PER_WRITE: usize = 128;
@@ -31,6 +32,8 @@ pub enum Flushed {
     All,
     /// The socket is full: flush again when it is writable.
     Blocked,
+    /// The kernel has no memory for it: flush again after a while.
+    Starved,
 }
 
 /// Whether there can be more.
@@ -56,13 +59,13 @@ pub struct HostLink {
 #[derive(Debug)]
 struct Chunk {
     header: [u8; HEADER_BYTES],
-    payload: Option<Arc<[u8]>>,
+    payload: Option<Arc<Vec<u8>>>,
     sent: usize,
 }
 
 impl Chunk {
     fn slices(&self) -> [&[u8]; 2] {
-        let payload = self.payload.as_deref().unwrap_or_default();
+        let payload = self.payload.as_deref().map_or(&[][..], Vec::as_slice);
         match self.sent.checked_sub(HEADER_BYTES) {
             None => [&self.header[self.sent..], payload],
             Some(sent) => [&[], &payload[sent..]],
@@ -115,6 +118,7 @@ impl HostLink {
                 Ok(sent) => self.advance(sent),
                 Err(Errno::AGAIN) => return Ok(Flushed::Blocked),
                 Err(Errno::INTR) => {}
+                Err(Errno::NOBUFS | Errno::NOMEM) => return Ok(Flushed::Starved),
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -132,14 +136,25 @@ impl HostLink {
         }
     }
 
-    /// Take what has arrived, into `frames`.
-    pub fn receive(&mut self, frames: &mut Vec<Incoming>) -> Result<Received, LinkError> {
+    /// Take what has arrived, into `frames`. An answer to anything but `expected` is garbage: found out by its header,
+    /// before the impossible length in it is waited for.
+    pub fn receive(
+        &mut self,
+        expected: Option<Assignment>,
+        frames: &mut Vec<Incoming>,
+    ) -> Result<Received, LinkError> {
         let mut budget = RECEIVE_BUDGET_BYTES;
         loop {
             match self.reader.fill(&self.socket)? {
                 Read::Nothing => return Ok(Received::Drained),
                 Read::Closed => return Ok(Received::Closed),
                 Read::Bytes(read) => budget = budget.saturating_sub(read),
+            }
+            if let Some((kind, job)) = self.reader.announced()
+                && kind != KIND_READY
+                && Some(job) != expected
+            {
+                return Err(LinkError::Malformed("an answer to a task that it was not sent"));
             }
             while let Some(frame) = self.reader.next_frame()? {
                 frames.push(frame.try_into()?);

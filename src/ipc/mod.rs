@@ -37,6 +37,9 @@ pub enum LinkError {
         "the worker sent something that is not a frame ({0}); did a task write to an unknown descriptor?"
     )]
     Malformed(&'static str),
+    /// This process is not what a worker must be.
+    #[error("{0}")]
+    NotAWorker(&'static str),
     /// There is no memory for what comes.
     #[error("no memory for a payload of {0} bytes")]
     NoMemory(u64),

@@ -60,7 +60,7 @@ impl WorkerLink {
             RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL,
         )?;
         if got.bytes != 1 || greeting != [GREETING] {
-            return Err(LinkError::Malformed("no greeting: this process was not started by a pool"));
+            return Err(LinkError::NotAWorker("no greeting: this process was not started by a pool"));
         }
         let fd = control.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
@@ -94,9 +94,6 @@ impl WorkerLink {
         match self.read()? {
             None | Some(Raw { kind: KIND_STOP, .. }) => Ok(None),
             Some(Raw { kind: kind @ (KIND_TASK | KIND_TASK_TO_DESCRIBE), assignment, payload }) => {
-                if let Some(page) = &self.page {
-                    page.begin(assignment);
-                }
                 Ok(Some(Job { assignment, payload, describe: kind == KIND_TASK_TO_DESCRIBE }))
             }
             Some(_) => Err(LinkError::Malformed("expected a task")),
@@ -121,6 +118,13 @@ impl WorkerLink {
 
     fn read(&mut self) -> Result<Option<Raw>, LinkError> {
         loop {
+            // Begun from the first byte on: a task whose payload is too much for this process must be charged, or it
+            // would be sent to one worker after another for ever.
+            if let (Some(page), Some((KIND_TASK | KIND_TASK_TO_DESCRIBE, job))) =
+                (&self.page, self.reader.announced())
+            {
+                page.begin(job);
+            }
             if let Some(frame) = self.reader.next_frame()? {
                 return Ok(Some(frame));
             }

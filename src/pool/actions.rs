@@ -29,7 +29,10 @@ impl Core {
                 }
                 Action::Kill(id, _) => self.seats[id.slot as usize].kill(),
                 Action::Fail(task, reason) => self.fail(task, reason),
-                Action::Broken => self.broken = Some(self.broken_text()),
+                Action::Broken => {
+                    let why = || broken_text(&self.executable, self.last_ended.as_ref()).into();
+                    self.broken.get_or_insert_with(why);
+                }
                 Action::Finished => {
                     self.finished = true;
                     self.collector = None;
@@ -65,27 +68,31 @@ impl Core {
     fn fail(&mut self, task: TaskId, reason: FailReason) {
         let outcome = match reason {
             FailReason::Cancelled => Outcome::Cancelled,
-            FailReason::Crashed { worker, .. } | FailReason::TimedOut { worker } => {
+            FailReason::Crashed { worker, .. } | FailReason::TimedOut { worker, .. } => {
                 let ended = self.seats[worker.slot as usize].ended.as_ref();
                 let ended = ended.filter(|(id, _)| *id == worker).map(|(_, ended)| ended);
                 self.failure(task, reason, ended)
             }
-            FailReason::PoolBroken | FailReason::PoolShutdown => self.failure(task, reason, None),
+            FailReason::PoolBroken => {
+                let why = self
+                    .broken
+                    .get_or_insert_with(|| broken_text(&self.executable, self.last_ended.as_ref()).into());
+                let name = self.entries.get(&task).map_or("", |entry| &entry.name);
+                Outcome::Failed(Arc::new(Failure::broken(why, task.0, name)))
+            }
+            FailReason::PoolShutdown => self.failure(task, reason, None),
         };
         self.resolve(task, outcome);
     }
 
     fn failure(&self, task: TaskId, reason: FailReason, ended: Option<&Ended>) -> Outcome {
         let name = self.entries.get(&task).map_or("", |entry| &entry.name);
-        Outcome::Failed(Arc::new(Failure::new(reason, task.0, name, ended, &self.broken_text())))
-    }
-
-    pub(super) fn broken_text(&self) -> String {
-        broken_text(&self.executable, self.last_ended.as_ref())
+        Outcome::Failed(Arc::new(Failure::new(reason, task.0, name, ended)))
     }
 
     pub(super) fn resolve(&mut self, task: TaskId, outcome: Outcome) {
-        let entry = self.entries.remove(&task).expect("a task is resolved once");
+        // Only after `abandon`, which has resolved everything, can the entry be missing.
+        let Some(entry) = self.entries.remove(&task) else { return };
         let now = self.now();
         self.results.finish(task, outcome.size(), now);
         let pid = entry.dispatched.and_then(|(_, worker)| self.seats[worker.slot as usize].pid_of(worker));
@@ -109,10 +116,11 @@ impl Core {
 
     /// Our own bug has stopped the driver: nobody will run anything any more, so say so to everybody.
     pub(super) fn abandon(&mut self, why: &str) {
-        self.broken = Some(why.to_owned());
+        let why: Arc<str> = why.into();
+        self.broken = Some(Arc::clone(&why));
         let entries = std::mem::take(&mut self.entries);
         for (task, entry) in entries {
-            let failure = Failure::new(FailReason::PoolBroken, task.0, &entry.name, None, why);
+            let failure = Failure::broken(&why, task.0, &entry.name);
             if !entry.slot.is_resolved()
                 && entry.slot.resolve(Outcome::Failed(Arc::new(failure)))
                 && let Some(collector) = &self.collector

@@ -20,7 +20,7 @@ use super::waker::{Topic, Waker};
 use crate::ipc::{Flushed, Incoming, Outgoing, Received};
 use crate::scheduler::types::{Assignment, Cancel, Completion, Shutdown, TaskId, TaskSpec, Time, WorkerId};
 use crate::scheduler::{Scheduler, SubmitError, TaskMap};
-use crate::supervisor::{Exit, Spawned};
+use crate::supervisor::{Exit, Process, Spawned};
 
 /// How often heartbeats are read, and processes without a pidfd looked at. Four looks within the limit after
 /// which an idle worker counts as frozen; two wake-ups a second cost an idle pool nothing measurable.
@@ -52,7 +52,7 @@ impl std::fmt::Debug for OnFinish {
 /// What is kept for a task until it is resolved.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) payload: Arc<[u8]>,
+    pub(super) payload: Arc<Vec<u8>>,
     pub(super) name: Arc<str>,
     pub(super) slot: Arc<Slot>,
     /// Ask the worker for a value that can be shown.
@@ -74,7 +74,7 @@ pub(super) struct Core {
     pub(super) waker: Arc<Waker>,
     /// Announces observed futures to the Python collector. Gone once the pool has finished.
     pub(super) collector: Option<Sender<TaskId>>,
-    config: Arc<[u8]>,
+    config: Arc<Vec<u8>>,
     hello: Vec<u8>,
     pub(super) executable: String,
     /// Processes to start; the driver does that without the lock.
@@ -84,7 +84,7 @@ pub(super) struct Core {
     pub(super) last_ended: Option<Ended>,
     ticked: Time,
     /// Set once the pool is broken: why.
-    pub(super) broken: Option<String>,
+    pub(super) broken: Option<Arc<str>>,
     pub(super) finished: bool,
     last_name: Arc<str>,
 }
@@ -97,7 +97,7 @@ pub(super) struct Parts {
     pub(super) results: ResultStore,
     pub(super) waker: Arc<Waker>,
     pub(super) collector: Sender<TaskId>,
-    pub(super) config: Arc<[u8]>,
+    pub(super) config: Arc<Vec<u8>>,
     pub(super) hello: Vec<u8>,
     pub(super) executable: String,
 }
@@ -135,7 +135,7 @@ impl Core {
 
     pub(super) fn submit(
         &mut self,
-        payload: Arc<[u8]>,
+        payload: Arc<Vec<u8>>,
         name: &str,
         spec: TaskSpec,
         keep: Keep,
@@ -186,7 +186,7 @@ impl Core {
         let Some(seat) = self.seat(id) else { return Received::Closed };
         let Some(link) = seat.link.as_mut() else { return Received::Closed };
         let mut frames = Vec::new();
-        let received = link.receive(&mut frames);
+        let received = link.receive(seat.last_sent, &mut frames);
         let received = match received {
             Ok(received) => received,
             Err(error) => {
@@ -233,14 +233,15 @@ impl Core {
         let waker = Arc::clone(&self.waker);
         let Some(seat) = self.seat(id) else { return };
         let Some(link) = seat.link.as_mut() else { return };
-        match link.flush() {
-            // The other end is closed; the process's exit tells the rest.
-            Ok(Flushed::All) | Err(_) if !seat.blocked => {}
-            Ok(flushed) => {
-                seat.blocked = flushed == Flushed::Blocked;
-                waker.watch_writable(link.as_fd(), id, seat.blocked);
-            }
-            Err(_) => seat.hang_up(&waker),
+        let flushed = link.flush();
+        seat.starved = matches!(flushed, Ok(Flushed::Starved)); // the next tick tries again
+        let blocked = matches!(flushed, Ok(Flushed::Blocked));
+        if blocked != seat.blocked {
+            seat.blocked = blocked;
+            waker.watch_writable(link.as_fd(), id, blocked);
+        }
+        if flushed.is_err() {
+            seat.hang_up(&waker); // the process's exit tells the rest
         }
     }
 
@@ -259,11 +260,13 @@ impl Core {
     /// This process could not be started.
     pub(super) fn spawn_failed(&mut self, id: WorkerId, error: &std::io::Error) {
         let problem = format!("could not be started: {error}");
-        self.ended(
+        self.note_end(
             id,
-            None,
             Ended { pid: 0, exit: Exit::Unknown, stderr: String::new(), problem: Some(problem) },
         );
+        let now = self.now();
+        self.scheduler.handle_spawn_failed(id, crate::supervisor::is_transient(error), now);
+        self.run_actions();
     }
 
     /// A process has ended: take what it still had to say, then its status.
@@ -280,11 +283,15 @@ impl Core {
     }
 
     fn ended(&mut self, id: WorkerId, begun: Option<Assignment>, ended: Ended) {
-        self.last_ended = Some(ended.clone());
-        self.seats[id.slot as usize].ended = Some((id, ended));
+        self.note_end(id, ended);
         let now = self.now();
         self.scheduler.handle_exit(id, begun, now);
         self.run_actions();
+    }
+
+    fn note_end(&mut self, id: WorkerId, ended: Ended) {
+        self.last_ended = Some(ended.clone());
+        self.seats[id.slot as usize].ended = Some((id, ended));
     }
 
     /// Read all heartbeats, and look for processes that ended unwatched.
@@ -296,15 +303,14 @@ impl Core {
             let seat = &mut self.seats[slot];
             seat.check_hung_up();
             let id = seat.id;
+            let starved = seat.starved;
             if let Some(page) = &seat.page {
                 self.scheduler.handle_beat(id, page.beats(), now);
             }
-            if seat
-                .process
-                .as_ref()
-                .is_some_and(|process| process.exit_watch().is_none() && process.has_ended())
-            {
+            if seat.process.as_ref().is_some_and(Process::has_ended) {
                 self.reap(id);
+            } else if starved {
+                self.flush(id);
             }
         }
         self.run_actions();
@@ -312,9 +318,10 @@ impl Core {
 
     /// How often to [`Self::tick`]; `None` without processes.
     fn tick_interval(&self) -> Option<Duration> {
-        let mut processes = self.seats.iter().filter_map(|seat| seat.process.as_ref()).peekable();
-        processes.peek()?;
-        let unwatched = processes.any(|process| process.exit_watch().is_none());
+        if self.seats.iter().all(|seat| seat.process.is_none()) {
+            return None;
+        }
+        let unwatched = self.seats.iter().any(|seat| seat.unwatched);
         Some(if unwatched { TICK_WITHOUT_PIDFD } else { TICK })
     }
 

@@ -8,7 +8,7 @@ use super::Shared;
 use super::core::Core;
 use super::stderr::Pump;
 use super::waker::{Event, Topic};
-use crate::ipc::{block_all_signals, fork_generation};
+use crate::ipc::block_all_signals;
 use crate::scheduler::types::WorkerId;
 use crate::supervisor::spawn;
 
@@ -19,10 +19,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) fn run(shared: &Arc<Shared>) {
     block_all_signals();
     let mut driver = Driver { shared: Arc::clone(shared), pump: None };
-    let result = catch_unwind(AssertUnwindSafe(|| driver.work()));
-    if result.is_err() {
-        let why = "the pool is broken by a bug in disttask: its driver thread panicked (see stderr); please report it";
-        shared.core.lock().abandon(why);
+    let why = match catch_unwind(AssertUnwindSafe(|| driver.work())) {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!(
+            "the pool is broken: its descriptors are gone ({error}); something in this process has closed them"
+        )),
+        Err(_) => Some("the pool is broken by a bug in disttask (see stderr): please report it".to_owned()),
+    };
+    if let Some(why) = why {
+        shared.core.lock().abandon(&why);
     }
     if let Some(pump) = driver.pump.take() {
         pump.close();
@@ -38,17 +43,17 @@ struct Driver {
 }
 
 impl Driver {
-    fn work(&mut self) {
+    fn work(&mut self) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let mut events = Vec::new();
-        while self.spawn_wanted() {
+        while self.spawn_one() {
             let (until, timeout) = {
                 let mut core = shared.core.lock();
-                let until = core.next_wake();
+                let until = if core.spawns.is_empty() { core.next_wake() } else { Some(core.now()) };
                 core.sleeps_until = until;
                 (until, until.map(|until| until.saturating_sub(core.now())))
             };
-            shared.waker.wait(timeout, &mut events);
+            shared.waker.wait(timeout, &mut events)?;
             let mut core = shared.core.lock();
             let now = core.now();
             core.sleeps_until = Some(now); // nobody needs to ring while we are awake
@@ -60,32 +65,34 @@ impl Driver {
             }
             let now = core.now();
             core.scheduler.handle_timeout(now);
+            core.results.evict(now);
             core.run_actions();
             if core.next_tick().is_some_and(|due| due <= now) {
                 core.tick();
             }
             self.pump_stderr(&mut core);
         }
+        Ok(())
     }
 
-    /// Start the processes that are wanted; without the lock, since each takes milliseconds. `false` at the end.
-    fn spawn_wanted(&mut self) -> bool {
-        loop {
-            let mut core = self.shared.core.lock();
-            let Some(id) = core.spawns.pop_front() else { return !core.finished };
-            let doomed = core.seat(id).is_none_or(|seat| seat.doomed);
-            if doomed {
-                core.spawn_failed(id, &std::io::Error::other("no longer wanted"));
-                continue;
-            }
-            drop(core);
-            let spawned = spawn(&self.shared.spawn_spec);
-            let mut core = self.shared.core.lock();
-            match spawned {
-                Ok(spawned) => core.install(id, spawned),
-                Err(error) => core.spawn_failed(id, &error),
-            }
+    /// Start one of the processes that are wanted: without the lock, since it takes milliseconds, and one at a time, so
+    /// that answers do not wait for all of them. `false` at the end.
+    fn spawn_one(&mut self) -> bool {
+        let mut core = self.shared.core.lock();
+        let Some(id) = core.spawns.pop_front() else { return !core.finished };
+        let doomed = core.seat(id).is_none_or(|seat| seat.doomed);
+        if doomed {
+            core.spawn_failed(id, &std::io::Error::other("no longer wanted"));
+            return true;
         }
+        drop(core);
+        let spawned = spawn(&self.shared.spawn_spec);
+        let mut core = self.shared.core.lock();
+        match spawned {
+            Ok(spawned) => core.install(id, spawned),
+            Err(error) => core.spawn_failed(id, &error),
+        }
+        true
     }
 
     fn pump_stderr(&mut self, core: &mut Core) {
@@ -123,9 +130,4 @@ fn read_stderr(core: &mut Core, worker: WorkerId) {
     if core.seat(worker).is_some_and(|seat| !seat.read_stderr()) {
         core.watch_stderr(worker, false);
     }
-}
-
-/// Whether the calling process is a fork of the one that made the pool.
-pub(super) fn is_foreign(generation: u32) -> bool {
-    generation != fork_generation()
 }

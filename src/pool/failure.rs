@@ -1,5 +1,7 @@
 //! Everything known about a task that ended without an answer of its own, and the words for it.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::scheduler::types::{FailReason, KillReason};
@@ -37,7 +39,7 @@ pub struct Failure {
     /// Why.
     pub kind: FailureKind,
     /// One sentence or two for the user.
-    pub message: String,
+    pub message: Arc<str>,
     /// The task's number in its pool.
     pub task: u64,
     /// The function's name.
@@ -65,13 +67,7 @@ pub(super) struct Ended {
 }
 
 impl Failure {
-    pub(super) fn new(
-        reason: FailReason,
-        task: u64,
-        name: &str,
-        ended: Option<&Ended>,
-        broken: &str,
-    ) -> Self {
+    pub(super) fn new(reason: FailReason, task: u64, name: &str, ended: Option<&Ended>) -> Self {
         let pid = ended.map(|ended| ended.pid);
         let worker = pid.map_or_else(|| "the worker".to_owned(), |pid| format!("worker pid {pid}"));
         let (kind, attempts, ended, message) = match reason {
@@ -81,13 +77,12 @@ impl Failure {
                 let message = format!("{worker} {how} while it ran task {task} ({name}){tries}");
                 (FailureKind::WorkerCrashed, attempts, ended, message)
             }
-            FailReason::TimedOut { .. } => {
+            FailReason::TimedOut { attempts, .. } => {
                 let message =
                     format!("task {task} ({name}) ran longer than its timeout; {worker} was killed");
-                (FailureKind::TaskTimeout, 1, ended, message)
+                (FailureKind::TaskTimeout, attempts, ended, message)
             }
-            FailReason::PoolBroken => (FailureKind::PoolBroken, 0, None, broken.to_owned()),
-            FailReason::PoolShutdown | FailReason::Cancelled => {
+            FailReason::PoolBroken | FailReason::PoolShutdown | FailReason::Cancelled => {
                 let message = format!("the pool was shut down before task {task} ({name}) had finished");
                 (FailureKind::PoolShutdown, 0, None, message)
             }
@@ -95,7 +90,7 @@ impl Failure {
         let exit = ended.map(|ended| ended.exit);
         Self {
             kind,
-            message,
+            message: message.into(),
             task,
             name: name.to_owned(),
             attempts,
@@ -104,6 +99,23 @@ impl Failure {
                 .and_then(|exit| if let Exit::Status(status) = exit { Some(status) } else { None }),
             signal: exit.and_then(|exit| if let Exit::Signal(signal) = exit { Some(signal) } else { None }),
             stderr: ended.map(|ended| ended.stderr.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+impl Failure {
+    /// The pool is broken, for this reason, which all its tasks share.
+    pub(super) fn broken(why: &Arc<str>, task: u64, name: &str) -> Self {
+        Self {
+            kind: FailureKind::PoolBroken,
+            message: Arc::clone(why),
+            task,
+            name: name.to_owned(),
+            attempts: 0,
+            pid: None,
+            exit_status: None,
+            signal: None,
+            stderr: String::new(),
         }
     }
 }
@@ -122,6 +134,8 @@ fn describe(ended: Option<&Ended>, killed: Option<KillReason>) -> String {
     let Some(ended) = ended else { return "died".to_owned() };
     let how = match ended.exit {
         Exit::Status(status) => format!("exited with status {status}"),
+        // Our own doing, for the reason below.
+        Exit::Signal(libc::SIGKILL) if ended.problem.is_some() => "was killed".to_owned(),
         Exit::Signal(signal) => format!("was killed by signal {signal}{}", signal_name(signal)),
         Exit::Unknown => "died (its exit status was taken by somebody else's waitpid)".to_owned(),
     };

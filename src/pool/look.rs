@@ -27,14 +27,14 @@ pub struct Present {
 }
 
 impl Shared {
-    /// The task's id as text: the pool's random prefix, and the task's number.
+    /// See [`super::Ident::id_text`].
     pub fn id_text(&self, task: TaskId) -> String {
-        format!("{}-{}", self.prefix, task.0)
+        self.ident.id_text(task)
     }
 
     /// The task that such a text names, if it is one of this pool's.
     pub fn parse_id(&self, text: &str) -> Option<TaskId> {
-        let number = text.strip_prefix(&*self.prefix)?.strip_prefix('-')?;
+        let number = text.strip_prefix(&*self.ident.prefix)?.strip_prefix('-')?;
         let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
         if plain { number.parse().ok().map(TaskId) } else { None }
     }

@@ -70,6 +70,28 @@ pub struct PoolConfig {
     pub retention: RetentionLimits,
 }
 
+/// What outlives a pool: its futures keep this, and not the pool.
+#[derive(Debug)]
+pub struct Ident {
+    /// The pool's number in this process.
+    pub id: u64,
+    /// Begins every task id of this pool, as text.
+    prefix: Box<str>,
+    generation: u32,
+}
+
+impl Ident {
+    /// The task's id as text: the pool's random prefix, and the task's number.
+    pub fn id_text(&self, task: TaskId) -> String {
+        format!("{}-{}", self.prefix, task.0)
+    }
+
+    /// An error in a process that is a fork of the owner. Comes before any lock: it may be held for ever there.
+    pub fn check_owner(&self) -> Result<(), PoolError> {
+        if self.generation == fork_generation() { Ok(()) } else { Err(PoolError::Forked) }
+    }
+}
+
 /// Numbers the pools of this process.
 static NEXT_POOL: AtomicU64 = AtomicU64::new(1);
 
@@ -81,7 +103,7 @@ pub enum PoolError {
     ShutDown,
     /// Its workers cannot be started.
     #[error("{0}")]
-    Broken(String),
+    Broken(Arc<str>),
     /// The calling process is a fork of the one that made it.
     #[error(
         "this Executor belongs to the parent process and does not survive os.fork(): make a new one in this process"
@@ -95,14 +117,11 @@ pub enum PoolError {
 /// A pool, as its handles share it.
 #[derive(Debug)]
 pub struct Shared {
-    id: u64,
-    /// Begins every task id of this pool, as text.
-    prefix: Box<str>,
+    ident: Arc<Ident>,
     core: Mutex<Core>,
     waker: Arc<Waker>,
     spawn_spec: SpawnSpec,
     collected: Receiver<TaskId>,
-    generation: u32,
     /// The driver has ended: no process is left.
     gone: Mutex<bool>,
     went: Condvar,
@@ -119,18 +138,20 @@ impl Shared {
             results: ResultStore::new(config.retention),
             waker: Arc::clone(&waker),
             collector,
-            config: Arc::from(config.config),
+            config: Arc::new(config.config),
             hello: config.hello,
             executable: config.spawn.executable.to_string_lossy().into_owned(),
         });
         let shared = Arc::new(Self {
-            prefix: config.prefix.into(),
-            id: NEXT_POOL.fetch_add(1, Ordering::Relaxed),
+            ident: Arc::new(Ident {
+                id: NEXT_POOL.fetch_add(1, Ordering::Relaxed),
+                prefix: config.prefix.into(),
+                generation: fork_generation(),
+            }),
             core: Mutex::new(core),
             waker,
             spawn_spec: config.spawn,
             collected,
-            generation: fork_generation(),
             gone: Mutex::new(false),
             went: Condvar::new(),
         });
@@ -139,20 +160,20 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Its number in this process.
-    pub fn id(&self) -> u64 {
-        self.id
+    /// What its futures know of it.
+    pub fn ident(&self) -> Arc<Ident> {
+        Arc::clone(&self.ident)
     }
 
     /// An error in a process that is a fork of the owner.
     pub fn check_owner(&self) -> Result<(), PoolError> {
-        if driver::is_foreign(self.generation) { Err(PoolError::Forked) } else { Ok(()) }
+        self.ident.check_owner()
     }
 
     /// Accept a task.
     pub fn submit(
         &self,
-        payload: Arc<[u8]>,
+        payload: Arc<Vec<u8>>,
         name: &str,
         spec: TaskSpec,
         keep: Keep,
@@ -163,7 +184,7 @@ impl Shared {
         }
         let mut core = self.core.lock();
         if let Some(why) = &core.broken {
-            return Err(PoolError::Broken(why.clone()));
+            return Err(PoolError::Broken(Arc::clone(why)));
         }
         core.submit(payload, name, spec, keep).map_err(|_| PoolError::ShutDown)
     }
@@ -248,7 +269,7 @@ impl Shared {
 
     /// Whether this handle may be used in this process.
     pub fn is_foreign(&self) -> bool {
-        driver::is_foreign(self.generation)
+        self.check_owner().is_err()
     }
 
     /// A deadline from a user's number of seconds; what is too far away to express is no deadline.

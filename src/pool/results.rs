@@ -95,7 +95,7 @@ impl ResultStore {
         while let Some(oldest) = self.finished.front() {
             let over = self.finished.len() > self.limits.count
                 || self.bytes > self.limits.bytes
-                || now.saturating_sub(oldest.at) > self.limits.age;
+                || now.saturating_sub(oldest.at) >= self.limits.age;
             if !over {
                 return;
             }
@@ -177,7 +177,7 @@ mod tests {
         let roomy = RetentionLimits::default();
         assert_eq!(kept(&store_with(RetentionLimits { count: 2, ..roomy }, 5, 10)), [4, 5]);
         assert_eq!(kept(&store_with(RetentionLimits { bytes: 25, ..roomy }, 5, 10)), [4, 5]);
-        assert_eq!(kept(&store_with(RetentionLimits { age: SECOND, ..roomy }, 5, 10)), [4, 5]);
+        assert_eq!(kept(&store_with(RetentionLimits { age: 2 * SECOND, ..roomy }, 5, 10)), [4, 5]);
         assert_eq!(kept(&store_with(RetentionLimits { bytes: 5, ..roomy }, 2, 10)), [] as [u64; 0]);
     }
 

@@ -16,6 +16,7 @@ const STDERR_READ_BYTES: usize = 64 * 1024;
 const STDERR_LAST_READS: usize = 16;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one process, not a state")]
 pub(super) struct Seat {
     /// The process that fills the place, or that has been asked for.
     pub(super) id: WorkerId,
@@ -33,7 +34,11 @@ pub(super) struct Seat {
     /// The socket is closed; `true` once that has been so for a tick.
     hung_up: Option<bool>,
     problem: Option<String>,
-    last_sent: Option<Assignment>,
+    pub(super) last_sent: Option<Assignment>,
+    /// Something pushed waits for the kernel to have memory.
+    pub(super) starved: bool,
+    /// The process's exit is not reported: it has no pidfd, or that could not be watched.
+    pub(super) unwatched: bool,
     /// Read from stderr, and not passed on yet.
     pub(super) unpumped: Vec<Vec<u8>>,
 }
@@ -53,6 +58,8 @@ impl Default for Seat {
             hung_up: None,
             problem: None,
             last_sent: None,
+            starved: false,
+            unwatched: false,
             unpumped: Vec::new(),
         }
     }
@@ -71,17 +78,19 @@ impl Seat {
 
     /// It has been started.
     pub(super) fn install(&mut self, spawned: Spawned, waker: &Waker, id: WorkerId) {
-        waker.watch(spawned.link.as_fd(), Topic::Link, id, true);
+        let heard = waker.watch(spawned.link.as_fd(), Topic::Link, id, true);
         waker.watch(spawned.stderr.as_fd(), Topic::Stderr, id, true);
-        if let Some(pidfd) = spawned.process.exit_watch() {
-            waker.watch(pidfd, Topic::Exit, id, true);
-        }
+        let watched =
+            spawned.process.exit_watch().is_some_and(|pidfd| waker.watch(pidfd, Topic::Exit, id, true));
+        self.unwatched = !watched;
         self.process = Some(spawned.process);
         self.link = Some(spawned.link);
         self.stderr = Some(spawned.stderr);
         self.page = spawned.page;
         if self.doomed {
             self.kill();
+        } else if !heard {
+            self.give_up("its control socket cannot be watched");
         }
     }
 
@@ -155,6 +164,10 @@ impl Seat {
             if !self.read_stderr() || self.unpumped.len() == before {
                 break;
             }
+        }
+        // Still open where a process that the task started holds the worker's end.
+        if let Some(link) = self.link.take() {
+            waker.watch(link.as_fd(), Topic::Link, self.id, false);
         }
         if let Some(stderr) = self.stderr.take() {
             waker.watch(stderr.as_fd(), Topic::Stderr, self.id, false);

@@ -1,7 +1,7 @@
 //! The native half of a future: where a finished task's bytes land, with no interpreter involved.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -48,6 +48,13 @@ impl Outcome {
     }
 }
 
+/// Nobody looks.
+const UNOBSERVED: u8 = 0;
+/// Somebody looked before it was resolved: the resolution is announced.
+const ANNOUNCED: u8 = 1;
+/// It was resolved before somebody looked: there is nothing to announce.
+const SILENT: u8 = 2;
+
 /// One per submitted task; shared by the pool, until the task is resolved, and the future.
 #[derive(Debug)]
 pub struct Slot {
@@ -55,7 +62,7 @@ pub struct Slot {
     /// Kept by the result store as well, which must find the bytes whatever the future does.
     retained: bool,
     /// See [`Self::observe`].
-    observed: AtomicBool,
+    observed: AtomicU8,
     outcome: Mutex<Option<Outcome>>,
     resolved: Condvar,
 }
@@ -65,7 +72,7 @@ impl Slot {
         Arc::new(Self {
             id,
             retained,
-            observed: AtomicBool::new(false),
+            observed: AtomicU8::new(UNOBSERVED),
             outcome: Mutex::new(None),
             resolved: Condvar::new(),
         })
@@ -83,18 +90,19 @@ impl Slot {
         self.id
     }
 
-    /// From now on somebody looks at the future in ways that only Python can serve (callbacks, waiters): its
-    /// resolution must be announced to the collector. Returns whether it is resolved already; then nothing
-    /// will be announced.
+    /// From now on somebody looks at the future in ways that only Python can serve (callbacks, waiters). Returns
+    /// whether its resolution is announced to the collector: not if it was resolved before anybody looked. Every
+    /// caller gets the same answer.
     pub fn observe(&self) -> bool {
         let outcome = self.outcome.lock();
-        self.observed.store(true, Ordering::Release);
-        outcome.is_some()
+        let first = if outcome.is_some() { SILENT } else { ANNOUNCED };
+        let seen = self.observed.compare_exchange(UNOBSERVED, first, Ordering::AcqRel, Ordering::Acquire);
+        seen.err().unwrap_or(first) == ANNOUNCED
     }
 
     /// Whether [`Self::observe`] was called.
     pub fn is_observed(&self) -> bool {
-        self.observed.load(Ordering::Acquire)
+        self.observed.load(Ordering::Acquire) != UNOBSERVED
     }
 
     /// Set the outcome, once. Returns whether it must be announced.
@@ -103,7 +111,7 @@ impl Slot {
         assert!(place.is_none(), "{:?} is resolved twice", self.id);
         *place = Some(outcome);
         self.resolved.notify_all();
-        self.is_observed()
+        self.observed.load(Ordering::Acquire) == ANNOUNCED
     }
 
     /// Whether there is an outcome.

@@ -144,7 +144,7 @@ impl Shared {
                 worker_deaths: totals.worker_deaths,
             },
             accepting: core.scheduler.is_accepting(),
-            broken: core.broken.clone(),
+            broken: core.broken.as_deref().map(str::to_owned),
         }
     }
 }

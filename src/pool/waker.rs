@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::Errno;
 
 use crate::ipc::HostFd;
 use crate::scheduler::types::WorkerId;
@@ -52,13 +53,14 @@ impl Waker {
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 
-    /// Start or stop looking at a descriptor of this worker. Errors mean that it is gone, or not watched.
-    pub(super) fn watch(&self, fd: BorrowedFd<'_>, topic: Topic, worker: WorkerId, on: bool) {
-        let _ = if on {
+    /// Start or stop looking at a descriptor of this worker. `false`: that failed (or it was not looked at).
+    pub(super) fn watch(&self, fd: BorrowedFd<'_>, topic: Topic, worker: WorkerId, on: bool) -> bool {
+        let done = if on {
             epoll::add(&self.epoll, fd, token(topic, worker), EventFlags::IN)
         } else {
             epoll::delete(&self.epoll, fd)
         };
+        done.is_ok()
     }
 
     /// Look at a worker's socket for room to write as well, or no longer.
@@ -67,14 +69,16 @@ impl Waker {
         let _ = epoll::modify(&self.epoll, fd, token(Topic::Link, worker), flags);
     }
 
-    /// Sleep until something happens, at most so long.
-    pub(super) fn wait(&self, timeout: Option<Duration>, events: &mut Vec<Event>) {
+    /// Sleep until something happens, at most so long. An error is the end: the descriptors are not ours any more.
+    pub(super) fn wait(&self, timeout: Option<Duration>, events: &mut Vec<Event>) -> std::io::Result<()> {
         events.clear();
         let timeout =
             timeout.map(|timeout| Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 }));
         let mut raw = Vec::with_capacity(EVENTS_PER_WAKE);
-        if epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut raw), timeout.as_ref()).is_err() {
-            return; // EINTR: a spurious wake-up does no harm
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut raw), timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(()), // a spurious wake-up does no harm
+            Err(errno) => return Err(errno.into()),
         }
         for event in raw {
             if event.data.u64() == BELL {
@@ -83,6 +87,7 @@ impl Waker {
                 events.push(decode(event.data.u64(), event.flags));
             }
         }
+        Ok(())
     }
 }
 

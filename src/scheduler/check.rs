@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::task::TaskState;
 use super::timer::Timer;
 use super::types::{Assignment, WorkerId};
-use super::worker::WorkerState;
+use super::worker::{Standing, WorkerState};
 use super::{Phase, Scheduler};
 
 impl Scheduler {
@@ -64,6 +64,10 @@ impl Scheduler {
             );
             let starting = worker.state == WorkerState::Starting;
             assert_eq!(starting, self.timers.is_set(Timer::Start(id)), "{id:?}: start limit");
+            if matches!(worker.state, WorkerState::Starting | WorkerState::Idle | WorkerState::Busy(_)) {
+                let unready = worker.standing == Standing::Unready;
+                assert_eq!(starting, unready, "{id:?}: {:?} and {:?}", worker.state, worker.standing);
+            }
             if let Some(run) = self.run_of(id) {
                 let task = self.tasks.get(run.task).expect("a worker runs a task that is not in the table");
                 assert_eq!(task.state, TaskState::Running(id), "{id:?} runs {run:?}, which does not know it");

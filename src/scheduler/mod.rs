@@ -33,7 +33,6 @@ use std::time::Duration;
 
 use planted::Bug;
 use queue::ReadyQueue;
-use restart::EarlyDeaths;
 use rng::Rng;
 pub use task::TaskMap;
 use task::{TaskState, TaskTable};
@@ -42,7 +41,7 @@ use types::{
     Action, Assignment, Cancel, Completion, FailReason, KillReason, Shutdown, TaskId, TaskSpec, Time,
     WorkerId, WorkerPhase,
 };
-use worker::{Beat, WorkerState, WorkerTable};
+use worker::{Beat, Standing, WorkerState, WorkerTable};
 
 /// How long a process may take from its start until it is ready. Generous: it imports Python and our own module
 /// only, but on an overloaded machine or a cold network disk that can take long.
@@ -104,7 +103,6 @@ pub struct Scheduler {
     ready: ReadyQueue,
     workers: WorkerTable,
     timers: Timers,
-    early_deaths: EarlyDeaths,
     rng: Rng,
     actions: VecDeque<Action>,
     totals: Totals,
@@ -127,7 +125,6 @@ impl Scheduler {
             ready: ReadyQueue::default(),
             workers: WorkerTable::new(workers),
             timers: Timers::default(),
-            early_deaths: EarlyDeaths::default(),
             rng: Rng::new(seed),
             actions: VecDeque::new(),
             totals: Totals::default(),
@@ -203,8 +200,7 @@ impl Scheduler {
         if worker.state != WorkerState::Starting {
             return; // killed in the meantime, or the message came twice
         }
-        worker.beat = None;
-        self.early_deaths.record_ready();
+        worker.standing = Standing::Ready(now);
         self.timers.clear(Timer::Start(id));
         self.workers.set(id.slot, WorkerState::Idle);
         if !self.has(Bug::ForgetsToDispatch) {
@@ -216,6 +212,7 @@ impl Scheduler {
     pub fn handle_completed(&mut self, id: WorkerId, done: Assignment, now: Time) -> Completion {
         let fenced = !self.has(Bug::DropsTheFence);
         let deaf = self.has(Bug::IgnoresDrainedResults);
+        let keeps_the_row = self.has(Bug::KeepsTheRow);
         let Some(worker) = self.workers.current(id) else { return Completion::Stale };
         let next = match worker.state {
             WorkerState::Busy(run) if run == done || !fenced => WorkerState::Idle,
@@ -231,6 +228,9 @@ impl Scheduler {
             | WorkerState::Retired => return Completion::Stale,
         };
         worker.tasks_done += 1;
+        if !keeps_the_row {
+            worker.standing = Standing::Proven;
+        }
         // An answer is a sign of life: what stood still by the busy limit is not judged by the idle one.
         worker.beat = None;
         if !self.has(Bug::ForgetsToClearTheDeadline) {
@@ -247,26 +247,13 @@ impl Scheduler {
     /// The process is gone and everything that it sent has been handled. `begun` is the last dispatch that it
     /// began, as far as is known: only a task that was begun is charged for the death.
     pub fn handle_exit(&mut self, id: WorkerId, begun: Option<Assignment>, now: Time) {
-        let Some(worker) = self.workers.current(id) else { return };
-        let (run, killed, early) = match worker.state {
-            WorkerState::Starting => (None, None, true),
-            WorkerState::Idle | WorkerState::Draining => (None, None, false),
-            WorkerState::Busy(run) => (Some(run), None, false),
-            WorkerState::Killed(why, run) => (run, Some(why), why == KillReason::StartTimeout),
-            WorkerState::Vacant | WorkerState::Retired => return,
-        };
-        if killed.is_none() && worker.state != WorkerState::Draining {
-            self.totals.worker_deaths += 1;
-        }
-        self.timers.clear(Timer::Start(id));
-        self.timers.clear(Timer::Attempt(id));
-        self.workers.set(id.slot, WorkerState::Vacant);
-        if let Some(run) = run {
-            self.lose(id, run, begun == Some(run), killed, now);
-        }
-        self.stop_if_drained(now);
-        self.replace(id.slot, early, now);
-        self.dispatch(now);
+        self.bury(id, begun, false, now);
+    }
+
+    /// The process could not even be started. `transient`: for want of descriptors, processes or memory, which
+    /// may pass. A missing interpreter does not.
+    pub fn handle_spawn_failed(&mut self, id: WorkerId, transient: bool, now: Time) {
+        self.bury(id, None, transient, now);
     }
 
     /// A reading of the process's heartbeat counter.

@@ -22,6 +22,8 @@ pub(crate) enum Bug {
     ForgetsToClearTheRetry,
     /// What a killed worker had finished before it died is thrown away.
     IgnoresDrainedResults,
+    /// A completed task does not end the row of early deaths.
+    KeepsTheRow,
 }
 
 impl Scheduler {
@@ -39,7 +41,7 @@ impl Scheduler {
 
 #[cfg(test)]
 impl Bug {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::DropsTheFence,
         Self::ForgetsToDispatch,
         Self::ForgetsToClearTheDeadline,
@@ -48,5 +50,6 @@ impl Bug {
         Self::ForgetsToRetire,
         Self::ForgetsToClearTheRetry,
         Self::IgnoresDrainedResults,
+        Self::KeepsTheRow,
     ];
 }

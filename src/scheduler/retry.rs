@@ -16,19 +16,32 @@ pub const BACKOFF_BASE: Duration = Duration::from_millis(100);
 /// The longest wait before any retry: long enough for memory pressure to pass, short enough to watch.
 pub const BACKOFF_CAP: Duration = Duration::from_secs(30);
 
+/// How often a dispatch that was never begun is free. A worker seldom dies between the sending and the taking; a task
+/// that this happens to again and again has something to do with it (its delivery takes longer than its time-out, say),
+/// and must not go round for ever.
+pub const FREE_RETURNS: u8 = 16;
+
 /// What a task has left. One per task, kept by the task table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     retries_left: u32,
     crashes_left: u32,
     retried: u32,
+    free_returns_left: u8,
 }
 
 impl Budget {
     pub(crate) fn new(spec: &TaskSpec) -> Self {
         let default = if spec.retries > 0 { spec.retries.saturating_add(1) } else { DEFAULT_CRASH_LIMIT };
         let crashes_left = spec.crash_limit.map_or(default, NonZeroU32::get);
-        Self { retries_left: spec.retries, crashes_left, retried: 0 }
+        Self { retries_left: spec.retries, crashes_left, retried: 0, free_returns_left: FREE_RETURNS }
+    }
+
+    /// A dispatch came back that was never begun. Whether that is free of charge.
+    pub(crate) fn returns_free(&mut self) -> bool {
+        let free = self.free_returns_left > 0;
+        self.free_returns_left = self.free_returns_left.saturating_sub(1);
+        free
     }
 
     /// Charge one lost attempt. `blame` is false where we ended the worker ourselves: such a kill uses up a
@@ -80,6 +93,12 @@ mod tests {
         let spec = TaskSpec { retries: 50, crash_limit: NonZeroU32::new(3), ..TaskSpec::default() };
         assert_eq!(charges(spec, true), 2, "the third crash is the last");
         assert_eq!(charges(spec, false), 50);
+    }
+
+    #[test]
+    fn what_was_never_begun_is_free_but_not_for_ever() {
+        let mut budget = Budget::new(&TaskSpec::default());
+        assert_eq!((0..1000).take_while(|_| budget.returns_free()).count(), usize::from(FREE_RETURNS));
     }
 
     #[test]

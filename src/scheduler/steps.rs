@@ -5,7 +5,7 @@ use super::restart::Restart;
 use super::task::TaskState;
 use super::timer::Timer;
 use super::types::{Action, Assignment, FailReason, KillReason, TaskId, Time, WorkerId};
-use super::worker::WorkerState;
+use super::worker::{Worker, WorkerState};
 use super::{Phase, START_LIMIT, STOP_LIMIT, Scheduler};
 
 impl Scheduler {
@@ -22,8 +22,35 @@ impl Scheduler {
         }
     }
 
-    /// A worker died with this dispatch on it.
-    pub(super) fn lose(
+    /// A process is gone, or never was: see to its task, and to its place.
+    pub(super) fn bury(&mut self, id: WorkerId, begun: Option<Assignment>, transient: bool, now: Time) {
+        let Some(worker) = self.workers.current(id) else { return };
+        let (run, killed) = match worker.state {
+            WorkerState::Starting | WorkerState::Idle | WorkerState::Draining => (None, None),
+            WorkerState::Busy(run) => (Some(run), None),
+            WorkerState::Killed(why, run) => (run, Some(why)),
+            WorkerState::Vacant | WorkerState::Retired => return,
+        };
+        if killed.is_none() && worker.state != WorkerState::Draining {
+            self.totals.worker_deaths += 1;
+        }
+        let death = worker.death(transient, now);
+        let restart = worker.early_deaths.record(death);
+        self.timers.clear(Timer::Start(id));
+        self.timers.clear(Timer::Attempt(id));
+        self.workers.set(id.slot, WorkerState::Vacant);
+        if let Some(run) = run {
+            self.lose(id, run, begun == Some(run), killed, now);
+        }
+        self.stop_if_drained(now);
+        self.replace(id.slot, restart, now);
+        self.dispatch(now);
+    }
+
+    /// A worker died with this dispatch on it. What was never begun goes back to the head of the queue, free of
+    /// charge, whatever the worker died of: a time-out, too, is for what the function did with its time.
+    /// That has a limit ([`super::retry::FREE_RETURNS`]).
+    fn lose(
         &mut self,
         worker: WorkerId,
         run: Assignment,
@@ -32,16 +59,16 @@ impl Scheduler {
         now: Time,
     ) {
         let id = run.task;
-        if killed == Some(KillReason::Timeout) {
-            return self.fail(id, FailReason::TimedOut { worker });
-        }
         let charge_all = self.has(Bug::ChargesWhatNeverBegan);
         let for_ever = self.has(Bug::RetriesForEver);
         let task = self.tasks.known(id);
-        if !begun && !charge_all {
+        if !begun && !charge_all && task.budget.returns_free() {
             task.state = TaskState::Queued;
             let priority = task.spec.priority;
             return self.ready.push_front(priority, id);
+        }
+        if killed == Some(KillReason::Timeout) {
+            return self.fail(id, FailReason::TimedOut { worker, attempts: run.attempt.0 });
         }
         let attempts = task.attempt.0;
         let mut wait = task.budget.charge(killed.is_none(), &mut self.rng);
@@ -57,16 +84,13 @@ impl Scheduler {
     }
 
     /// Decide about the place of a process that is gone.
-    pub(super) fn replace(&mut self, slot: u32, early: bool, now: Time) {
+    fn replace(&mut self, slot: u32, restart: Restart, now: Time) {
         match self.phase {
             Phase::Stopping | Phase::Broken | Phase::Finished => return self.retire(slot),
             Phase::Running | Phase::Draining => {}
         }
-        if !early {
-            return self.spawn(slot, now);
-        }
-        let wait = match self.early_deaths.record_death() {
-            Restart::Hopeless(_) if !self.workers.iter().any(super::worker::Worker::is_up) => {
+        let wait = match restart {
+            Restart::Hopeless(_) if !self.workers.iter().any(Worker::is_up) => {
                 return self.give_up(slot, now);
             }
             Restart::After(wait) | Restart::Hopeless(wait) => wait,

@@ -82,6 +82,8 @@ pub enum FailReason {
     TimedOut {
         /// The process that was ended for it.
         worker: WorkerId,
+        /// How many dispatches there were.
+        attempts: u32,
     },
     /// It was still waiting when the pool was shut down with `cancel_futures`.
     Cancelled,

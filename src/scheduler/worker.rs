@@ -1,5 +1,6 @@
 //! The worker table, and placement: which idle worker takes the next task.
 
+use super::restart::{Death, EarlyDeaths, SETTLED_AFTER};
 use super::types::{Assignment, KillReason, Time, WorkerId, WorkerPhase};
 
 /// What the process in one place of the pool is doing. As with tasks, each `match` names every variant.
@@ -23,10 +24,24 @@ pub(crate) enum WorkerState {
     Retired,
 }
 
+/// What the process in a place has achieved. It outlasts the process, until the next one starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Not ready yet.
+    Unready,
+    /// Ready since then, and has not completed a task.
+    Ready(Time),
+    /// It has completed a task.
+    Proven,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
     pub(crate) incarnation: u32,
     pub(crate) state: WorkerState,
+    pub(crate) standing: Standing,
+    /// Over all processes of this place.
+    pub(crate) early_deaths: EarlyDeaths,
     pub(crate) beat: Option<Beat>,
     /// Tasks that ended here, over all processes of this place.
     pub(crate) tasks_done: u64,
@@ -64,8 +79,29 @@ impl Worker {
         }
     }
 
+    /// Whether it shows that processes can start here. One that we kill does so as well, if it was ready: it
+    /// would be there if we had let it.
     pub(crate) fn is_up(&self) -> bool {
-        matches!(self.state, WorkerState::Idle | WorkerState::Busy(_))
+        match self.state {
+            WorkerState::Idle | WorkerState::Busy(_) => true,
+            WorkerState::Killed(..) => self.standing != Standing::Unready,
+            WorkerState::Vacant | WorkerState::Starting | WorkerState::Draining | WorkerState::Retired => {
+                false
+            }
+        }
+    }
+
+    /// What it says about the place if the process is gone now.
+    pub(crate) fn death(&self, transient: bool, now: Time) -> Death {
+        match (self.standing, self.state) {
+            (Standing::Proven, _) => Death::Proven,
+            (Standing::Ready(since), _) if now.saturating_sub(since) >= SETTLED_AFTER => Death::Proven,
+            (Standing::Ready(_), WorkerState::Idle) => Death::Unsettled,
+            (_, WorkerState::Starting | WorkerState::Killed(KillReason::StartTimeout, _)) => {
+                Death::Unready { transient }
+            }
+            (Standing::Unready | Standing::Ready(_), _) => Death::Neutral,
+        }
     }
 }
 
@@ -78,7 +114,14 @@ pub(crate) struct WorkerTable {
 
 impl WorkerTable {
     pub(crate) fn new(count: u32) -> Self {
-        let vacant = Worker { incarnation: 0, state: WorkerState::Vacant, beat: None, tasks_done: 0 };
+        let vacant = Worker {
+            incarnation: 0,
+            state: WorkerState::Vacant,
+            standing: Standing::Unready,
+            early_deaths: EarlyDeaths::default(),
+            beat: None,
+            tasks_done: 0,
+        };
         Self { workers: vec![vacant; count as usize], idle: Vec::with_capacity(count as usize) }
     }
 
@@ -110,6 +153,7 @@ impl WorkerTable {
         let worker = &mut self.workers[slot as usize];
         worker.incarnation += 1;
         worker.state = WorkerState::Starting;
+        worker.standing = Standing::Unready;
         worker.beat = None;
         WorkerId { slot, incarnation: worker.incarnation }
     }

@@ -16,6 +16,8 @@ pub(super) enum Event {
     Completed(WorkerId, Assignment),
     /// The process is gone; the last dispatch that it began.
     Exit(WorkerId, Option<Assignment>),
+    /// There never was a process; whether the cause may pass.
+    SpawnFailed(WorkerId, bool),
     Beat(WorkerId, u64),
     Pause(Duration),
     Timeout,
@@ -43,6 +45,7 @@ impl Event {
             Self::Shutdown(mode) => scheduler.shutdown(mode, now),
             Self::Ready(id) => scheduler.handle_ready(id, now),
             Self::Exit(id, begun) => scheduler.handle_exit(id, begun, now),
+            Self::SpawnFailed(id, transient) => scheduler.handle_spawn_failed(id, transient, now),
             Self::Beat(id, count) => scheduler.handle_beat(id, count, now),
             Self::Pause(gap) => scheduler.handle_pause(gap),
             Self::Timeout => scheduler.handle_timeout(now),

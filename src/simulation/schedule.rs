@@ -9,7 +9,7 @@ use super::event::{Answer, Event};
 use super::oracle::Oracle;
 use super::tally::Tally;
 use super::weather::{Weather, Whim};
-use super::world::{Move, World};
+use super::world::{Move, Process, World};
 use crate::scheduler::Scheduler;
 use crate::scheduler::planted::Bug;
 use crate::scheduler::types::{Action, Completion, Shutdown, Time, WorkerId, WorkerPhase};
@@ -84,6 +84,7 @@ pub(super) fn run(plan: Plan, log: &mut Log, tally: &mut Tally) {
     schedule.quiet();
     schedule.oracle.check_end(&schedule.scheduler);
     schedule.tally.schedules += 1;
+    schedule.tally.count_corners(schedule.oracle.corners);
     schedule.tally.retried += schedule.scheduler.totals().retried;
 }
 
@@ -149,10 +150,10 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    fn carry_out(&mut self) {
+    pub(super) fn carry_out(&mut self) {
         while let Some(action) = self.pending.pop_front() {
-            let hangs = self.dice.below(8) < self.weather.hanging;
-            self.world.carry_out(action, hangs);
+            let birth = self.weather.birth(&mut self.dice);
+            self.world.carry_out(action, birth);
         }
     }
 
@@ -217,6 +218,7 @@ impl<'a> Schedule<'a> {
         let id = process.id;
         self.log.note(self.now, format_args!("{what:?} {id:?}"));
         match what {
+            Move::Miscarry => self.miscarry(index),
             Move::Boot => process.boot(),
             Move::Begin => {
                 let run = process.begin();
@@ -244,6 +246,20 @@ impl<'a> Schedule<'a> {
                 self.tally.frozen += 1;
             }
             Move::Thaw => process.thaw(self.dice.up_to(World::BEAT), self.now),
+        }
+    }
+
+    fn miscarry(&mut self, index: usize) {
+        let (transient, message) = self.world.miscarry(index);
+        self.tally.count_failed_start(transient);
+        self.say(message);
+    }
+
+    /// The driver sees for itself which processes cannot be started.
+    pub(super) fn miscarry_all(&mut self) {
+        let stillborn = |process: &Process| process.can(Move::Miscarry);
+        while let Some(index) = self.world.processes.iter().position(stillborn) {
+            self.miscarry(index);
         }
     }
 
@@ -282,7 +298,8 @@ impl<'a> Schedule<'a> {
             for (index, process) in self.world.processes.iter().enumerate() {
                 let harmless = |what| match what {
                     Move::Die | Move::Freeze | Move::ReapDeaf => false,
-                    Move::Boot
+                    Move::Miscarry
+                    | Move::Boot
                     | Move::Begin
                     | Move::Finish
                     | Move::Leave

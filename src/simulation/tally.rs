@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::event::{Answer, Event};
+use super::oracle::Corners;
 use super::world::Death;
 use crate::scheduler::types::{Action, Cancel, Completion, FailReason, KillReason, Shutdown};
 
@@ -45,17 +46,23 @@ tally! {
     failed_broken: "failed by a broken pool",
     died_starting: "deaths before ready",
     died_idle: "deaths when idle",
+    died_unsettled: "deaths when idle, not settled",
     died_unbegun: "deaths, dispatch not begun",
     died_running: "deaths at work",
     died_answering: "deaths, result in flight",
     died_sentenced: "deaths before the kill came",
     died_leaving: "deaths when told to stop",
+    failed_transient: "starts that failed, may pass",
+    failed_for_good: "starts that failed for good",
+    rows_ended_by_work: "rows of early deaths ended by a task",
+    rows_ended_by_age: "rows of early deaths ended by age",
     left: "left when told to stop",
     kill_timeout: "kills: time-out",
     kill_frozen: "kills: frozen",
     kill_start: "kills: start limit",
     kill_shutdown: "kills: shutdown",
     kill_requested: "kills: requested",
+    timeouts_returned: "time-outs before the task was begun",
     last_words: "results of killed workers that won",
     stale: "stale completions dropped",
     echoed_ready: "ready, said twice",
@@ -70,6 +77,9 @@ tally! {
     at_once: "shutdowns: now",
     stricter: "shutdowns, a stricter second",
     broken: "broken pools",
+    broken_transient: "broken pools, by what might have passed",
+    long_rows_after_ready: "long rows forgiven: it had been ready",
+    spared_by_the_doomed: "long rows forgiven: a killed one is up",
     finished: "pools finished",
 }
 
@@ -90,6 +100,20 @@ impl Tally {
             Death::Sentenced => &mut self.died_sentenced,
             Death::Leaving => &mut self.died_leaving,
         } += 1;
+    }
+
+    pub(super) fn count_failed_start(&mut self, transient: bool) {
+        *if transient { &mut self.failed_transient } else { &mut self.failed_for_good } += 1;
+    }
+
+    pub(super) fn count_corners(&mut self, corners: Corners) {
+        self.died_unsettled += corners.died_unsettled;
+        self.rows_ended_by_work += corners.rows_ended_by_work;
+        self.rows_ended_by_age += corners.rows_ended_by_age;
+        self.long_rows_after_ready += corners.long_rows_after_ready;
+        self.spared_by_the_doomed += corners.spared_by_the_doomed;
+        self.broken_transient += corners.broken_transient;
+        self.timeouts_returned += corners.timeouts_returned;
     }
 
     pub(super) fn count_answer(&mut self, answer: Answer) {
@@ -127,7 +151,7 @@ impl Tally {
         *match message {
             Event::Ready(_) => &mut self.echoed_ready,
             Event::Completed(..) => &mut self.echoed_completed,
-            Event::Exit(..) => &mut self.echoed_exit,
+            Event::Exit(..) | Event::SpawnFailed(..) => &mut self.echoed_exit,
             Event::Submit(_)
             | Event::Cancel(_)
             | Event::Restart(_)

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::dice::Dice;
-use super::world::{Move, Process};
+use super::world::{Birth, Move, Process};
 use crate::scheduler::types::TaskSpec;
 
 /// What the application, the clock or the network does next.
@@ -59,8 +59,14 @@ pub(super) struct Weather {
     time: u64,
     /// Processes die before they are ready, all of them.
     cursed: bool,
+    /// They die as soon as they are ready, and there is little to do.
+    sickly: bool,
     /// Of eight new processes so many never shake hands.
-    pub(super) hanging: u64,
+    hanging: u64,
+    /// Of eight so many cannot even be started.
+    failing: u64,
+    /// The reason is one that may pass.
+    transient: bool,
 }
 
 impl Weather {
@@ -75,7 +81,21 @@ impl Weather {
             closing: u64::from(dice.one_in(6)),
             time: dice.pick(&[1, 3, 8]),
             cursed: dice.one_in(25),
+            sickly: dice.one_in(25),
             hanging: dice.pick(&[0, 0, 0, 0, 1, 5]),
+            failing: dice.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 8]),
+            transient: dice.one_in(2),
+        }
+    }
+
+    /// What becomes of the next process that is asked for.
+    pub(super) fn birth(&self, dice: &mut Dice) -> Birth {
+        if dice.below(8) < self.failing {
+            Birth::Fails { transient: self.transient }
+        } else if dice.below(8) < self.hanging {
+            Birth::Hangs
+        } else {
+            Birth::Sound
         }
     }
 
@@ -83,6 +103,7 @@ impl Weather {
     pub(super) fn weigh_move(&self, process: &Process, what: Move) -> u64 {
         match what {
             _ if !process.can(what) => 0,
+            Move::Miscarry => 20,
             Move::Boot if self.cursed => 0,
             Move::Boot | Move::Deliver => self.work.max(10),
             Move::Begin | Move::Finish => self.work,
@@ -90,6 +111,7 @@ impl Weather {
             Move::Reap => 10,
             Move::ReapDeaf => self.noise,
             Move::Die if self.cursed => 20,
+            Move::Die if self.sickly && process.is_up() => 20,
             Move::Die if process.is_at_work() => 4 * self.deaths,
             Move::Die => self.deaths,
             Move::Freeze => self.frost,
@@ -100,14 +122,14 @@ impl Weather {
     /// Once the pool takes no more tasks, less of the time is spent on being refused.
     pub(super) fn weigh_whim(&self, what: Whim, accepting: bool) -> u64 {
         match what {
-            Whim::Submit if !accepting => 1,
+            Whim::Submit if !accepting || self.sickly => 1,
             Whim::Submit => 2 * self.load,
             Whim::Cancel | Whim::Restart => self.meddling,
             Whim::Shutdown => self.closing,
             Whim::Echo | Whim::Late => 2 * self.noise,
             Whim::Beats => 1 + 3 * self.frost,
             Whim::Wait => self.time,
-            Whim::Sleep if self.cursed || self.frost > 0 => 2 + self.time,
+            Whim::Sleep if self.cursed || self.sickly || self.frost > 0 || self.failing > 4 => 2 + self.time,
             Whim::Sleep => self.time / 2,
             Whim::Pause | Whim::Timeout => self.noise.min(1),
         }

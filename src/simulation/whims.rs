@@ -41,12 +41,14 @@ impl Schedule<'_> {
         }
     }
 
-    /// Time passes, and the driver wakes up whenever it asked to.
+    /// Time passes, and the driver wakes up whenever it asked to. What it starts then, it starts.
     fn wait(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(at) = self.scheduler.poll_timeout().filter(|&at| at <= end) {
             self.now = self.now.max(at);
             self.time_out();
+            self.carry_out();
+            self.miscarry_all();
         }
         self.now = end;
     }

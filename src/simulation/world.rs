@@ -15,6 +15,8 @@ const BEAT: Duration = Duration::from_millis(100);
 /// One thing that one process, or the system around it, can do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Move {
+    /// It turns out that the process cannot be started.
+    Miscarry,
     /// Shake hands.
     Boot,
     /// Take the next dispatch from the inbox, and mark it as begun.
@@ -38,7 +40,8 @@ pub(super) enum Move {
 }
 
 impl Move {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
+        Self::Miscarry,
         Self::Boot,
         Self::Begin,
         Self::Finish,
@@ -61,9 +64,25 @@ enum Order {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    /// There is no process yet, and there will not be one.
+    Stillborn {
+        transient: bool,
+    },
     Booting,
     Up,
     Dead,
+}
+
+/// What becomes of the start of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Birth {
+    Sound,
+    /// It never shakes hands: for the start limit.
+    Hangs,
+    /// It cannot be started.
+    Fails {
+        transient: bool,
+    },
 }
 
 /// In which state of its life a process died.
@@ -98,11 +117,14 @@ pub(super) struct Process {
 }
 
 impl Process {
-    fn new(id: WorkerId, hangs: bool) -> Self {
+    fn new(id: WorkerId, birth: Birth) -> Self {
         Self {
             id,
-            stage: Stage::Booting,
-            hangs,
+            stage: match birth {
+                Birth::Sound | Birth::Hangs => Stage::Booting,
+                Birth::Fails { transient } => Stage::Stillborn { transient },
+            },
+            hangs: birth == Birth::Hangs,
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             running: None,
@@ -115,9 +137,13 @@ impl Process {
     }
 
     pub(super) fn can(&self, what: Move) -> bool {
+        if let Stage::Stillborn { .. } = self.stage {
+            return what == Move::Miscarry;
+        }
         let awake = self.stage == Stage::Up && !self.frozen;
         let free = awake && self.running.is_none();
         match what {
+            Move::Miscarry => false,
             Move::Boot => self.stage == Stage::Booting && !self.frozen && !self.hangs,
             Move::Begin => free && matches!(self.inbox.front(), Some(Order::Run(_))),
             Move::Leave => free && self.inbox.front() == Some(&Order::Leave),
@@ -130,6 +156,10 @@ impl Process {
             Move::ReapDeaf => self.stage == Stage::Dead && !self.outbox.is_empty(),
             Move::Thaw => self.stage != Stage::Dead && self.frozen,
         }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.stage == Stage::Up
     }
 
     pub(super) fn is_at_work(&self) -> bool {
@@ -200,7 +230,7 @@ pub(super) struct World {
     pub(super) processes: Vec<Process>,
     /// What dead processes had sent, and nobody read in time.
     pub(super) late: Vec<Event>,
-    /// No new process will hang.
+    /// No new process will hang or fail.
     pub(super) calm: bool,
 }
 
@@ -208,12 +238,12 @@ impl World {
     pub(super) const BEAT: Duration = BEAT;
 
     /// What the driver does with an action. Orders to a process that is gone go nowhere.
-    pub(super) fn carry_out(&mut self, action: Action, hangs: bool) {
+    pub(super) fn carry_out(&mut self, action: Action, birth: Birth) {
         match action {
             Action::Spawn(id) => {
                 let taken = self.processes.iter().any(|process| process.id.slot == id.slot);
                 assert!(!taken, "{id:?} starts in a place that has a process");
-                self.processes.push(Process::new(id, hangs && !self.calm));
+                self.processes.push(Process::new(id, if self.calm { Birth::Sound } else { birth }));
             }
             Action::Dispatch(id, run) => self.order(id, Order::Run(run)),
             Action::Stop(id) => self.order(id, Order::Leave),
@@ -230,6 +260,13 @@ impl World {
         if let Some(process) = self.processes.iter_mut().find(|process| process.id == id) {
             process.inbox.push_back(order);
         }
+    }
+
+    /// Take out of the world what never really was in it. Whether the cause may pass, and how the driver says so.
+    pub(super) fn miscarry(&mut self, index: usize) -> (bool, Event) {
+        let process = self.processes.remove(index);
+        let Stage::Stillborn { transient } = process.stage else { unreachable!("`can` was asked") };
+        (transient, Event::SpawnFailed(process.id, transient))
     }
 
     /// Take a dead process out of the world: what it still had to say, in order, and its exit.

@@ -13,30 +13,32 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
 };
 
 use crate::ipc::{HostFd, HostLink, Page};
 
-/// Set (to anything) to do without pidfds: for testing the fallback, and for seccomp profiles that kill.
-const NO_PIDFD: &str = "DISTTASK_NO_PIDFD";
-
-/// Set (to anything) to do without memfds.
-const NO_MEMFD: &str = "DISTTASK_NO_MEMFD";
-
-/// Secrets that a task has no business with.
-const SCRUBBED_VARIABLES: [&str; 1] = ["DISTTASK_TOKEN"];
-
 /// How to start a worker.
+///
+/// The environment is a copy that Python made: `setenv` in the host moves the original while it is read, and only
+/// the GIL, which no thread of ours takes, would prevent that.
 #[derive(Clone, Debug)]
 pub struct SpawnSpec {
-    /// The interpreter.
+    /// The interpreter, with a path: a bare name would be searched for in the host's environment.
     pub executable: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Watch exits by pidfd; without, they are looked for ten times a second.
+    pub use_pidfd: bool,
+    /// Share a page by memfd; without, there is no heartbeat, and what was sent counts as begun.
+    pub use_memfd: bool,
 }
 
 /// How a process ended.
@@ -73,7 +75,7 @@ pub struct Process {
 
 /// Start a process in a group of its own, with the control socket as its stdin.
 pub fn spawn(spec: &SpawnSpec) -> std::io::Result<Spawned> {
-    let page = if std::env::var_os(NO_MEMFD).is_some() { None } else { Page::create().ok() };
+    let page = if spec.use_memfd { Page::create().ok() } else { None };
     let (page, page_fd) = page.unzip();
     let ends = HostLink::pair(page_fd.as_ref())?;
     let (stderr, stderr_worker) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -81,17 +83,22 @@ pub fn spawn(spec: &SpawnSpec) -> std::io::Result<Spawned> {
     let mut command = Command::new(&spec.executable);
     command
         .args(&spec.args)
+        .env_clear()
+        .envs(spec.env.iter().map(|(name, value)| (name, value)))
         .process_group(0)
         .stdin(Stdio::from(ends.worker))
         .stderr(Stdio::from(stderr_worker));
-    for name in SCRUBBED_VARIABLES {
-        command.env_remove(name);
-    }
     let child = command.spawn()?;
     let pid = Pid::from_child(&child);
-    let wanted = std::env::var_os(NO_PIDFD).is_none();
-    let pidfd = wanted.then(|| pidfd_open(pid, PidfdFlags::NONBLOCK).ok()).flatten().map(HostFd::new);
+    let pidfd =
+        if spec.use_pidfd { pidfd_open(pid, PidfdFlags::NONBLOCK).ok().map(HostFd::new) } else { None };
     Ok(Spawned { process: Process { pid, pidfd }, link: ends.host, stderr: HostFd::new(stderr), page })
+}
+
+/// Whether [`spawn`] failed for want of descriptors, processes or memory: that may pass.
+pub fn is_transient(error: &std::io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM))
 }
 
 impl Process {
@@ -111,20 +118,34 @@ impl Process {
         !matches!(waitid(WaitId::Pid(self.pid), options), Ok(None) | Err(Errno::INTR))
     }
 
-    /// SIGKILL to the process and to whatever it started in its group. Safe until [`Self::reap`]: the group's
-    /// number cannot be reused while its leader has not been waited for.
+    /// Whether the number still stands for our child. Somebody else's `waitpid(-1)`, or SIGCHLD being ignored, can
+    /// take it away; then it may be a stranger's by now.
+    fn is_ours(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(WaitId::Pid(self.pid), options), Ok(_) | Err(Errno::INTR))
+    }
+
+    /// SIGKILL to the process and to whatever it started in its group. The group's number cannot be reused while its
+    /// leader has not been waited for.
     pub fn kill_group(&self) {
-        // ESRCH: everybody is gone already, which is what was wanted.
-        let _ = kill_process_group(self.pid, Signal::KILL);
+        if self.is_ours() {
+            // ESRCH: everybody is gone already, which is what was wanted.
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
         // A task may have moved the worker to another group or session.
-        let _ = kill_process(self.pid, Signal::KILL);
+        let _ = match &self.pidfd {
+            Some(pidfd) => pidfd_send_signal(pidfd, Signal::KILL),
+            None if self.is_ours() => kill_process(self.pid, Signal::KILL),
+            None => Ok(()),
+        };
     }
 
     /// Sweep up after a process that has ended: what is left of its group dies, then the status is taken.
     pub fn reap(self) -> Exit {
         self.kill_group();
         loop {
-            let status = match waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED) {
+            // It has ended, so this does not wait; were it gone and its number a sibling's, it must not.
+            let status = match waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
                 Ok(Some(status)) => status,
                 Err(Errno::INTR) => continue,
                 Ok(None) | Err(_) => return Exit::Unknown,
@@ -150,6 +171,12 @@ pub fn write_to_stderr(mut bytes: &[u8]) -> std::io::Result<()> {
             Ok(0) => break,
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR) => {}
+            // Somebody has made it non-blocking (node does); waiting is this thread's only work.
+            Err(Errno::AGAIN) => {
+                let stderr = rustix::stdio::stderr();
+                let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
+                let _ = poll(&mut ready, None);
+            }
             Err(errno) => return Err(errno.into()),
         }
     }
@@ -159,4 +186,18 @@ pub fn write_to_stderr(mut bytes: &[u8]) -> std::io::Result<()> {
 /// Read what a worker wrote to its stderr: `Ok(0)` at its end, `WouldBlock` for now.
 pub fn read_stderr(pipe: &HostFd, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(rustix::io::read(pipe, buffer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_interpreter_does_not_pass_and_a_lack_of_descriptors_may() {
+        let missing = Command::new("/nowhere/python").spawn().expect_err("it is not there");
+        assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+        assert!(!is_transient(&missing));
+        assert!(is_transient(&Errno::MFILE.into()));
+        assert!(!is_transient(&std::io::Error::other("no longer wanted")));
+    }
 }

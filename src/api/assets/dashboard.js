@@ -24,53 +24,44 @@ const byId = (id) => document.getElementById(id);
 // ---- text
 const grouped = new Intl.NumberFormat("en");
 const clock = new Intl.DateTimeFormat("en", { timeStyle: "medium", hourCycle: "h23" });
-
 const count = (number) => grouped.format(number);
 const padded = (number) => String(number).padStart(2, "0");
-
 function duration(seconds) {
-  if (seconds < 0.001) return `${(seconds * 1000).toFixed(1)} ms`;
-  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 9.995) return `${seconds.toFixed(2)} s`;
-  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  if (seconds < 0.9995) return `${(seconds * 1000).toFixed(seconds < 0.001 ? 1 : 0)} ms`;
+  if (seconds < 59.95) return `${seconds.toFixed(seconds < 9.995 ? 2 : 1)} s`;
   const whole = Math.round(seconds);
   if (whole < 3600) return `${Math.floor(whole / 60)} m ${padded(whole % 60)} s`;
   if (whole < 86400) return `${Math.floor(whole / 3600)} h ${padded(Math.floor(whole / 60) % 60)} m`;
   return `${Math.floor(whole / 86400)} d ${padded(Math.floor(whole / 3600) % 24)} h`;
 }
 
-function bytes(number) {
-  const mebibytes = number / 1048576;
-  return mebibytes < 1024 ? `${mebibytes.toFixed(1)} MiB` : `${(mebibytes / 1024).toFixed(2)} GiB`;
-}
-
-const rateText = (rate) => (rate < 99.95 ? rate.toFixed(1) : count(Math.round(rate)));
-
+const tenths = (number) => (number < 99.95 ? number.toFixed(1) : count(Math.round(number)));
 /** An id ends with the task's number; the part before it is the same for all tasks of one pool. */
 const shortId = (id) => `#${id.slice(id.lastIndexOf("-") + 1)}`;
 
 // ---- rows
-/** Writes only what differs, so that an unchanged cell keeps its selection and costs no layout. */
-function put(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+/** Writes only what differs: an unchanged cell keeps its selection and costs no layout. */
+function set(node, property, value) {
+  if (node[property] !== value) node[property] = value;
 }
+
+const put = (node, text) => set(node, "textContent", text);
 
 /** For text that may be cut off: the whole of it is in the tooltip. */
 function putTitled(node, text) {
   put(node, text);
-  if (node.title !== text) node.title = text;
+  set(node, "title", text);
 }
 
 function putState(node, state) {
   put(node, state);
-  if (node.dataset.state !== state) node.dataset.state = state;
+  set(node.dataset, "state", state);
 }
 
 function stamp(template) {
   const root = byId(template).content.firstElementChild.cloneNode(true);
-  const cells = {};
-  for (const cell of root.querySelectorAll("[data-cell]")) cells[cell.dataset.cell] = cell;
-  return { root, cells };
+  const cells = [...root.querySelectorAll("[data-cell]")].map((cell) => [cell.dataset.cell, cell]);
+  return { root, cells: Object.fromEntries(cells) };
 }
 
 /** Shows a list in a table's body: a key keeps its row, and only a row out of its place moves. */
@@ -99,16 +90,14 @@ function keyed(body, keyOf, action, update) {
 }
 
 function showEmpty(name, empty, sentence) {
-  byId(`${name}-table`).hidden = empty;
-  byId(`${name}-empty`).hidden = !empty;
-  if (empty) put(byId(`${name}-empty`), sentence);
+  set(byId(`${name}-table`), "hidden", empty);
+  set(byId(`${name}-empty`), "hidden", !empty);
+  put(byId(`${name}-empty`), sentence);
 }
 
 // ---- what a person does
 let noticeTimer;
-
 const dismiss = () => { byId("notice").hidden = true; };
-
 function notify(text, bad) {
   clearTimeout(noticeTimer);
   byId("notice").className = bad ? "banner bad" : "banner good";
@@ -129,6 +118,7 @@ async function ask(method, url, headers) {
 
 /** Asks for the CSRF value each time: a log-in in another tab replaces it. */
 async function act(row, method, url, done) {
+  if (row.cells.action.ariaBusy === "true") return;
   row.cells.action.ariaBusy = "true";
   try {
     const { csrf } = await ask("GET", "api/v1/session", {});
@@ -143,7 +133,6 @@ async function act(row, method, url, done) {
 
 function restart(row) {
   const { worker, pid } = row.item;
-  if (pid === null) return;
   const sure = confirm(`Kill worker ${worker} (pid ${pid}) and start another? A task that it runs loses this attempt.`);
   // The question held all timers up: the silence since is the page's own.
   if (link === "live") awaitPicture();
@@ -157,7 +146,6 @@ function cancel(row) {
 
 // ---- workers, and tasks that have not ended
 const usage = new Map();
-
 /** Percent of one core over the last seconds, by the server's clock. */
 function cpuText({ worker, pid, cpu_seconds: used }) {
   const marks = (usage.get(worker) ?? []).filter((mark) => mark.pid === pid && mark.at >= uptime - CPU_SECONDS);
@@ -167,33 +155,31 @@ function cpuText({ worker, pid, cpu_seconds: used }) {
   return `${Math.max(0, (100 * (used - marks[0].used)) / (uptime - marks[0].at)).toFixed(0)} %`;
 }
 
-const showWorkers = keyed("workers", (item) => item.worker, restart, (row) => {
-  const { cells, item } = row;
+const showWorkers = keyed("workers", (item) => item.worker, restart, ({ cells, item }) => {
   const alive = item.pid !== null;
   put(cells.worker, String(item.worker));
-  put(cells.pid, alive ? String(item.pid) : NONE);
+  put(cells.pid, String(item.pid ?? NONE));
   putState(cells.state, item.state);
-  const again = item.task && item.task.attempt > 1 ? `, attempt ${item.task.attempt}` : "";
-  putTitled(cells.task, item.task ? `#${item.task.id} ${item.task.name}${again}` : "");
+  const again = item.task?.attempt > 1 ? ` (attempt ${item.task.attempt})` : "";
+  putTitled(cells.task, item.task ? `#${item.task.id}${again} ${item.task.name || "(no name)"}` : "");
   put(cells.done, count(item.tasks_done));
   put(cells.restarts, count(item.restarts));
-  put(cells.memory, alive ? bytes(item.memory_bytes) : NONE);
+  put(cells.memory, alive ? `${tenths(item.memory_bytes / 1048576)} MiB` : NONE);
   put(cells.cpu, cpuText(item));
-  cells.action.disabled = !alive;
-  cells.action.ariaLabel = `Restart worker ${item.worker}`;
+  set(cells.action, "disabled", !alive);
+  set(cells.action, "ariaLabel", `Restart worker ${item.worker}`);
 });
 
-const showPresent = keyed("present", (item) => item.task_id, cancel, (row) => {
-  const { cells, item } = row;
+const showPresent = keyed("present", (item) => item.task_id, cancel, ({ cells, item }) => {
   const runs = item.status === "running";
   putTitled(cells.name, item.name || "(no name)");
   put(cells.id, shortId(item.task_id));
-  cells.id.title = item.task_id;
+  set(cells.id, "title", item.task_id);
   putState(cells.state, item.status);
   put(cells.waited, duration(item.waited_seconds));
   put(cells.ran, runs ? duration(item.ran_seconds) : NONE);
-  cells.action.hidden = runs;
-  cells.action.ariaLabel = `Cancel task ${shortId(item.task_id)}`;
+  set(cells.action, "hidden", runs);
+  set(cells.action, "ariaLabel", `Cancel task ${shortId(item.task_id)}`);
 });
 
 // ---- tasks that have ended
@@ -201,18 +187,16 @@ const showPresent = keyed("present", (item) => item.task_id, cancel, (row) => {
 const past = { rows: [], seen: new Set(), held: [], paused: false };
 
 function matches({ task }) {
-  const outcome = byId("outcome").value;
-  const name = byId("name").value.toLowerCase();
-  return (outcome === "" || task.status === outcome) && task.name.toLowerCase().includes(name);
+  const outcome = byId("outcome").value || task.status;
+  return task.status === outcome && task.name.toLowerCase().includes(byId("name").value.toLowerCase());
 }
 
 function toggle(row) {
   row.open = !row.open;
   if (!row.details) {
     row.details = stamp("details-row");
-    const { task } = row;
-    put(row.details.cells.id, `Task ${task.task_id}, ended ${row.ended.toLocaleString()}`);
-    put(row.details.cells.text, [task.summary, task.details].filter(Boolean).join("\n\n"));
+    put(row.details.cells.id, `Task ${row.task.task_id}, ended ${row.ended.toLocaleString("sv")}`);
+    put(row.details.cells.text, [row.task.summary, row.task.details].filter(Boolean).join("\n\n"));
     row.root.append(row.details.root);
   }
   row.details.root.hidden = !row.open;
@@ -225,12 +209,12 @@ function pastRow({ task, ended }) {
   const { cells } = row;
   put(cells.when, clock.format(ended));
   cells.when.dateTime = ended.toISOString();
-  cells.when.title = ended.toLocaleString();
+  cells.when.title = ended.toLocaleString("sv");
   putTitled(cells.name, task.name || "(no name)");
   putState(cells.state, task.status);
   put(cells.ran, task.pid === null && task.status === "cancelled" ? NONE : duration(task.ran_seconds));
   put(cells.waited, duration(task.waited_seconds));
-  put(cells.pid, task.pid === null ? NONE : String(task.pid));
+  put(cells.pid, String(task.pid ?? NONE));
   putTitled(cells.summary, task.summary);
   cells.more.hidden = task.details === "" && task.summary.length <= LONG_SUMMARY;
   cells.more.ariaLabel = `Details of task ${shortId(task.task_id)}`;
@@ -247,9 +231,10 @@ function rowInUse() {
 
 /** The row that must not move on the screen: one that is being read, or the first one when scrolled into the list. */
 function stillRow() {
+  const used = rowInUse();
   const sides = (row) => row.root.getBoundingClientRect();
   const visible = (row) => !row.root.hidden && sides(row).bottom > 0 && sides(row).top < innerHeight;
-  const reading = past.rows.filter((row) => row.open || row === rowInUse()).find(visible);
+  const reading = past.rows.find((row) => (row.open || row === used) && visible(row));
   if (reading || byId("past-table").getBoundingClientRect().top >= 0) return reading;
   return past.rows.find(visible);
 }
@@ -287,17 +272,13 @@ function takePast(tasks) {
   notePast();
 }
 
+/** Filters the rows and counts them. */
 function notePast() {
-  const shown = past.rows.filter((row) => !row.root.hidden).length;
-  const kept = past.rows.length;
+  for (const row of past.rows) set(row.root, "hidden", !matches(row));
+  const [shown, kept] = [past.rows.filter((row) => !row.root.hidden).length, past.rows.length];
   const held = past.paused ? `, paused, ${past.held.length} new` : "";
   put(byId("past-note"), (shown < kept ? `${shown} of the last ${kept}` : `last ${kept}`) + held);
   showEmpty("past", shown === 0, kept === 0 ? "No task has ended yet." : "No task matches the filter.");
-}
-
-function filterPast() {
-  for (const row of past.rows) row.root.hidden = !matches(row);
-  notePast();
 }
 
 function pausePast() {
@@ -329,14 +310,13 @@ function drawRates() {
   const line = known.map(({ at, rate }) => `${x(at)},${(31 - (29 * rate) / (peak || 1)).toFixed(1)}`).join(" ");
   byId("spark-line").setAttribute("points", line);
   byId("spark-area").setAttribute("points", line && `${x(known[0].at)},32 ${line} ${HISTORY_SECONDS},32`);
-  put(byId("peak"), `peak ${rateText(peak)} in 2 minutes`);
+  put(byId("peak"), `peak ${tenths(peak)} in 2 min`);
 }
 
 function show(picture) {
   const { status, present } = picture;
   if (picture.uptime_seconds < uptime) {
-    // Another server: its totals and clocks begin anew.
-    history = [];
+    history = []; // Another server's totals and clocks begin anew.
     usage.clear();
   }
   uptime = picture.uptime_seconds;
@@ -346,11 +326,11 @@ function show(picture) {
   for (const id of ["failed", "worker_deaths"]) byId(id).classList.toggle("some", tiles[id] > 0);
   put(byId("of-workers"), `on ${count(status.workers.length)} workers`);
   const rate = noteRate(status.totals);
-  put(byId("rate"), rate === null ? NONE : rateText(rate));
+  put(byId("rate"), rate === null ? NONE : tenths(rate));
   drawRates();
-  byId("broken").hidden = status.broken === null;
+  set(byId("broken"), "hidden", status.broken === null);
   put(byId("why"), status.broken ?? "");
-  byId("closed").hidden = status.accepting || status.broken !== null;
+  set(byId("closed"), "hidden", status.accepting || status.broken !== null);
   showWorkers(status.workers);
   put(byId("workers-note"), `${status.workers.filter(({ state }) => state === "busy").length} busy`);
   showEmpty("workers", status.workers.length === 0, "The pool has no workers.");
@@ -362,8 +342,7 @@ function show(picture) {
 }
 
 // ---- the connection
-let source, retryTimer, silenceTimer, hiddenTimer;
-let link = "connecting";
+let source, retryTimer, silenceTimer, hiddenTimer, link = "connecting";
 
 function setLink(state) {
   link = state;
@@ -413,7 +392,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) hiddenTimer = setTimeout(hangUp, HIDDEN_MS);
   else if (source.readyState === EventSource.CLOSED) connect();
 });
-byId("filter").addEventListener("input", filterPast);
+byId("filter").addEventListener("input", notePast);
 byId("filter").addEventListener("submit", (event) => event.preventDefault());
 byId("pause").addEventListener("click", pausePast);
 byId("notice-close").addEventListener("click", dismiss);

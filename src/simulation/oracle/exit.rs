@@ -1,18 +1,40 @@
 //! What follows from a worker's exit: for the task that it had, for its place, and for the pool.
 
+use std::mem;
 use std::time::Duration;
 
 use super::task::Place;
 use super::worker::{Life, Worker};
 use super::{Oracle, Phase};
-use crate::scheduler::restart::{EARLY_DEATH_LIMIT, RESTART_BASE, RESTART_CAP};
+use crate::scheduler::restart::{
+    EARLY_DEATH_LIMIT, RESTART_BASE, RESTART_CAP, SETTLED_AFTER, TRANSIENT_LIMIT,
+};
+use crate::scheduler::retry::FREE_RETURNS;
 use crate::scheduler::types::{Action, Assignment, FailReason, KillReason, Time, WorkerId};
 
+/// What few schedules come to, and only the oracle can tell: how often it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::simulation) struct Corners {
+    pub(in crate::simulation) died_unsettled: u64,
+    pub(in crate::simulation) rows_ended_by_work: u64,
+    pub(in crate::simulation) rows_ended_by_age: u64,
+    pub(in crate::simulation) long_rows_after_ready: u64,
+    pub(in crate::simulation) spared_by_the_doomed: u64,
+    pub(in crate::simulation) broken_transient: u64,
+    pub(in crate::simulation) timeouts_returned: u64,
+}
+
 impl Oracle {
-    pub(super) fn exit(&mut self, id: WorkerId, begun: Option<Assignment>, now: Time) {
+    /// `transient`: there never was a process, for a reason that may pass.
+    pub(super) fn exit(&mut self, id: WorkerId, begun: Option<Assignment>, transient: bool, now: Time) {
         let Some(worker) = self.current(id).filter(|worker| worker.is_process()) else { return };
-        let Worker { life, killed, .. } = *worker;
+        let Worker { life, killed, ready, useful, .. } = *worker;
         worker.life = Life::Vacant(now);
+        let settled = ready.is_some_and(|ready| now >= ready + SETTLED_AFTER);
+        if settled {
+            let row = mem::take(&mut worker.early_deaths);
+            self.corners.rows_ended_by_age += u64::from(row > 0);
+        }
         if killed.is_none() && life != Life::Leaving {
             self.totals.worker_deaths += 1;
         }
@@ -21,9 +43,13 @@ impl Oracle {
         }
         self.stop_if_drained(now);
         let starting = matches!(life, Life::Starting(_));
-        let early = starting && matches!(killed, None | Some(KillReason::StartTimeout));
+        let unready = starting && matches!(killed, None | Some(KillReason::StartTimeout));
+        let unsettled = life == Life::Idle && killed.is_none() && !useful && !settled;
+        self.corners.died_unsettled += u64::from(unsettled);
         match self.phase {
-            Phase::Open | Phase::Draining if early => self.die_early(id, now),
+            Phase::Open | Phase::Draining if unready || unsettled => {
+                self.die_early(id, unready, transient, now);
+            }
             Phase::Open | Phase::Draining => self.start(id.slot as usize, now),
             Phase::Stopping | Phase::Broken => {
                 self.workers[id.slot as usize].life = Life::Gone;
@@ -41,13 +67,14 @@ impl Oracle {
         killed: Option<KillReason>,
         now: Time,
     ) {
-        if killed == Some(KillReason::Timeout) {
-            return self.fail(run.task, FailReason::TimedOut { worker });
-        }
         let submitted = self.tasks.submitted();
         let task = self.tasks.at(run.task);
-        if !begun {
+        if !begun && task.returns < FREE_RETURNS {
+            task.returns += 1;
             task.place = Place::Waiting { returned: true };
+            self.corners.timeouts_returned += u64::from(killed == Some(KillReason::Timeout));
+        } else if killed == Some(KillReason::Timeout) {
+            self.fail(run.task, FailReason::TimedOut { worker, attempts: run.attempt.0 });
         } else if let Some(wait) = task.charge(killed.is_none()) {
             task.place = Place::Backoff(now + wait);
             task.behind = submitted;
@@ -58,16 +85,26 @@ impl Oracle {
         }
     }
 
-    /// It never came up: others are not started as fast as they die, and not for ever.
-    fn die_early(&mut self, id: WorkerId, now: Time) {
-        self.early_deaths += 1;
-        if self.early_deaths > EARLY_DEATH_LIMIT && !self.workers.iter().any(Worker::is_up) {
-            self.fail_all(FailReason::PoolBroken);
-            self.phase = Phase::Broken;
-            self.owed.push(Action::Broken);
-            return self.stop(now);
+    /// It never came up, or was gone again before it was of any use: others are not started as fast as they
+    /// die. And if none comes up anywhere, not for ever.
+    fn die_early(&mut self, id: WorkerId, unready: bool, transient: bool, now: Time) {
+        let worker = &mut self.workers[id.slot as usize];
+        worker.early_deaths += 1;
+        let row = worker.early_deaths;
+        if row > if transient { TRANSIENT_LIMIT } else { EARLY_DEATH_LIMIT } {
+            let mut up = self.workers.iter().filter(|worker| worker.is_up()).peekable();
+            if unready && up.peek().is_none() {
+                self.corners.broken_transient += u64::from(transient);
+                self.fail_all(FailReason::PoolBroken);
+                self.phase = Phase::Broken;
+                self.owed.push(Action::Broken);
+                return self.stop(now);
+            }
+            self.corners.spared_by_the_doomed +=
+                u64::from(unready && up.all(|worker| worker.killed.is_some()));
+            self.corners.long_rows_after_ready += u64::from(!unready);
         }
-        let wait = match self.early_deaths {
+        let wait = match row {
             1 => Duration::ZERO,
             n => RESTART_CAP.min(RESTART_BASE * 2_u32.pow((n - 2).min(16))),
         };

@@ -9,10 +9,14 @@ mod exit;
 mod task;
 mod worker;
 
+use std::mem;
+
+pub(super) use exit::Corners;
 use task::{Place, Tasks};
 use worker::{Life, Worker};
 
 use super::event::{Answer, Event};
+use crate::scheduler::retry::FREE_RETURNS;
 use crate::scheduler::types::{
     Action, Assignment, Cancel, Completion, FailReason, KillReason, Shutdown, TaskId, TaskSpec, Time,
     WorkerId,
@@ -34,7 +38,7 @@ pub(super) struct Oracle {
     phase: Phase,
     /// When those who were told to leave are made to.
     stop_limit: Option<Time>,
-    early_deaths: u32,
+    pub(super) corners: Corners,
     /// How often a worker became free.
     freed: u64,
     all_gone: bool,
@@ -53,7 +57,7 @@ impl Oracle {
             workers,
             phase: Phase::Open,
             stop_limit: None,
-            early_deaths: 0,
+            corners: Corners::default(),
             freed: 0,
             all_gone: false,
             owed,
@@ -69,8 +73,9 @@ impl Oracle {
             Event::Restart(id) => return Answer::Restarted(self.doom(id, KillReason::Requested)),
             Event::Completed(id, done) => return Answer::Completion(self.completed(id, done, now)),
             Event::Shutdown(mode) => self.shutdown(mode, now),
-            Event::Ready(id) => self.ready(id),
-            Event::Exit(id, begun) => self.exit(id, begun, now),
+            Event::Ready(id) => self.ready(id, now),
+            Event::Exit(id, begun) => self.exit(id, begun, false, now),
+            Event::SpawnFailed(id, transient) => self.exit(id, None, transient, now),
             Event::Beat(id, count) => {
                 if self.current(id).is_some_and(|worker| worker.stands_still(count, now)) {
                     self.doom(id, KillReason::Frozen);
@@ -124,22 +129,25 @@ impl Oracle {
         worker.life = Life::Idle;
         worker.beat = None; // an answer is a sign of life
         worker.done += 1;
+        worker.useful = true;
+        let row = mem::take(&mut worker.early_deaths);
         worker.freed = freed;
         self.freed = freed;
         self.tasks.at(done.task).place = Place::Ended;
         self.totals.completed += 1;
+        self.corners.rows_ended_by_work += u64::from(row > 0);
         self.stop_if_drained(now);
         Completion::Final
     }
 
-    fn ready(&mut self, id: WorkerId) {
+    fn ready(&mut self, id: WorkerId, now: Time) {
         let freed = self.freed + 1;
         let Some(worker) = self.current(id) else { return };
         if worker.killed.is_none() && matches!(worker.life, Life::Starting(_)) {
             worker.life = Life::Idle;
             worker.freed = freed;
+            worker.ready = Some(now);
             self.freed = freed;
-            self.early_deaths = 0;
         }
     }
 
@@ -304,9 +312,11 @@ impl Oracle {
         match action {
             Action::Fail(id, reason) => {
                 let task = *self.tasks.at(id);
-                let blamed = matches!(reason, FailReason::Crashed { .. });
+                let blamed = matches!(reason, FailReason::Crashed { .. } | FailReason::TimedOut { .. });
                 match task.place {
-                    _ if blamed && task.begun == 0 => "it was never begun".into(),
+                    _ if blamed && task.begun == 0 && task.returns < FREE_RETURNS => {
+                        "it was never begun".into()
+                    }
                     Place::Ended => "it was resolved before".into(),
                     place @ (Place::Waiting { .. } | Place::Backoff(_) | Place::On(_)) => {
                         format!("{place:?}")

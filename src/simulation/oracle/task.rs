@@ -25,6 +25,8 @@ pub(super) struct Task {
     pub(super) dispatches: u32,
     /// How often its function was really entered, in whatever process.
     pub(super) begun: u64,
+    /// How often it came back unbegun, free of charge.
+    pub(super) returns: u8,
     /// So many tasks had been submitted when it took its place in the queue, or more.
     pub(super) behind: u64,
     retries: u32,
@@ -34,7 +36,7 @@ pub(super) struct Task {
 impl Task {
     fn new(spec: TaskSpec, behind: u64) -> Self {
         let place = Place::Waiting { returned: false };
-        Self { spec, place, dispatches: 0, begun: 0, behind, retries: 0, crashes: 0 }
+        Self { spec, place, dispatches: 0, begun: 0, returns: 0, behind, retries: 0, crashes: 0 }
     }
 
     fn crash_limit(&self) -> u32 {

@@ -29,6 +29,12 @@ pub(super) struct Worker {
     /// The heartbeat counter, and since when it has stood there.
     pub(super) beat: Option<(u64, Time)>,
     pub(super) done: u64,
+    /// When this process became ready.
+    pub(super) ready: Option<Time>,
+    /// This process has completed a task.
+    pub(super) useful: bool,
+    /// Deaths in this place since the last that was no cause for alarm.
+    pub(super) early_deaths: u32,
     /// When it last had nothing left to do, as a place in a row.
     pub(super) freed: u64,
 }
@@ -37,7 +43,17 @@ impl Worker {
     /// The first process of a place.
     pub(super) fn new(slot: u32, now: Time) -> Self {
         let id = WorkerId { slot, incarnation: 0 };
-        let mut worker = Self { id, life: Life::Gone, killed: None, beat: None, done: 0, freed: 0 };
+        let mut worker = Self {
+            id,
+            life: Life::Gone,
+            killed: None,
+            beat: None,
+            done: 0,
+            ready: None,
+            useful: false,
+            early_deaths: 0,
+            freed: 0,
+        };
         worker.start(now);
         worker
     }
@@ -48,6 +64,8 @@ impl Worker {
         self.life = Life::Starting(now + START_LIMIT);
         self.killed = None;
         self.beat = None;
+        self.ready = None;
+        self.useful = false;
         self.id
     }
 
@@ -58,9 +76,9 @@ impl Worker {
         }
     }
 
-    /// Can take a task, or has taken one.
+    /// Came up, and is there: also if it has been killed and does not know it yet.
     pub(super) fn is_up(&self) -> bool {
-        self.killed.is_none() && matches!(self.life, Life::Idle | Life::Busy(..))
+        matches!(self.life, Life::Idle | Life::Busy(..))
     }
 
     pub(super) fn is_free(&self) -> bool {
