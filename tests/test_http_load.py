@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 
+import pytest
+
 import disttask
 import hostile
 import tasks
@@ -76,21 +78,36 @@ def test_slow_clients_are_cut_off_and_disturb_nobody(native):
         assert not any(map(is_cut, slow_bodies)), "a body has a minute"
 
 
-def test_a_server_with_no_place_left_can_be_stopped(native, tmp_path):
-    with contextlib.ExitStack() as stack, native_door(native.executor, tmp_path) as full:
-        for _ in range(600):
-            stack.enter_context(socket.create_connection(("127.0.0.1", full.port), timeout=10))
-        with socket.create_connection(("127.0.0.1", full.port), timeout=10) as waiting:
-            waiting.sendall(f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{full.port}\r\n\r\n".encode())
-            waiting.settimeout(0.3)
-            with contextlib.suppress(TimeoutError):
-                assert waiting.recv(1) == b"", "600 connections are more than there are places"
-        server = full.executor._servers[-1]
-        assert server.port == full.port
-        stopping = threading.Thread(target=server.stop, daemon=True)
-        stopping.start()
-        stopping.join(8)
-        assert not stopping.is_alive()
+FULL = """
+import resource, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))  # half of them: 128 connections
+import disttask
+executor = disttask.Executor(1)
+server = executor.serve(port=0, token_file=sys.argv[1])
+print(server.port, flush=True)
+signal.sigwait({signal.SIGTERM})
+server.stop()
+print("stopped", flush=True)
+executor.shutdown()
+"""
+
+
+def test_a_server_with_no_place_left_can_be_stopped(start_script, tmp_path):
+    script = start_script(FULL, args=[str(tmp_path / "token")])
+    script.wait_out("\n")
+    address = ("127.0.0.1", int(script.out))
+    with contextlib.ExitStack() as stack:
+        for _ in range(128):
+            stack.enter_context(socket.create_connection(address, timeout=10))
+        waiting = stack.enter_context(socket.create_connection(address, timeout=10))
+        waiting.sendall(f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{address[1]}\r\n\r\n".encode())
+        waiting.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            waiting.recv(1)  # it has no place yet
+        script.send(signal.SIGTERM)
+        script.wait_out("stopped", 8)
+    assert script.wait(15).status == 0
 
 
 def kill_busy_workers(executor, stop, killed):
