@@ -1,6 +1,7 @@
 """The Flask extension: its prefix, the application's own log-in, its settings, and forks."""
 
 import contextlib
+import io
 import json
 import logging
 import re
@@ -195,6 +196,17 @@ def test_what_is_no_http_is_a_bad_request(make_app, tmp_path):
     answer = make_app().test_client().open("/status", method="BAD METHOD", headers=HOST)
     assert (answer.status_code, answer.json["error"]) == (400, "bad_request")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
+def test_a_body_of_unknown_length_is_read_up_to_the_limit(make_app, tmp_path, more, status):
+    """As gunicorn hands a chunked body over."""
+    client = make_app(DISTTASK_MAX_BODY=5000).test_client()
+    client.get("/status", headers=HOST)
+    body = json.dumps({"task": disttask.serialize_task(tasks.add, 1)}).encode().ljust(5000 + more)
+    headers = {**bearer(tmp_path), "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    stream = {"input_stream": io.BytesIO(body), "environ_overrides": {"wsgi.input_terminated": True}}
+    assert client.post("/submit_task", headers=headers, **stream).status_code == status
 
 
 # --- beside other interfaces, and in other processes -----------------------------------------------
