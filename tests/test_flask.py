@@ -1,11 +1,13 @@
 """The Flask extension: its prefix, the application's own log-in, its settings, and forks."""
 
 import contextlib
+import io
 import json
 import logging
 import re
 import socket
 import threading
+import time
 
 import pytest
 from flask import Flask, session
@@ -196,6 +198,17 @@ def test_what_is_no_http_is_a_bad_request(make_app, tmp_path):
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
+def test_a_body_of_unknown_length_is_read_up_to_the_limit(make_app, tmp_path, more, status):
+    """As gunicorn hands a chunked body over."""
+    client = make_app(DISTTASK_MAX_BODY=5000).test_client()
+    client.get("/status", headers=HOST)
+    body = json.dumps({"task": disttask.serialize_task(tasks.add, 1)}).encode().ljust(5000 + more)
+    headers = {**bearer(tmp_path), "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    stream = {"input_stream": io.BytesIO(body), "environ_overrides": {"wsgi.input_terminated": True}}
+    assert client.post("/submit_task", headers=headers, **stream).status_code == status
+
+
 # --- beside other interfaces, and in other processes -----------------------------------------------
 
 
@@ -212,7 +225,9 @@ def test_two_interfaces_hear_of_the_same_task(executor, tmp_path):
         waiting = [threading.Thread(target=wait, args=(door,)) for door in (native, flask)]
         for thread in waiting:
             thread.start()
-        waiting[0].join(0.2)
+        busy = time.process_time()
+        waiting[0].join(0.6)
+        assert time.process_time() - busy < 0.15, "who waits does not spin"
         assert native.get("/status")["running"] == 1, "a wait does not hold the server up"
         gate.touch()
         for thread in waiting:

@@ -97,9 +97,13 @@ def test_a_server_with_no_place_left_can_be_stopped(start_script, tmp_path):
     script = start_script(FULL, args=[str(tmp_path / "token")])
     script.wait_out("\n")
     address = ("127.0.0.1", int(script.out))
+    token = (tmp_path / "token").read_text().strip()
+    head = f"GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1:{address[1]}\r\nAuthorization: Bearer {token}\r\n\r\n"
     with contextlib.ExitStack() as stack:
-        for _ in range(128):
-            stack.enter_context(socket.create_connection(address, timeout=10))
+        for _ in range(128):  # streams, which never end by themselves
+            stream = stack.enter_context(socket.create_connection(address, timeout=10))
+            stream.sendall(head.encode())
+            assert stream.recv(12) == b"HTTP/1.1 200"
         waiting = stack.enter_context(socket.create_connection(address, timeout=10))
         waiting.sendall(f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{address[1]}\r\n\r\n".encode())
         waiting.settimeout(0.5)
