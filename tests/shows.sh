@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# What does not fit CI: the whole suite on every interpreter found, in both kinds of build; a million schedules; the
-# benchmark. Writes docs/shows.md. Run it with `make shows`.
+# What does not fit CI: the whole suite on every interpreter found (the abi3 build on the newest); a million schedules;
+# the benchmark. Writes docs/shows.md. Run it with `make shows`.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+mkdir -p docs
 out=docs/shows.md
 failed=0
 
@@ -42,8 +43,9 @@ while read -r python; do
     version=$($python -c 'import sys; print("{}.{}.{}".format(*sys.version_info))') || continue
     venv=".venv-${version%.*}"
     row "Python $version, its own build" make test-wheel PYTHON="$python" VENV="$venv"
-    row "Python $version, abi3" make test-wheel PYTHON="$python" VENV="$venv" WHEEL_ARGS="--profile dev --features abi3"
+    last=("$version" "$python" "$venv")
 done < <(interpreters)
+row "Python ${last[0]}, abi3" make test-wheel PYTHON="${last[1]}" VENV="${last[2]}" WHEEL_ARGS="--profile dev --features abi3"
 {
     echo
     echo "## \`make bench\`"
