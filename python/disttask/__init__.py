@@ -21,7 +21,7 @@ if not _sys.platform.startswith("linux"):
         f"disttask runs on Linux only for now (it builds on pidfd, memfd and epoll); this is {_sys.platform}"
     )
 
-from ._default import configure, default_executor
+from ._default import DefaultExecutorError, configure, default_executor
 from ._exceptions import (
     DeserializationError,
     DisttaskError,
@@ -40,7 +40,7 @@ from ._exceptions import (
 from ._executor import Executor, Submitter
 from ._future import Future
 from ._native import __version__
-from ._tasks import get_results, serialize_task, status, submit
+from ._tasks import DefaultSubmitter, get_results, options, serialize_task, status, submit
 
 if _TYPE_CHECKING:
     from ._client import Client, ServerRefused, ServerUnreachable
@@ -71,6 +71,8 @@ def __getattr__(name: str) -> object:
 
 __all__ = [
     "Client",
+    "DefaultExecutorError",
+    "DefaultSubmitter",
     "DeserializationError",
     "DisttaskError",
     "Executor",
@@ -95,6 +97,7 @@ __all__ = [
     "configure",
     "default_executor",
     "get_results",
+    "options",
     "serialize_task",
     "status",
     "submit",

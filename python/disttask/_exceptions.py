@@ -119,16 +119,20 @@ class RemoteError(DisttaskError):
         type_name: the exception's type, with its module (`str`).
         message: its ``str()`` (`str`).
         traceback: the formatted traceback in the worker (`str`).
+        reason: why it is not the exception itself (`str`); a class whose ``__init__`` takes other arguments than it
+            hands to ``Exception.__init__`` needs a ``__reduce__``.
     """
 
-    def __init__(self, type_name: str, message: str, traceback: str) -> None:
-        super().__init__(type_name, message, traceback)
+    def __init__(self, type_name: str, message: str, traceback: str, reason: str = "") -> None:
+        super().__init__(type_name, message, traceback, reason)
         self.type_name = type_name
         self.message = message
         self.traceback = traceback
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.type_name}: {self.message}"
+        text = f"{self.type_name}: {self.message}"
+        return f"{text} (the exception itself {self.reason})" if self.reason else text
 
 
 class _LookupFailure(DisttaskError, KeyError):

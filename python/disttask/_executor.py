@@ -241,14 +241,30 @@ class Executor(cf.Executor):
         """Shut down and wait. On the way out of a Ctrl-C nothing is waited for: running tasks are killed."""
         if exc_type is not None and issubclass(exc_type, KeyboardInterrupt) and not self._pool.is_foreign():
             self._pool.shutdown("now")
-        self.shutdown(wait=True)
+        try:
+            self.shutdown(wait=True)
+        except KeyboardInterrupt:
+            self._pool.shutdown("now")
+            raise
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an Executor cannot be sent to a worker: keep it out of what a task's function or arguments hold"
+        )
 
     def __repr__(self) -> str:
         return f"<disttask.Executor max_workers={self._max_workers}>"
 
     # --- what the public methods, `Submitter` and the module-level functions share ---
 
-    def _submit(self, options: Options, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Future:
+    def _submit(
+        self,
+        options: Options,
+        fn: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+    ) -> Future:
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
         try:
@@ -256,7 +272,7 @@ class Executor(cf.Executor):
         except SerializationError as exc:
             self._check_accepting()
             return Future.failed(exc)
-        return self._submit_pickled(options, pickled, task_name(fn))
+        return self._submit_pickled(options, pickled, name or task_name(fn))
 
     def _submit_pickled(self, options: Options, pickled: Pickled, name: str, *, retain: bool = False) -> Future:
         return Future(self._pool, pickled.data, name, options.priority, options.retries, options.timeout, retain)
@@ -278,7 +294,8 @@ class Executor(cf.Executor):
     ) -> Iterator[Any]:
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        submitter = _StandardMap(lambda f, args: self._submit(options, f, args, {}))
+        name = task_name(fn)
+        submitter = _StandardMap(lambda f, args: self._submit(options, f, args, {}, name))
         if chunksize == 1:
             return submitter.map(fn, *iterables, timeout=timeout)
         chunks = _chunks(zip(*iterables, strict=False), chunksize)

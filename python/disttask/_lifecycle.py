@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 
 from . import _native
@@ -11,6 +12,9 @@ from ._future import Collector
 
 _WORKERS_LEAVE_SECONDS = 6.0
 """Once no work is left, workers have 5 s to leave and are killed then (`STOP_LIMIT` in the scheduler)."""
+
+_PATIENCE_SECONDS = 1.0
+"""A longer wait at exit is explained, on a terminal."""
 
 _living: dict[int, tuple[_native.Pool, Collector]] = {}
 """Pools of this process that may have processes: at exit, their accepted work is waited for."""
@@ -37,22 +41,44 @@ def abandon(pool: _native.Pool) -> None:
 
 
 def _at_exit() -> None:
-    """Wait for accepted work, as `ProcessPoolExecutor` does. Ctrl-C cuts it short."""
+    """Wait for accepted work, as `ProcessPoolExecutor` does. Ctrl-C cuts it short, before or during the wait."""
+    mode: _native.ShutdownMode = "now" if _is_interrupted() else "drain"
     try:
         while _living:  # a thread that still runs may make a new pool meanwhile
             pool, collector = next(iter(list(_living.values())))
-            pool.shutdown("drain")
-            pool.wait_gone()
+            pool.shutdown(mode)
+            if not pool.wait_gone(_PATIENCE_SECONDS):
+                _say_what_is_waited_for(pool)
+                pool.wait_gone()
             collector.join()
             forget(pool)
+    except KeyboardInterrupt:
+        _kill_all()  # and leave with the status that was decided before
     except BaseException:
-        pools = list(_living.values())
-        for pool, _ in pools:
-            pool.shutdown("now")
-        for pool, collector in pools:
-            if pool.wait_gone(_WORKERS_LEAVE_SECONDS):
-                collector.join()
+        _kill_all()
         raise
+
+
+def _is_interrupted() -> bool:
+    """Whether a Ctrl-C that nobody caught ends the program. At a prompt it may be an hour old."""
+    last = getattr(sys, "last_type", None)
+    return isinstance(last, type) and issubclass(last, KeyboardInterrupt) and not hasattr(sys, "ps1")
+
+
+def _say_what_is_waited_for(pool: _native.Pool) -> None:
+    status = pool.status()
+    tasks = status["queued"] + status["running"]
+    if tasks and sys.stderr is not None and sys.stderr.isatty():
+        print(f"disttask: waiting for {tasks} tasks to finish; Ctrl-C kills them", file=sys.stderr)
+
+
+def _kill_all() -> None:
+    pools = list(_living.values())
+    for pool, _ in pools:
+        pool.shutdown("now")
+    for pool, collector in pools:
+        if pool.wait_gone(_WORKERS_LEAVE_SECONDS):
+            collector.join()
 
 
 def _after_fork_in_child() -> None:

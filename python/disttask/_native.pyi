@@ -13,6 +13,7 @@ ABI3: bool
 MAX_WORKERS: int
 """The largest pool, 1024: each worker takes a process and a few descriptors."""
 
+ShutdownMode: TypeAlias = Literal["drain", "cancel", "now"]
 AnswerKind: TypeAlias = Literal["value", "described", "error"]
 
 def usable_cpus() -> int:
@@ -95,7 +96,7 @@ class Pool:
     @property
     def id(self) -> int:
         """Its number in this process, from 1."""
-    def shutdown(self, mode: Literal["drain", "cancel", "now"]) -> None:
+    def shutdown(self, mode: ShutdownMode) -> None:
         """Accept nothing more; finish everything, or what has begun, or nothing. Returns at once."""
     def wait_gone(self, timeout: float | None = None) -> bool:
         """Wait until no process is left, `timeout` seconds at most. `False`: there are some."""

@@ -167,17 +167,22 @@ def _split_sections(data: bytes) -> list[bytes]:
 
 def _rebuild(remote: RemoteException) -> BaseException:
     original: BaseException | None = None
+    why: BaseException | None = None
     if remote.pickled:
-        loaded, _ = _try_to_load(remote.pickled)
+        loaded, why = _try_to_load(remote.pickled)
         original = loaded if isinstance(loaded, BaseException) else None
     if remote.stage == "run" or not (original is None or isinstance(original, Exception)):
-        return original or RemoteError(remote.type_name, remote.message, remote.traceback)
+        if original is not None:
+            return original
+        reason = "cannot be pickled" if why is None else f"cannot be rebuilt: {type(why).__name__}: {why}"
+        return RemoteError(remote.type_name, remote.message, remote.traceback, reason)
     what = f"{remote.type_name}: {remote.message}"
     if remote.stage == "dump":
         return SerializationError(f"the task returned something that cannot be pickled: {what}")
     return DeserializationError(
         f"the task cannot be loaded in the worker: {what}. Its function must be importable there (same sys.path as "
-        "when the executor was made), or be defined in __main__ or a notebook; its arguments must unpickle."
+        "when the executor was made), or be a plain function of __main__ or a notebook (one under functools.lru_cache "
+        "must be in a module); its arguments must unpickle."
     )
 
 

@@ -89,6 +89,28 @@ def submit(task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Futu
         SerializationError: the callable or an argument cannot be pickled.
         RuntimeError: called inside a task.
     """
+    return _submit(Options(), task, args, kwargs)
+
+
+def options(*, retries: int = 0, timeout: float | None = None, priority: int = 0) -> DefaultSubmitter:
+    """Options for the module's `submit`: ``disttask.options(retries=3).submit(task)``. See `Executor.options`."""
+    return DefaultSubmitter(Options(retries=retries, timeout=timeout, priority=priority))
+
+
+class DefaultSubmitter:
+    """The module's `submit`, with options. Made by `disttask.options`."""
+
+    __slots__ = ("_options",)
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def submit(self, task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """As `disttask.submit`."""
+        return _submit(self._options, task, args, kwargs)
+
+
+def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
     if isinstance(task, str):
         if args or kwargs:
             raise TypeError("a task text carries its own arguments: submit(text) takes no others")
@@ -97,7 +119,7 @@ def submit(task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Futu
         pickled, name = dumps_task(task, args, kwargs), task_name(task)
     else:
         raise TypeError(f"submit needs a task text or a callable, not {type(task).__name__}")
-    return default_executor()._submit_pickled(Options(), pickled, name, retain=True)
+    return default_executor()._submit_pickled(options, pickled, name, retain=True)
 
 
 def get_results(ids: Iterable[str | Future] | None = None, *, timeout: float | None = None) -> list[dict[str, Any]]:
