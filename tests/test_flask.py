@@ -205,7 +205,10 @@ def test_a_body_of_unknown_length_is_read_up_to_the_limit(make_app, tmp_path, mo
     client.get("/status", headers=HOST)
     body = json.dumps({"task": disttask.serialize_task(tasks.add, 1)}).encode().ljust(5000 + more)
     headers = {**bearer(tmp_path), "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
-    stream = {"input_stream": io.BytesIO(body), "environ_overrides": {"wsgi.input_terminated": True}}
+    stream = {
+        "input_stream": io.BytesIO(body),
+        "environ_overrides": {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+    }
     assert client.post("/submit_task", headers=headers, **stream).status_code == status
 
 

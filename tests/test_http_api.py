@@ -16,6 +16,8 @@ pytest_plugins = ["web_fixtures"]
 
 
 def last_cursor(door):
+    """The cursor after everything that the tests before have left to finish."""
+    wait_until(lambda: (found := door.get("/status"))["queued"] + found["running"] == 0, 10, "nothing left to do")
     cursor, more = 0, True
     while more:
         page = door.get(f"/get_results?after={cursor}")

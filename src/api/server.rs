@@ -175,6 +175,8 @@ async fn serve(server: Server, api: Api, mut stopped: watch::Receiver<bool>) {
             drop(place);
         });
     }
+    // Not just closed: a process that is being started holds a copy until its exec.
+    let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
     drop(ours);
     drop(listener);
     let _ = tokio::time::timeout(STOP_LIMIT, places.acquire_many(all)).await;
