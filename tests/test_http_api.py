@@ -56,6 +56,12 @@ def test_the_cursor_gives_each_result_once(door):
     assert door.get(f"/get_results?after={cursor}")["results"] == []
 
 
+def test_a_cursor_of_another_run_is_refused_at_once(door):
+    answer = door.call("GET", f"/get_results?after={last_cursor(door) + 1000}&wait=30")
+    assert (answer.status, answer.json["error"]) == (410, "stale_cursor")
+    assert "without 'after'" in answer.json["message"]
+
+
 @pytest.mark.parametrize("how", ["by id", "by cursor"])
 def test_waiting_ends_when_the_task_does(door, hold, how):
     cursor = last_cursor(door)

@@ -117,6 +117,7 @@ def test_a_cookie_with_its_csrf_header_changes_things(door):
 
 def test_a_login_link_works_once(door):
     path = door.login_url().partition(f":{door.port}{door.prefix}")[2]
+    assert door.call("HEAD", path, key=False).status == 401, "a preview of the link does not use it up"
     first = door.call("GET", path, key=False)
     assert first.status == 303
     assert first.headers["location"] == "./", "the token does not stay in the address bar"

@@ -91,6 +91,11 @@ impl ApiError {
         Self::new(StatusCode::GONE, "evicted", message)
     }
 
+    pub(super) fn stale_cursor() -> Self {
+        let message = "this cursor is from before the server was started: begin again without 'after'";
+        Self::new(StatusCode::GONE, "stale_cursor", message)
+    }
+
     pub(super) fn unknown_worker() -> Self {
         Self::new(StatusCode::NOT_FOUND, "unknown_worker", "no such worker, or that process is gone already")
     }

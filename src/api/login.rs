@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Extension, Query, State as Extract, rejection::QueryRejection};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::{Json, Router, routing};
 use serde::{Deserialize, Serialize};
@@ -39,9 +39,17 @@ pub(super) fn path(secret: &Secret) -> String {
     format!("{LOGIN_PATH}?token={}", secret.reveal())
 }
 
-async fn login(Extract(state): Shares, asked: Result<Query<Asked>, QueryRejection>) -> Response {
-    let Ok(Query(Asked { token: Some(token) })) = asked else {
-        return (StatusCode::UNAUTHORIZED, Html(include_str!("assets/login.html"))).into_response();
+async fn login(
+    Extract(state): Shares,
+    method: Method,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Response {
+    let token = match asked {
+        // A preview of the link (HEAD) must not use it up.
+        Ok(Query(Asked { token: Some(token) })) if method == Method::GET => token,
+        Ok(_) | Err(_) => {
+            return (StatusCode::UNAUTHORIZED, Html(include_str!("assets/login.html"))).into_response();
+        }
     };
     match state.door.log_in(&token) {
         Ok(cookie) => match HeaderValue::from_str(&cookie) {

@@ -62,7 +62,7 @@ pub(super) struct Results {
         (status = 200, body = Results),
         (status = 400, body = ErrorBody, description = "a parameter is wrong"),
         (status = 404, body = ErrorBody, description = "no task has that id"),
-        (status = 410, body = ErrorBody, description = "a result is no longer kept"),
+        (status = 410, body = ErrorBody, description = "a result is no longer kept, or the cursor is another run's"),
     )
 )]
 pub(super) async fn get_results(
@@ -102,6 +102,9 @@ async fn after_cursor(
     deadline: Instant,
 ) -> Result<Json<Results>, ApiError> {
     let after = asked.after.unwrap_or(0);
+    if after > state.pool.finished_count() {
+        return Err(ApiError::stale_cursor());
+    }
     let limit = asked.limit.unwrap_or(MAX_RESULTS).clamp(1, MAX_RESULTS);
     wait_until(state, deadline, || state.pool.finished_count() > after).await;
     let page = state.pool.finished_after(after, limit)?;
