@@ -170,3 +170,8 @@ def start_grandchild(path):
     child = subprocess.Popen(["sleep", "3600"])
     Path(path).write_text(str(child.pid))
     time.sleep(3600)
+
+
+def write_lines(count):
+    for line in range(count):
+        os.write(2, b"%09d\n" % line)

@@ -82,7 +82,7 @@ def test_status_has_the_documented_shape(executor, tmp_path):
     assert (status["queued"], status["running"]) == (0, 1)
     assert status["accepting"] is True
     assert status["broken"] is None
-    totals = {"submitted": 1, "completed": 0, "failed": 0, "cancelled": 0, "retried": 0, "worker_deaths": 0}
+    totals = {"submitted": 1, "succeeded": 0, "failed": 0, "cancelled": 0, "retried": 0, "worker_deaths": 0}
     assert status["totals"] == totals
     keys = {"worker", "pid", "state", "task", "tasks_done", "restarts", "memory_bytes", "cpu_seconds"}
     assert all(set(worker) == keys for worker in status["workers"])
@@ -94,7 +94,7 @@ def test_status_has_the_documented_shape(executor, tmp_path):
     assert all(w["memory_bytes"] > 10**6 and w["cpu_seconds"] > 0 for w in status["workers"])
     (tmp_path / "go").touch()
     running.result(timeout=10)
-    wait_until(lambda: executor.status()["totals"]["completed"] == 1)
+    wait_until(lambda: executor.status()["totals"]["succeeded"] == 1)
     assert sum(worker["tasks_done"] for worker in executor.status()["workers"]) == 1
 
 
@@ -111,8 +111,8 @@ def test_status_counts_the_queue_and_failures(make_executor, tmp_path):
     assert isinstance(crash.exception(timeout=10), disttask.WorkerCrashed)
     wait_idle(executor)
     status = executor.status()
-    counted = {key: status["totals"][key] for key in ("submitted", "completed", "failed", "cancelled")}
-    assert counted == {"submitted": 7, "completed": 5, "failed": 1, "cancelled": 1}
+    counted = {key: status["totals"][key] for key in ("submitted", "succeeded", "failed", "cancelled")}
+    assert counted == {"submitted": 7, "succeeded": 5, "failed": 1, "cancelled": 1}
     assert status["totals"]["worker_deaths"] == 1
     assert [worker["restarts"] for worker in status["workers"]] == [1]
 

@@ -5,6 +5,7 @@ the interpreter or the Rust side came apart.
 """
 
 import signal
+import sys
 
 import pytest
 
@@ -196,6 +197,8 @@ late = Late()
 
 @pytest.mark.parametrize("way", WAYS)
 def test_leaving(start_script, way):
+    if way == "non-daemon thread makes another pool" and sys.version_info[:2] == (3, 12):
+        pytest.skip("3.12 starts no thread once the main thread has ended, 3.11 and 3.13 do")
     body, status = WAYS[way]
     alarms = [alarm for alarm in ALARMS if not (way == "os.abort with work" and alarm == "Fatal")]
     ended = start_script(BEGIN + body).wait(10, alarms)

@@ -136,9 +136,12 @@ def test_priority_goes_first(door, hold):
 def test_status_counts(door):
     before = door.get("/status")
     door.result(door.submit(tasks.add, 1))
+    for func, args in ((tasks.fail, (ValueError,)), (tasks.kill_myself, ())):
+        assert door.result(door.submit(func, *args))["status"] == "failed"
     after = door.get("/status")
-    assert after["totals"]["submitted"] == before["totals"]["submitted"] + 1
-    assert after["totals"]["completed"] == before["totals"]["completed"] + 1
+    assert after["totals"]["submitted"] == before["totals"]["submitted"] + 3
+    assert after["totals"]["failed"] == before["totals"]["failed"] + 2
+    assert after["totals"]["succeeded"] == before["totals"]["succeeded"] + 1
     assert after["accepting"] is True
     assert len(after["workers"]) == 2
     assert set(after) == set(door.executor.status())

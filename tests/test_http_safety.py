@@ -15,6 +15,7 @@ import disttask
 import hostile
 import tasks
 from helpers import wait_until
+from payloads import SCRIPTS
 from web import Door
 
 pytest_plugins = ["web_fixtures"]
@@ -187,63 +188,6 @@ def test_the_token_is_nowhere_but_in_its_file(served):
 
 
 # --- text that is code in a page -------------------------------------------------------------------
-
-SCRIPTS = [
-    "<script>alert(1)</script>",
-    "<ScRiPt>alert(1)</sCrIpT>",
-    "</script><script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "<svg onload=alert(1)>",
-    "<svg><script>alert(1)</script></svg>",
-    "<iframe src=javascript:alert(1)>",
-    "<body onload=alert(1)>",
-    "<details open ontoggle=alert(1)>",
-    "<input autofocus onfocus=alert(1)>",
-    "<video><source onerror=alert(1)>",
-    "<math><mi xlink:href=javascript:alert(1)>x",
-    "<a href='javascript:alert(1)'>x</a>",
-    "<object data=javascript:alert(1)>",
-    "<embed src=javascript:alert(1)>",
-    "<link rel=stylesheet href=//evil.com/x.css>",
-    "<base href=//evil.com/>",
-    "<meta http-equiv=refresh content='0;url=//evil.com'>",
-    "<style>@import '//evil.com'</style>",
-    "<template><script>alert(1)</script></template>",
-    "<!--<script>alert(1)//-->",
-    "<![CDATA[<script>alert(1)</script>]]>",
-    "--><script>alert(1)</script>",
-    '"><script>alert(1)</script>',
-    "'><script>alert(1)</script>",
-    "' onmouseover='alert(1)",
-    '" autofocus onfocus="alert(1)',
-    "`${alert(1)}`",
-    "{{constructor.constructor('alert(1)')()}}",
-    "${7*7}",
-    "<%= 7*7 %>",
-    "javascript:alert(1)",
-    "data:text/html,<script>alert(1)</script>",
-    "\u2028alert(1)//",
-    "\u2029alert(1)//",
-    "\0<script>alert(1)</script>",
-    "\ufeff<script>alert(1)</script>",
-    "<scr\0ipt>alert(1)</scr\0ipt>",
-    "\x1b]0;title\x07\x1b[31mred",
-    "a\r\nSet-Cookie: x=1\r\n\r\n<script>alert(1)</script>",
-    "data: x\n\nevent: picture\ndata: {}\n\n",
-    "\\u003cscript\\u003ealert(1)\\u003c/script\\u003e",
-    "&lt;script&gt;alert(1)&lt;/script&gt;",
-    "&#60;script&#62;alert(1)&#60;/script&#62;",
-    "%3Cscript%3Ealert(1)%3C/script%3E",
-    "+ADw-script+AD4-alert(1)+ADw-/script+AD4-",
-    "\u202egnp.exe",
-    "<x onclick=alert(1)>\U0001f980",
-    "__proto__",
-    "constructor",
-]
-
-
-def test_there_are_fifty():
-    assert len(set(SCRIPTS)) == 50
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=ascii)

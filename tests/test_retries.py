@@ -34,7 +34,7 @@ def test_a_task_that_crashes_once(executor, tmp_path, how):
     assert executor.options(retries=2).submit(tasks.fail_once, runs, how).result(timeout=20) == "survived"
     assert len(lines(runs)) == 2
     totals = executor.status()["totals"]
-    assert (totals["retried"], totals["failed"], totals["completed"]) == (1, 0, 1)
+    assert (totals["retried"], totals["failed"], totals["succeeded"]) == (1, 0, 1)
 
 
 def test_exceptions_are_not_retried(executor, tmp_path):

@@ -86,7 +86,7 @@ def test_the_examples_as_they_stand(serve, tmp_path):
     (result,) = finished(at(port, RESULTS))
     assert result == {"task_id": task_id, "status": "succeeded", "result": 7, "result_repr": "7"}
     status = shell(at(port, STATUS))
-    assert status["totals"]["completed"] == 1
+    assert status["totals"]["succeeded"] == 1
     assert len(status["workers"]) == 2
 
 
@@ -104,7 +104,7 @@ def test_the_examples_with_the_token(serve, tmp_path):
     with_token = f'curl -H "Authorization: Bearer $({DISTTASK} token)" '
     (result,) = finished(at(port, RESULTS).replace("curl ", with_token))
     assert result["result"] == 7
-    assert shell(at(port, STATUS).replace("curl ", with_token))["totals"]["completed"] == 1
+    assert shell(at(port, STATUS).replace("curl ", with_token))["totals"]["succeeded"] == 1
 
 
 def test_a_server_says_at_once_where_it_is(serve):

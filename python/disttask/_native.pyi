@@ -112,8 +112,6 @@ class Pool:
         """Tasks to be kept that have not finished, in order of submission."""
     def pids(self) -> list[int]:
         """The worker processes that there are."""
-    def is_drained(self) -> bool:
-        """Whether no accepted work is left."""
     def is_foreign(self) -> bool:
         """Whether the pool belongs to the parent of this forked process."""
 

@@ -42,8 +42,8 @@ impl Collector for Snapshot {
         let totals = &self.status.totals;
         for (name, help, value) in [
             ("tasks_submitted", "Tasks accepted", totals.submitted),
-            ("tasks_completed", "Tasks that returned or raised", totals.completed),
-            ("tasks_failed", "Tasks that crashed, timed out or were cut off", totals.failed),
+            ("tasks_succeeded", "Tasks that returned", totals.succeeded),
+            ("tasks_failed", "Tasks that raised, crashed, timed out or were cut off", totals.failed),
             ("tasks_cancelled", "Tasks cancelled before they ran", totals.cancelled),
             ("task_retries", "Attempts granted again after a worker's death", totals.retried),
             ("worker_deaths", "Workers that died without having been asked to", totals.worker_deaths),

@@ -19,6 +19,10 @@ use crate::scheduler::types::TaskSpec;
 /// Tasks in one request: a larger batch would hold its answer back for too long.
 const MAX_BATCH: usize = 10_000;
 
+/// What is kept of a task's name, in bytes: as long as the longest dotted name that a person would want to read. Each
+/// task that the history remembers keeps one.
+const MAX_NAME_BYTES: usize = 256;
+
 /// The text format of `disttask.serialize_task` that this server knows.
 const FORMAT: &str = "disttask-1";
 
@@ -160,9 +164,14 @@ fn parse_text<'a>(text: &'a str, python: &str) -> Result<(&'a str, &'a str), Api
             "the task holds code of Python {version:.20}, and the workers run Python {python}: serialize it with that \
              version, or put the function into a module that both can import"
         ))),
-        "value" | "ref" => Ok((name, body)),
+        "value" | "ref" => Ok((shortened(name), body)),
         _ => Err(not_a_task()),
     }
+}
+
+fn shortened(name: &str) -> &str {
+    let end = (0..=MAX_NAME_BYTES).rev().find(|&end| name.is_char_boundary(end));
+    &name[..end.unwrap_or_default()]
 }
 
 #[cfg(test)]
@@ -176,6 +185,8 @@ mod tests {
             parse_text("disttask-1;py=3.12;code=value;name=<lambda>;A;B", "3.12"),
             Ok(("<lambda>", "A;B"))
         );
+        let long = format!("disttask-1;py=3.12;code=ref;name=f{};QQ==", "é".repeat(1000));
+        assert_eq!(parse_text(&long, "3.12").map(|(name, _)| name.len()), Ok(255));
         for bad in [
             "",
             "x",

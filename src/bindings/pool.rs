@@ -118,10 +118,6 @@ impl Pool {
         self.shared.pids()
     }
 
-    fn is_drained(&self) -> bool {
-        self.shared.is_drained()
-    }
-
     fn is_foreign(&self) -> bool {
         self.shared.is_foreign()
     }

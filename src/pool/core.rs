@@ -83,6 +83,8 @@ pub(super) struct Core {
     pub(super) sleeps_until: Option<Time>,
     pub(super) last_ended: Option<Ended>,
     ticked: Time,
+    /// Tasks that raised: answered, as far as the scheduler knows.
+    pub(super) raised: u64,
     /// Set once the pool is broken: why.
     pub(super) broken: Option<Arc<str>>,
     pub(super) finished: bool,
@@ -120,6 +122,7 @@ impl Core {
             spawns: VecDeque::new(),
             sleeps_until: None,
             last_ended: None,
+            raised: 0,
             ticked: Time::ZERO,
             broken: None,
             finished: false,
@@ -224,6 +227,7 @@ impl Core {
             Incoming::Error(job, bytes) => (job, Outcome::Error(Arc::new(bytes))),
         };
         if self.scheduler.handle_completed(id, job, now) == Completion::Final {
+            self.raised += u64::from(matches!(outcome, Outcome::Error(_)));
             self.resolve(job.task, outcome);
         }
     }

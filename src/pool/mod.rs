@@ -207,12 +207,6 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether there is no accepted work left.
-    pub fn is_drained(&self) -> bool {
-        let core = self.core.lock();
-        core.finished || core.scheduler.queued() + core.scheduler.running() == 0
-    }
-
     /// Wait until no process of the pool is left, at most so long.
     pub fn wait_gone(&self, timeout: Duration) -> bool {
         let mut gone = self.gone.lock();

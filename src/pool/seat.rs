@@ -147,6 +147,7 @@ impl Seat {
             Ok(0) => false,
             Ok(read) => {
                 buffer.truncate(read);
+                buffer.shrink_to_fit(); // it may wait long for the host's stderr
                 self.tail.push(&buffer);
                 self.unpumped.push(buffer);
                 true

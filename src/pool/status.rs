@@ -60,9 +60,9 @@ pub struct WorkerStatus {
 pub struct TotalsStatus {
     /// Tasks accepted.
     pub submitted: u64,
-    /// Tasks that returned or raised.
-    pub completed: u64,
-    /// Tasks that crashed, timed out or were cut off.
+    /// Tasks that returned.
+    pub succeeded: u64,
+    /// Tasks that raised, crashed, timed out or were cut off.
     pub failed: u64,
     /// Tasks cancelled before they ran.
     pub cancelled: u64,
@@ -137,8 +137,8 @@ impl Shared {
             running: core.scheduler.running(),
             totals: TotalsStatus {
                 submitted: core.scheduler.submitted(),
-                completed: totals.completed,
-                failed: totals.failed,
+                succeeded: totals.completed - core.raised,
+                failed: totals.failed + core.raised,
                 cancelled: totals.cancelled,
                 retried: totals.retried,
                 worker_deaths: totals.worker_deaths,

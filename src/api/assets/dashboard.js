@@ -17,7 +17,7 @@ const NOTICE_MS = 6000;
 // A summary longer than this is cut off even on a wide screen, so it is worth a details row.
 const LONG_SUMMARY = 60;
 const NONE = "–";
-const TILES = ["queued", "running", "completed", "failed", "retried", "worker_deaths"];
+const TILES = ["queued", "running", "succeeded", "failed", "retried", "worker_deaths"];
 
 const byId = (id) => document.getElementById(id);
 
@@ -294,8 +294,8 @@ let uptime = 0;
 let history = [];
 
 /** Tasks a second over the last seconds, or over the gap if the page has missed them. */
-function noteRate({ completed, failed }) {
-  const sample = { at: uptime, ended: completed + failed, rate: null };
+function noteRate({ succeeded, failed }) {
+  const sample = { at: uptime, ended: succeeded + failed, rate: null };
   const from = history.find(({ at }) => at >= uptime - RATE_SECONDS) ?? history.at(-1);
   if (from && uptime > from.at) sample.rate = Math.max(0, (sample.ended - from.ended) / (uptime - from.at));
   history.push(sample);
