@@ -65,6 +65,7 @@ format: setup ## put the layout right
 bench: ## the cost of a task beside ProcessPoolExecutor and multiprocessing.Pool, in one run
 	$(MAKE) VENV=.venv-bench WHEEL_ARGS=--release wheel
 	.venv-bench/bin/python bench/dispatch.py
+	if command -v wrk >/dev/null; then .venv-bench/bin/python bench/http.py; else echo "no wrk here: HTTP is left out"; fi
 
 docs: ## the Rust side's documentation, private items included
 	cargo doc --no-deps --no-default-features --document-private-items

@@ -165,8 +165,8 @@ class Executor(cf.Executor):
               ``state`` is ``starting``, ``idle``, ``busy``, ``draining`` or ``restarting``, and ``task`` is ``None``
               or ``{id, name, attempt}``;
             * ``queued`` and ``running``: numbers of tasks;
-            * ``totals``: ``{submitted, succeeded, failed, cancelled, retried, worker_deaths}``; ``failed`` tasks raised,
-              crashed, timed out or were cut off;
+            * ``totals``: ``{submitted, succeeded, failed, cancelled, retried, worker_deaths}``; the failed ones
+              raised, crashed, timed out or were cut off;
             * ``accepting``: whether `submit` works;
             * ``broken``: ``None``, or why the pool is broken.
         """
