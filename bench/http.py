@@ -44,6 +44,7 @@ def serve_native() -> None:
 
 def serve_flask() -> None:
     """The same endpoint as a view of a Flask application, under waitress."""
+    import logging
     import socket
 
     import waitress  # type: ignore[import-untyped]
@@ -51,6 +52,7 @@ def serve_flask() -> None:
 
     from disttask.integrations.flask import Disttask
 
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line per request would cost the peer dearly
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     app = Flask(__name__)
@@ -58,7 +60,7 @@ def serve_flask() -> None:
     with disttask.Executor(WORKERS) as executor:
         Disttask(app, executor, authorize=lambda: True)
         print(port, flush=True)
-        waitress.serve(app, sockets=[listener], threads=4)
+        waitress.serve(app, sockets=[listener], threads=CONNECTIONS)
 
 
 @contextmanager

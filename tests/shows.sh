@@ -23,7 +23,8 @@ row() { # row NAME COMMAND...: run it, keep its last telling line
     log=$(mktemp)
     "$@" >"$log" 2>&1
     local status=$?
-    line=$(grep -E '[0-9]+ (passed|failed)|schedules|test result' "$log" | tail -n 1 | tr -d '=|')
+    line=$(grep -E ' p99 | kills, ' "$log" | tr -d '=|' | paste -sd';')
+    [ -n "$line" ] || line=$(grep -E '[0-9]+ (passed|failed)|schedules|test result' "$log" | tail -n 1 | tr -d '=|')
     [ $status = 0 ] || { failed=1; line="FAILED ($status): $line"; tail -n 40 "$log" >&2; }
     echo "| $name | $line |" | tee -a "$out"
     rm -f "$log"
@@ -46,6 +47,11 @@ while read -r python; do
     last=("$version" "$python" "$venv")
 done < <(interpreters)
 row "Python ${last[0]}, abi3" make test-wheel PYTHON="${last[1]}" VENV="${last[2]}" WHEEL_ARGS="--profile dev --features abi3"
+for test in slow_clients every_result; do
+    row "HTTP in full size: $test" env DISTTASK_FULL=1 "${last[2]}/bin/python" -m pytest -q -s tests/test_http_load.py -k $test
+done
+"${last[2]}/bin/python" -m pip install --quiet "schemathesis>=4"
+row "schemathesis, 300 cases per operation" "${last[2]}/bin/python" tests/fuzz_http.py
 {
     echo
     echo "## \`make bench\`"

@@ -1,4 +1,7 @@
-"""Slow clients, many tasks, dying workers: whoever behaves is served, and no result is lost or given twice."""
+"""Slow clients, many tasks, dying workers: whoever behaves is served, and no result is lost or given twice.
+
+``DISTTASK_FULL=1`` runs them in full size (see `make shows`); CI's are smaller.
+"""
 
 import contextlib
 import os
@@ -7,6 +10,7 @@ import socket
 import threading
 import time
 
+import psutil
 import pytest
 
 import disttask
@@ -18,9 +22,15 @@ from web import native_door, running_executor
 pytest_plugins = ["web_fixtures"]
 
 HEADER_LIMIT = 10.0
-SLOW_HEADERS, SLOW_BODIES = 100, 40
-QUEUED = 2000
-KILL_EVERY = 0.3
+FULL_SIZE = bool(os.environ.get("DISTTASK_FULL"))
+SLOW_HEADERS, SLOW_BODIES = (500, 200) if FULL_SIZE else (100, 40)
+P99_LIMIT = 0.05 if FULL_SIZE else 0.5
+"""Seconds. The small one runs where others work beside it."""
+QUEUED = 10_000 if FULL_SIZE else 2000
+KILL_EVERY = 1.0 if FULL_SIZE else 0.3
+TASK_SECONDS = 0.004
+MEMORY_PER_TASK = 4096
+"""Bytes that the host may grow by for each of the tasks that it remembers: text, result and history."""
 
 
 def head_of(door, *lines):
@@ -74,7 +84,9 @@ def test_slow_clients_are_cut_off_and_disturb_nobody(native):
         assert time.monotonic() - began > HEADER_LIMIT - 1, "too early"
         wait_until(lambda: all(map(is_cut, slow_headers)), 5, "all slow headers cut off")
         assert len(seconds) > 50
-        assert sorted(seconds)[len(seconds) * 99 // 100] < 0.5, "50 ms on a machine of its own"
+        p99 = sorted(seconds)[len(seconds) * 99 // 100]
+        print(f"{SLOW_HEADERS} slow headers, {SLOW_BODIES} slow bodies: p99 {1000 * p99:.1f} ms of {len(seconds)}")
+        assert p99 < P99_LIMIT
         assert not any(map(is_cut, slow_bodies)), "a body has a minute"
 
 
@@ -141,22 +153,25 @@ def test_every_result_arrives_once_while_workers_die(tmp_path):
     killed, stop = [], threading.Event()
     with running_executor(2) as executor, native_door(executor, tmp_path, max_body=2**22) as door:
         batch = [
-            {"task": disttask.serialize_task(tasks.logged_sleep, str(log), number, 0.004), "retries": 100}
+            {"task": disttask.serialize_task(tasks.logged_sleep, str(log), number, TASK_SECONDS), "retries": 100}
             for number in range(QUEUED)
         ]
+        memory = psutil.Process().memory_info().rss
         ids = []
         for start in range(0, QUEUED, 500):
             ids += door.call("POST", "/api/v1/tasks", {"tasks": batch[start : start + 500]}).json["task_ids"]
         killing = threading.Thread(target=kill_busy_workers, args=(executor, stop, killed))
         killing.start()
         try:
-            found = poll(door, 0, QUEUED, time.monotonic() + 60)
+            found = poll(door, 0, QUEUED, time.monotonic() + 100)
         finally:
             stop.set()
             killing.join()
         status = door.get("/status")
     runs = len(tasks.lines(log))
-    print(f"{len(killed)} kills, {runs} runs of {QUEUED} tasks, {status['totals']}")
+    grown = psutil.Process().memory_info().rss - memory
+    print(f"{len(killed)} kills, {runs} runs of {QUEUED} tasks, {grown / 2**20:.1f} MiB more, {status['totals']}")
+    assert grown < 2**24 + QUEUED * MEMORY_PER_TASK
     assert len(killed) >= 10, "a storm that kills nobody shows nothing"
     assert sorted(one["task_id"] for one in found) == sorted(ids), "each once, none missing"
     values = {one["task_id"]: one.get("result") for one in found}
