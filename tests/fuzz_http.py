@@ -30,7 +30,7 @@ def main():
             ]
             status = subprocess.run(command, cwd=folder).returncode  # ids at random: hardly one exists
             known = disttask.Client(server.url, token=server.token).submit(pow, 2, 10)
-            Path(folder, "schemathesis.toml").write_text(f"[parameters]\n\"path.id\" = {json.dumps(known)}\n")
+            Path(folder, "schemathesis.toml").write_text(f'[parameters]\n"path.id" = {json.dumps(known)}\n')
             status |= subprocess.run([*command, "--include-path-regex", r"\{id\}"], cwd=folder).returncode
         assert executor.submit(pow, 2, 10).result(timeout=30) == 1024, "the pool still works"
     return status

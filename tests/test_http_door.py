@@ -15,6 +15,7 @@ UNLISTED = {
     "/": {"GET"},
     "/dashboard.js": {"GET"},
     "/dashboard.css": {"GET"},
+    "/icon.svg": {"GET"},
     "/login": {"GET"},
     "/openapi.json": {"GET"},
 }

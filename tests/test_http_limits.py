@@ -129,6 +129,18 @@ def test_too_many_headers(native):
     assert native.get("/status")["accepting"]
 
 
+def test_a_head_a_little_too_large_is_told_so(native):
+    for data in (
+        head(native, "GET /status", "X: " + "x" * 66_000),
+        head(native, "GET /status?" + "x" * 64_000, "X: " + "x" * 3000),
+    ):
+        answer = native.raw(data.encode())
+        assert (answer.status, answer.json["error"]) == (431, "head_too_large")
+        assert answer.headers["content-security-policy"]
+    fits = native.raw(head(native, "GET /status", "X: " + "x" * 60_000).encode())
+    assert fits.status == 200
+
+
 def test_too_large_headers(native):
     for data in (
         head(native, "GET /status", "X: " + "x" * 300_000),

@@ -80,6 +80,11 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
+    pub(super) fn head_too_large(limit: usize) -> Self {
+        let message = format!("the request's headers are over the limit of {limit} bytes");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", message)
+    }
+
     pub(super) fn unknown_task(id: &str) -> Self {
         let id: String = id.chars().take(80).collect();
         Self::new(StatusCode::NOT_FOUND, "unknown_task", format!("no task has the id {id:?}"))

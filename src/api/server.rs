@@ -16,6 +16,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig as RustlsConfig};
 
 use super::Api;
+use super::door::MAX_HEAD_BYTES;
 use crate::ipc::{ClosedInChildren, block_all_signals, fork_generation};
 
 /// How long a request's head may take; also how long an idle connection is kept.
@@ -26,9 +27,6 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a client may leave its answer unread.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
-
-/// Bytes of a request's head.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// Header lines of a request.
 const MAX_HEADERS: usize = 100;
@@ -215,7 +213,7 @@ where
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
-        .max_buf_size(MAX_HEADER_BYTES)
+        .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(socket), answer);
     let mut connection = std::pin::pin!(connection);
