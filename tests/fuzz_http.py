@@ -28,10 +28,10 @@ def main():
                 *("--max-examples", str(CASES), "--checks", CHECKS, "--mode", "all"),
                 *("--exclude-path", "/api/v1/events", "--request-timeout", "60", "--no-color", *sys.argv[1:]),
             ]
-            status = subprocess.run(command, cwd=folder).returncode  # ids at random: hardly one exists
+            status = subprocess.run(command, check=False, cwd=folder).returncode  # ids at random: hardly one exists
             known = disttask.Client(server.url, token=server.token).submit(pow, 2, 10)
             Path(folder, "schemathesis.toml").write_text(f'[parameters]\n"path.id" = {json.dumps(known)}\n')
-            status |= subprocess.run([*command, "--include-path-regex", r"\{id\}"], cwd=folder).returncode
+            status |= subprocess.run([*command, "--include-path-regex", r"\{id\}"], check=False, cwd=folder).returncode
         assert executor.submit(pow, 2, 10).result(timeout=30) == 1024, "the pool still works"
     return status
 
