@@ -11,13 +11,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, getppid, kill_process_group, pidfd_open};
 
-use crate::ipc::{LinkError, Page, WorkerLink, block_all_signals, reset_signal_mask};
+use crate::ipc::{Arena, Heart, LinkError, WorkerLink, block_all_signals, move_up, reset_signal_mask};
 
-/// What the worker cannot do without moves up here, out of the way of tasks that close every low descriptor.
-const FD_MIN: i32 = 200;
+/// Four beats within the limit after which an idle worker counts as frozen. Each wakes the process, and an idle pool is to
+/// cost nothing that can be measured.
+const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
-/// A beat every 100 ms: twenty within the limit after which an idle worker counts as frozen.
-const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Beats after which unused memory goes back to the system: 5 s, as in the host.
+const BEATS_PER_REST: u32 = 10;
 
 /// Take over the control socket from stdin and start the watch. The second value is the configuration.
 pub fn attach() -> Result<(WorkerLink, Vec<u8>), LinkError> {
@@ -34,31 +35,28 @@ pub fn attach() -> Result<(WorkerLink, Vec<u8>), LinkError> {
     }
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
-    let mut link = WorkerLink::attach(socket)?;
-    watch(host, link.socket(), link.page())?;
+    let (mut link, heart) = WorkerLink::attach(socket)?;
+    watch(host, link.socket(), heart, link.arena())?;
     match link.config()? {
         Some(config) => Ok((link, config)),
         None => die(),
     }
 }
 
-/// A copy with a high number, or with any where the limit on descriptors is low.
-fn move_up(fd: impl AsFd) -> rustix::io::Result<OwnedFd> {
-    let fd = fd.as_fd();
-    rustix::io::fcntl_dupfd_cloexec(fd, FD_MIN).or_else(|_| rustix::io::fcntl_dupfd_cloexec(fd, 3))
-}
-
 /// Start the native thread that beats, and ends everything when the host is gone.
-fn watch(host: Pid, socket: &OwnedFd, page: Option<Arc<Page>>) -> Result<(), LinkError> {
+fn watch(host: Pid, socket: &OwnedFd, heart: Heart, arena: Arc<Arena>) -> Result<(), LinkError> {
     let socket = move_up(socket)?;
     // The end of file can be late: a forked child of the host may hold the host's end. The pidfd and, where
     // there is none, the parent's number are not fooled by that.
     let pidfd = pidfd_open(host, PidfdFlags::empty()).and_then(move_up).ok();
     let watching = move || {
         block_all_signals();
+        let mut beats = 0_u32;
         loop {
-            if let Some(page) = &page {
-                page.beat();
+            heart.beat();
+            beats = beats.wrapping_add(1);
+            if beats.is_multiple_of(BEATS_PER_REST) {
+                arena.rest();
             }
             if getppid() != Some(host) || host_is_gone(&socket, pidfd.as_ref()) {
                 die();

@@ -3,8 +3,8 @@ import pytest
 import disttask
 from helpers import ALARMS, Script, children, open_fds, wait_until
 
-POOL_FDS = 2
-"""A pool that has ended holds its epoll and its eventfd until the last future of it is dropped."""
+POOL_FDS = 3
+"""A pool that has ended holds its epoll, its eventfd and its bell until the last future of it is dropped."""
 
 
 @pytest.fixture

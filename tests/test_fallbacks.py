@@ -52,7 +52,7 @@ with disttask.Executor(1) as executor:
     helpers.wait_idle(executor)
     fds = " ".join(helpers.open_fds().values())
     maps = open(f"/proc/{executor.status()['workers'][0]['pid']}/maps").read()
-    print("pidfd" in fds, "disttask-page" in maps)
+    print("pidfd" in fds, "disttask-lane" in maps)
 """
     expected = f"{'DISTTASK_NO_PIDFD' not in env} {'DISTTASK_NO_MEMFD' not in env}\n"
     assert run_script(source, env=env).out == expected

@@ -42,6 +42,7 @@ class _TaskFailure(DisttaskError):
         exit_status: int | None = None,
         signal: int | None = None,
         stderr: str = "",
+        item: int | None = None,
     ) -> None:
         super().__init__(message)
         self.task = task
@@ -51,6 +52,7 @@ class _TaskFailure(DisttaskError):
         self.exit_status = exit_status
         self.signal = signal
         self.stderr = stderr
+        self.item = item
 
     def __str__(self) -> str:
         message = super().__str__()
@@ -75,6 +77,7 @@ class WorkerCrashed(_TaskFailure, BrokenExecutor):
         exit_status: its exit status (`int`), or ``None`` if a signal ended it.
         signal: the number of the signal that ended it (`int`), or ``None``.
         stderr: the last lines it wrote to its stderr, at most 8 KiB (`str`).
+        item: which call it was at, where `map` has sent it several as one task (`int`, from 0), or ``None``.
     """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import sys
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from . import _handshake, _lifecycle, _native
 from ._exceptions import PoolBroken, SerializationError
 from ._future import Collector, Future
-from ._pickling import Pickled, dumps_task, task_name
+from ._map import adaptive_map
+from ._pickling import dumps_task, task_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -59,10 +59,65 @@ class Options:
                 raise ValueError(f"timeout must be more than 0 seconds, not {self.timeout}; None means no limit")
 
 
-_NO_OPTIONS = Options()
+class _Tasks(_native.Submitter):
+    """`submit`, which is native, and `map`."""
+
+    _pool: _native.Pool
+    _max_workers: int
+    _one_by_one = False
+    """Whether each item of `map` must be a task of its own, because an option speaks of one."""
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+    ) -> Iterator[Any]:
+        """Like ``map(fn, *iterables)``, with the calls on the workers; results come in order.
+
+        The input is read as it is needed, some chunks ahead of what runs, so it may be endless. A failing call raises
+        when its result is reached; other calls are not touched by it.
+
+        Args:
+            fn: the callable. It is pickled once.
+            *iterables: its arguments; the shortest ends the input.
+            timeout: seconds, from the call of `map`, that `next` may wait until; then it raises `TimeoutError`.
+            chunksize: how many calls make one task; ``None`` measures, and makes chunks of about a millisecond. When a
+                worker dies, calls of the same chunk that were done but not yet sent back (a millisecond of work) are
+                made again; ``chunksize=1`` is the strict promise of `submit`. With ``options(retries=...)`` or
+                ``options(timeout=...)``, which speak of one call, ``None`` is 1.
+        """
+        if chunksize is not None and chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if self._one_by_one and chunksize is None:
+            chunksize = 1
+        return adaptive_map(self, self._max_workers, fn, iterables, timeout, chunksize)
+
+    def _submit_whole(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, name: str | None = None
+    ) -> Future:
+        """The rest of `submit`: what does not go by a function's number and plain arguments."""
+        if not callable(fn):
+            raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
+        try:
+            pickled = dumps_task(fn, args, kwargs or {})
+        except SerializationError as exc:
+            self._check_accepting()
+            return Future.failed(exc)
+        future: Future = self._submit_pickled(pickled.data, name or task_name(fn), False)
+        return future
+
+    def _check_accepting(self) -> None:
+        status = self._pool.status()
+        if status["broken"] is not None:
+            raise PoolBroken(status["broken"])
+        if not status["accepting"]:
+            raise RuntimeError("cannot schedule new futures after shutdown: make a new Executor")
 
 
-class Executor(cf.Executor):
+class Executor(_Tasks, cf.Executor):
     """Run callables on worker processes, one task per worker at a time.
 
     Workers are fresh interpreters (never forks), started at once. A worker that dies fails at most the task that it
@@ -105,42 +160,13 @@ class Executor(cf.Executor):
             keep_results=keep_results,
             keep_bytes=keep_bytes,
             keep_seconds=keep_seconds,
+            arena_bytes=_arena_bytes(),
         )
+        self._bind(self._pool, 0, 0, None, Future)
         self._servers: list[Server] = []
         self._collector = Collector(self._pool)
         _lifecycle.register(self._pool, self._collector)
         weakref.finalize(self, _lifecycle.abandon, self._pool).atexit = False
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """Schedule ``fn(*args, **kwargs)`` and return its `Future`.
-
-        What cannot be pickled fails the future (with `SerializationError`), as with `ProcessPoolExecutor`.
-
-        Raises:
-            RuntimeError: the executor was shut down, or belongs to the parent of this (forked) process.
-            PoolBroken: its workers cannot be started.
-        """
-        return self._submit(_NO_OPTIONS, fn, args, kwargs)
-
-    def map(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-    ) -> Iterator[Any]:
-        """Like ``map(fn, *iterables)``, with the calls on the workers; results come in order.
-
-        The input is read at once. A failing call raises when its result is reached.
-
-        Args:
-            fn: the callable.
-            *iterables: its arguments; the shortest ends the input.
-            timeout: seconds, from the call of `map`, that `next` may wait until; then it raises `TimeoutError`.
-            chunksize: how many calls make one task. A task is what a crash costs, and what is retried.
-        """
-        return self._map(_NO_OPTIONS, fn, iterables, timeout, chunksize)
 
     def options(self, *, retries: int = 0, timeout: float | None = None, priority: int = 0) -> Submitter:
         """Options for the tasks submitted through the object returned: ``executor.options(retries=3).submit(f, x)``.
@@ -256,100 +282,21 @@ class Executor(cf.Executor):
     def __repr__(self) -> str:
         return f"<disttask.Executor max_workers={self._max_workers}>"
 
-    # --- what the public methods, `Submitter` and the module-level functions share ---
 
-    def _submit(
-        self,
-        options: Options,
-        fn: Callable[..., Any],
-        args: Sequence[Any],
-        kwargs: dict[str, Any],
-        name: str | None = None,
-    ) -> Future:
-        if not callable(fn):
-            raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
-        try:
-            pickled = dumps_task(fn, args, kwargs)
-        except SerializationError as exc:
-            self._check_accepting()
-            return Future.failed(exc)
-        return self._submit_pickled(options, pickled, name or task_name(fn))
-
-    def _submit_pickled(self, options: Options, pickled: Pickled, name: str, *, retain: bool = False) -> Future:
-        return Future(self._pool, pickled.data, name, options.priority, options.retries, options.timeout, retain)
-
-    def _check_accepting(self) -> None:
-        status = self._pool.status()
-        if status["broken"] is not None:
-            raise PoolBroken(status["broken"])
-        if not status["accepting"]:
-            raise RuntimeError("cannot schedule new futures after shutdown: make a new Executor")
-
-    def _map(
-        self,
-        options: Options,
-        fn: Callable[..., Any],
-        iterables: tuple[Iterable[Any], ...],
-        timeout: float | None,
-        chunksize: int,
-    ) -> Iterator[Any]:
-        if chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        name = task_name(fn)
-        submitter = _StandardMap(lambda f, args: self._submit(options, f, args, {}, name))
-        if chunksize == 1:
-            return submitter.map(fn, *iterables, timeout=timeout)
-        chunks = _chunks(zip(*iterables, strict=False), chunksize)
-        results = submitter.map(_call_chunk, itertools.repeat(fn), chunks, timeout=timeout)
-        return itertools.chain.from_iterable(results)
-
-
-class Submitter:
+class Submitter(_Tasks):
     """`submit` and `map` of an executor, with options. Made by `Executor.options`."""
-
-    __slots__ = ("_executor", "_options")
 
     def __init__(self, executor: Executor, options: Options) -> None:
         self._executor = executor
         self._options = options
+        self._pool = executor._pool
+        self._max_workers = executor._max_workers
+        self._one_by_one = options.timeout is not None or options.retries > 0
+        self._bind(self._pool, options.priority, options.retries, options.timeout, Future)
 
     def options(self, **changes: Any) -> Submitter:
         """The same with these options changed; see `Executor.options`."""
         return Submitter(self._executor, replace(self._options, **changes))
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """As `Executor.submit`."""
-        return self._executor._submit(self._options, fn, args, kwargs)
-
-    def map(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-    ) -> Iterator[Any]:
-        """As `Executor.map`; the options hold for each task."""
-        return self._executor._map(self._options, fn, iterables, timeout, chunksize)
-
-
-class _StandardMap(cf.Executor):
-    """The standard library's `map` (ordering, timeout, cancelling what is left over) over a submit with options."""
-
-    def __init__(self, submit: Callable[[Callable[..., Any], tuple[Any, ...]], Future]) -> None:
-        self._submit = submit
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **_kwargs: Any) -> Future:
-        return self._submit(fn, args)
-
-
-def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
-    while chunk := tuple(itertools.islice(items, size)):
-        yield chunk
-
-
-def _call_chunk(fn: Callable[..., Any], chunk: tuple[tuple[Any, ...], ...]) -> list[Any]:
-    return [fn(*args) for args in chunk]
 
 
 def checked_workers(max_workers: int | None) -> int:
@@ -375,3 +322,8 @@ def _checked_executable(executable: str | os.PathLike[str] | None) -> str:
             "Python interpreter to run the workers with"
         )
     return path
+
+
+def _arena_bytes() -> int:
+    """Memory for payloads that are too large for a ring: a quarter of the machine's, taken as it is needed."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4

@@ -112,22 +112,10 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         """``"<executor>-<number>"``: unique among all processes of all machines."""
         return self._task_id or "none"
 
-    def result(self, timeout: float | None = None) -> Any:
-        """Return the task's value, or raise its exception.
-
-        Args:
-            timeout: seconds to wait; ``None`` waits for ever. Ctrl-C ends the wait and leaves the task alone.
-
-        Raises:
-            TimeoutError: the task has not finished in time (``done()`` is ``False``), or it ran longer than its own
-                timeout (`TaskTimeout`, ``done()`` is ``True``).
-            CancelledError: it was cancelled.
-            WorkerCrashed: its worker died.
-        """
+    def _load_result(self) -> Any:
+        """The rest of `result`, which is native, for whatever is not a plain value."""
         exc: BaseException | None = None
         try:
-            if not self._wait(timeout):
-                raise TimeoutError
             self._settle()
             value, exc = self._take()
             if exc is not None:
@@ -136,6 +124,18 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         finally:
             # The traceback must keep neither the future alive nor, in a cycle, the exception.
             self = exc = None  # type: ignore[assignment]  # noqa: PLW0642
+
+    def _chunk_outcome(self, timeout: float | None) -> Any:
+        """For a chunk of `map`: nanoseconds, errors by index, values; or why the whole chunk failed."""
+        if not self._wait(timeout):
+            raise TimeoutError
+        outcome = self._outcome()
+        assert outcome is not None
+        kind, data = outcome
+        if kind == "cancelled":
+            return cf.CancelledError()
+        value, exc = load_outcome(kind, data)
+        return value if exc is None else exc
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the task's exception, or ``None`` if it returned. Waits and raises as `result` does."""
@@ -170,21 +170,21 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
 
     def _take(self) -> tuple[Any, BaseException | None]:
         """The value or the exception; loaded once, so that every call returns the same object."""
-        state = self.__dict__
-        loaded: tuple[Any, BaseException | None] | None = state.get("_loaded")
-        if loaded is not None:
-            return loaded
+        kept = self._kept()
+        if kept is not None:
+            return kept
         outcome = self._outcome()
         assert outcome is not None
         kind, data = outcome
         if kind == "cancelled":
             raise cf.CancelledError
         if kind == "released":  # by another thread, after it had stored what it loaded
-            loaded = state["_loaded"]
-        else:
-            loaded = state.setdefault("_loaded", load_outcome(kind, data))
-            self._release()
-        return loaded
+            kept = self._kept()
+            assert kept is not None
+            return kept
+        kept = self._keep(*load_outcome(kind, data))
+        self._release()
+        return kept
 
     # --- what the standard library's waiting functions look at ---
 
@@ -254,7 +254,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
     def failed(cls, exc: BaseException) -> Future:
         """A future that has finished with `exc`, without a task."""
         future = cls()
-        future.__dict__["_loaded"] = (None, exc)
+        future._keep(None, exc)
         return future  # its slot is resolved from the start
 
     def __repr__(self) -> str:

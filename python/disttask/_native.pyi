@@ -3,6 +3,8 @@
 Native threads never take the GIL; every wait here releases it and serves signals every 50 ms.
 """
 
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Literal, Self, TypeAlias, final
 
 from typing_extensions import disjoint_base
@@ -14,7 +16,6 @@ MAX_WORKERS: int
 """The largest pool, 1024: each worker takes a process and a few descriptors."""
 
 ShutdownMode: TypeAlias = Literal["drain", "cancel", "now"]
-AnswerKind: TypeAlias = Literal["value", "described", "error"]
 
 def usable_cpus() -> int:
     """Processors that this process may use: the affinity mask, cut by a cgroup v1 or v2 quota."""
@@ -25,28 +26,57 @@ def after_fork_in_child() -> None:
 def finalizing() -> None:
     """Called by `atexit`: from now on no other thread returns from a native wait."""
 
+@final
+class Function:
+    """A function that was pickled once. `reuse`: each worker loads it once; else anew for each task."""
+
+    def __new__(cls, pool: Pool, pickle: bytes, name: str, reuse: bool) -> Function: ...
+
+@disjoint_base
+class Submitter:
+    """Whatever has a `submit`, with the options of its tasks."""
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def _bind(self, pool: Pool, priority: int, retries: int, timeout: float | None, future: type[Future]) -> None: ...
+    def submit(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Schedule ``func(*args, **kwargs)`` and return its `disttask.Future`.
+
+        What cannot be pickled fails the future (with `SerializationError`), as with `ProcessPoolExecutor`. A function
+        that is importable, or that uses nothing mutable, is pickled once; any other with each call. Where large
+        arguments fill the memory set aside for them (a quarter of the machine's), this waits until tasks have ended.
+
+        Raises:
+            RuntimeError: the executor was shut down, or belongs to the parent of this (forked) process.
+            disttask.PoolBroken: its workers cannot be started.
+            TypeError: `func` is not callable.
+        """
+    def _submit_pickled(self, data: bytes, name: str, retain: bool) -> Any: ...
+    def _submit_call(self, function: Function, args: tuple[Any, ...], data: bytes | None) -> Any | None: ...
+    def _submit_chunk(self, function: Function, data: bytes) -> Any: ...
+    def _function(self, func: Callable[..., Any]) -> Function | None:
+        """The function, if it need not be pickled again."""
+
 @disjoint_base
 class Future:
-    """A task's slot. With no pool, a slot that is resolved and has nothing in it.
+    """A task's slot, and what was loaded from it. Made without a task it is resolved, and has nothing in it."""
 
-    Constructing it *is* the submit: one call per task.
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the task's value, or raise its exception.
 
-    Raises:
-        RuntimeError: the pool was shut down.
-        disttask.PoolBroken: its workers cannot be started.
-        disttask.ForkedPoolError: the pool belongs to the parent process.
-    """
+        Args:
+            timeout: seconds to wait; ``None`` waits for ever. Ctrl-C ends the wait and leaves the task alone.
 
-    def __new__(
-        cls,
-        pool: Pool | None = None,
-        payload: bytes | None = None,
-        name: str = "",
-        priority: int = 0,
-        retries: int = 0,
-        timeout: float | None = None,
-        retain: bool = False,
-    ) -> Future: ...
+        Raises:
+            TimeoutError: the task has not finished in time (``done()`` is ``False``), or it ran longer than its own
+                timeout (`disttask.TaskTimeout`, ``done()`` is ``True``).
+            concurrent.futures.CancelledError: it was cancelled.
+            disttask.WorkerCrashed: its worker died.
+        """
+    def _keep(self, value: Any, exception: BaseException | None) -> tuple[Any, BaseException | None]:
+        """Keep what was loaded; what was kept first counts, and is returned."""
+    def _kept(self) -> tuple[Any, BaseException | None] | None:
+        """What was kept."""
     @property
     def _seq(self) -> int:
         """The task's number in its pool, from 1; 0 without a task."""
@@ -56,17 +86,17 @@ class Future:
     @property
     def _pool_id(self) -> int:
         """The pool's number in this process, from 1; 0 without a pool."""
-    def _kind(self) -> Literal["value", "error", "failed", "cancelled", "released"] | None:
+    def _kind(self) -> Literal["value", "values", "error", "failed", "cancelled", "released"] | None:
         """How it ended; `None` before it has."""
     def _outcome(self) -> tuple[str, Any] | None:
-        """`_kind` and the data: pickled bytes for a value or an error, a dict for a failure."""
+        """`_kind` and the data: a value's or an error's pickle, or pickle and buffers; a dict for a failure."""
     def _observe(self) -> bool:
-        """Have the resolution announced through `Pool.collect`. `True`: it is resolved already, and won't be."""
+        """Have the resolution announced through `Pool.collect`. `False`: it is resolved already, and won't be."""
     def _is_observed(self) -> bool: ...
     def _is_resolved(self) -> bool: ...
     def _is_running(self) -> bool: ...
     def _cancel(self) -> bool:
-        """Cancel it if no worker has it."""
+        """Cancel it if no worker has begun it."""
     def _release(self) -> None:
         """Drop the outcome's bytes, unless the pool's result store keeps them."""
     def _wait(self, timeout: float | None = None) -> bool:
@@ -92,6 +122,7 @@ class Pool:
         keep_results: int,
         keep_bytes: int,
         keep_seconds: float,
+        arena_bytes: int,
     ) -> Pool: ...
     @property
     def id(self) -> int:
@@ -124,10 +155,8 @@ class Worker:
         """Take the socket over from stdin, and start the native watch. The bytes are the host's configuration."""
     def ready(self, hello: bytes) -> None:
         """Shake hands."""
-    def next_task(self) -> tuple[int, int, bool, bytes] | None:
-        """Wait for a task: its number, its attempt, whether to describe its value, its pickle. `None`: leave."""
-    def reply(self, task: int, attempt: int, kind: AnswerKind, payload: bytes) -> None:
-        """Answer it."""
+    def serve(self, helpers: ModuleType) -> None:
+        """Take tasks, run them and answer, until the host says stop. `helpers` is `disttask._worker`."""
 
 @final
 class HttpServer:

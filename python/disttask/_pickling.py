@@ -200,10 +200,10 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
     return value, exc
 
 
-def _try_to_load(data: bytes) -> tuple[Any, BaseException | None]:
+def _try_to_load(data: bytes | tuple[bytes, list[Any]]) -> tuple[Any, BaseException | None]:
     """The value, or what loading it raised, whatever that is: unpickling runs the user's code."""
     try:
-        return loads(data), None
+        return (loads(data) if isinstance(data, bytes) else loads(*data)), None
     except BaseException as exc:
         if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C is for the caller, not for the future
@@ -243,20 +243,20 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = REPR_LIMIT_CHARS
 # --- classes that travel by value ------------------------------------------------------------------------------------
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, buffers: list[Any] | None = None) -> Any:
     """Unpickle something that a worker made.
 
     A class of this process that went to the worker by value comes back as itself (cloudpickle keeps track of it), but
     cloudpickle would then overwrite its attributes with the worker's copies. That is left out here.
     """
     if b"_class_setstate" in data:
-        return _ClassKeepingUnpickler(io.BytesIO(data)).load()
-    return pickle.loads(data)
+        return _ClassKeepingUnpickler(io.BytesIO(data), buffers=buffers).load()
+    return pickle.loads(data, buffers=buffers)
 
 
 class _ClassKeepingUnpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
+    def __init__(self, file: io.BytesIO, buffers: list[Any] | None = None) -> None:
+        super().__init__(file, buffers=buffers)
         self._ours: set[int] = set()
 
     def find_class(self, module: str, name: str) -> Any:

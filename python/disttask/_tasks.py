@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._default import default_executor
 from ._exceptions import InvalidTask, ResultEvicted, UnknownTask
-from ._executor import Options
+from ._executor import Options, Submitter
 from ._future import Future
 from ._pickling import Pickled, dumps_task, load_outcome, task_name
 
@@ -119,7 +119,10 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
         pickled, name = dumps_task(task, args, kwargs), task_name(task)
     else:
         raise TypeError(f"submit needs a task text or a callable, not {type(task).__name__}")
-    return default_executor()._submit_pickled(options, pickled, name, retain=True)
+    executor = default_executor()
+    submitter = executor if options == Options() else Submitter(executor, options)
+    future: Future = submitter._submit_pickled(pickled.data, name, True)
+    return future
 
 
 def get_results(ids: Iterable[str | Future] | None = None, *, timeout: float | None = None) -> list[dict[str, Any]]:

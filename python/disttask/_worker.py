@@ -10,10 +10,11 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from . import _handshake, _native
-from ._pickling import describe, dump_exception, dumps
+from ._pickling import describe as describe
+from ._pickling import dump_exception, dumps
 
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
+    from types import FrameType
 
 
 def main() -> None:
@@ -25,50 +26,48 @@ def main() -> None:
     signal.signal(signal.SIGINT, _ignore)
     _dump_stacks_on_crash()
     sys.argv[:] = _handshake.read_config(config)["argv"]
+    os.register_at_fork(after_in_child=_native.after_fork_in_child)  # the loop asks whether it is still in this process
     worker.ready(_handshake.hello())
-    pid = os.getpid()
-    while (job := worker.next_task()) is not None:
-        task, attempt, to_describe, payload = job
-        del job
-        kind, answer = run(payload, to_describe, pid)
-        del payload
-        if os.getpid() != pid:
-            _leave_forked_child(1 if kind == "error" else 0)
-        worker.reply(task, attempt, kind, answer)
-        del answer
+    worker.serve(sys.modules[__name__])
 
 
-def run(payload: bytes, to_describe: bool, pid: int) -> tuple[_native.AnswerKind, bytes]:
-    """Run one pickled task, in the worker with this pid. Returns the kind of the answer, and the answer."""
+# --- what the native loop asks for ---------------------------------------------------------------------------------
+
+load = pickle.loads
+
+
+def dump(result: object) -> bytes:
+    """The pickle of what a task returned."""
+    return dumps(result).data
+
+
+def dump_chunk(values: list[object], errors: list[tuple[int, bytes]], nanos: int) -> bytes:
+    """What became of the items of a chunk. A value that cannot be pickled is that item's error."""
     try:
-        func, args, kwargs = pickle.loads(payload)
-    except BaseException as exc:  # whatever it is, the caller shall know
-        return "error", dump_exception("load", exc, _without_own_frame(exc))
-    try:
-        result = func(*args, **kwargs)
-    except BaseException as exc:
-        if isinstance(exc, SystemExit) and os.getpid() != pid:
-            _leave_forked_child(exc.code)
-        return "error", dump_exception("run", exc, _without_own_frame(exc))
-    del func, args, kwargs
-    try:
-        return ("described", describe(result)) if to_describe else ("value", dumps(result).data)
-    except BaseException as exc:
-        note = f"its result is of type {type(result).__module__}.{type(result).__qualname__}: "
-        return "error", dump_exception("dump", exc, exc.__traceback__, note)
+        return dumps((nanos, errors, values)).data
+    except Exception:
+        for index, value in enumerate(values):
+            try:
+                dumps(value)
+            except BaseException as exc:
+                values[index] = None
+                errors.append((index, error("dump", exc, value)))
+        return dumps((nanos, errors, values)).data
 
 
-def _leave_forked_child(code: object) -> NoReturn:
+def error(stage: str, exc: BaseException, result: object) -> bytes:
+    """Describe what a task raised, or what loading or pickling (`result`) did."""
+    note = f"its result is of type {type(result).__module__}.{type(result).__qualname__}: " if stage == "dump" else ""
+    return dump_exception(stage, exc, exc.__traceback__, note)
+
+
+def leave_child(exc: BaseException | None) -> NoReturn:
     """A child that the task forked has come back here: leave as it would have, the answer is its parent's to give."""
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
         sys.stderr.flush()
+    code = exc.code if isinstance(exc, SystemExit) else 0 if exc is None else 1
     os._exit(code & 0xFF if isinstance(code, int) else 0 if code is None else 1)
-
-
-def _without_own_frame(exc: BaseException) -> TracebackType | None:
-    tb = exc.__traceback__
-    return tb.tb_next if tb is not None and tb.tb_next is not None else tb
 
 
 def _ignore(_signum: int, _frame: FrameType | None) -> None:

@@ -152,7 +152,8 @@ impl From<PoolError> for ApiError {
             PoolError::ShutDown => "shut_down",
             PoolError::Broken(_) => "pool_broken",
             PoolError::Forked => "forked",
-            PoolError::TooLarge(_) => "too_large",
+            PoolError::Full(_) => "overloaded",
+            PoolError::TooLarge(..) => "too_large",
         };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, word, error.to_string())
     }

@@ -154,8 +154,8 @@ pub(super) fn find(state: &State, id: &str) -> Result<Arc<Slot>, ApiError> {
 )]
 pub(super) async fn pickle(Extract(state): Shares, Path(id): Path<String>) -> Result<Response, ApiError> {
     let bytes = match find(&state, &id)?.outcome() {
-        Some(Outcome::Described(bytes)) => value_pickle(&bytes).to_vec(),
-        Some(Outcome::Value(bytes)) => bytes.to_vec(),
+        Some(Outcome::Described(bytes)) => value_pickle(&bytes.to_vec()).to_vec(),
+        Some(Outcome::Value(bytes) | Outcome::Values(bytes)) => bytes.to_vec(),
         None | Some(Outcome::Error(_) | Outcome::Failed(_) | Outcome::Cancelled | Outcome::Released) => {
             return Err(ApiError::no_value(&id));
         }

@@ -13,8 +13,9 @@ use utoipa::ToSchema;
 use super::body::JsonBody;
 use super::error::{ApiError, ErrorBody};
 use super::{Shares, State};
-use crate::pool::Keep;
-use crate::scheduler::types::TaskSpec;
+use crate::ipc::Form;
+use crate::pool::{Keep, PoolError, Work};
+use crate::scheduler::types::{FunctionId, TaskSpec};
 
 /// Tasks in one request: a larger batch would hold its answer back for too long.
 const MAX_BATCH: usize = 10_000;
@@ -109,7 +110,7 @@ pub(super) async fn submit_many(
 }
 
 struct Parsed<'a> {
-    payload: Arc<Vec<u8>>,
+    work: Work,
     name: &'a str,
     spec: TaskSpec,
 }
@@ -119,7 +120,7 @@ fn submit(state: &Arc<State>, submission: &Submission) -> Result<String, ApiErro
 }
 
 fn queue(state: &Arc<State>, task: Parsed<'_>) -> Result<String, ApiError> {
-    let slot = state.pool.submit(task.payload, task.name, task.spec, Keep::ForEverybody)?;
+    let slot = state.pool.submit(task.work, task.name, task.spec, Keep::ForEverybody)?;
     Ok(state.pool.id_text(slot.id()))
 }
 
@@ -130,6 +131,7 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<Parsed<'a>, Ap
         Some(_) => return Err(ApiError::bad_request("timeout must be more than 0 seconds")),
     };
     let spec = TaskSpec {
+        function: FunctionId::default(),
         priority: submission.priority,
         retries: u32::from(submission.retries),
         crash_limit: None,
@@ -142,7 +144,8 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<Parsed<'a>, Ap
     if payload.is_empty() {
         return Err(ApiError::invalid_task("the task is damaged: its body is empty"));
     }
-    Ok(Parsed { payload: Arc::new(payload), name, spec })
+    let payload = state.pool.payload(&payload)?.ok_or(PoolError::Full(payload.len()))?;
+    Ok(Parsed { work: Work { form: Form::ToDescribe, code: None, payload }, name, spec })
 }
 
 /// The function's name and the base64 body of `disttask-1;py=3.11;code=value;name=f;BODY`.

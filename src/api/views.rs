@@ -63,17 +63,19 @@ impl ResultView {
             None if pool.is_running(slot.id()) => view.status = TaskStatus::Running,
             None => {}
             Some(Outcome::Described(bytes)) => {
+                let bytes = bytes.to_vec();
                 view.status = TaskStatus::Succeeded;
                 let json = value_json(&bytes).unwrap_or("null").to_owned();
                 view.result = RawValue::from_string(json).ok();
                 view.result_repr = Some(value_repr(&bytes));
                 view.pickle = with_pickle.then(|| encode(crate::pool::value_pickle(&bytes)));
             }
-            Some(Outcome::Value(bytes)) => {
+            Some(Outcome::Value(bytes) | Outcome::Values(bytes)) => {
                 view.status = TaskStatus::Succeeded;
-                view.pickle = with_pickle.then(|| encode(&bytes));
+                view.pickle = with_pickle.then(|| encode(&bytes.to_vec()));
             }
             Some(Outcome::Error(bytes)) => {
+                let bytes = bytes.to_vec();
                 view.status = TaskStatus::Failed;
                 let text = error_text(&bytes);
                 view.error = Some(ErrorView {

@@ -1,134 +1,242 @@
 //! `_native.Future`: the base class of `disttask.Future` that holds the task's slot.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use pyo3::PyTraverseError;
+use pyo3::PyVisit;
+use pyo3::exceptions::PyTimeoutError;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
-use super::memory::{copied, new_bytes};
-use super::pool::Pool;
+use super::memory::new_bytes;
 use super::wait::wait_interruptibly;
-use crate::pool::{Ident, Keep, Outcome, Shared, Slot, value_pickle};
-use crate::scheduler::types::TaskSpec;
+use super::{buffer, codec};
+use crate::pool::{Ident, Outcome, SPIN_WITH_GIL, Shared, Slot, value_pickle};
 
 #[pyclass(subclass, frozen, module = "disttask._native")]
 pub(super) struct Future {
-    slot: Arc<Slot>,
-    home: Option<Home>,
+    task: OnceLock<(Arc<Slot>, Arc<Home>)>,
+    loaded: OnceLock<Loaded>,
 }
 
-/// Where the task was submitted. A future that is kept does not keep the pool's descriptors open.
-struct Home {
+/// What the task returned or raised, once somebody has asked for it: every call returns the same object.
+struct Loaded {
+    value: Py<PyAny>,
+    exception: Option<Py<PyAny>>,
+}
+
+/// Where tasks were submitted. A future that is kept does not keep the pool's descriptors open.
+pub(super) struct Home {
     pool: Weak<Shared>,
     ident: Arc<Ident>,
 }
 
+impl Home {
+    pub(super) fn new(pool: &Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { pool: Arc::downgrade(pool), ident: pool.ident() })
+    }
+}
+
 impl Future {
-    pub(super) fn attached(pool: &Arc<Shared>, slot: Arc<Slot>) -> Self {
-        Self { slot, home: Some(Home { pool: Arc::downgrade(pool), ident: pool.ident() }) }
+    pub(super) fn attached(slot: Arc<Slot>, home: &Arc<Home>) -> Self {
+        Self { task: OnceLock::from((slot, Arc::clone(home))), loaded: OnceLock::new() }
+    }
+
+    /// Of a future that was made without a task.
+    pub(super) fn attach(&self, slot: Arc<Slot>, home: Arc<Home>) {
+        let _ = self.task.set((slot, home));
     }
 
     /// The slot, unless this process is a fork of the one that it belongs to: its lock may be held for ever there.
-    fn slot(&self) -> PyResult<&Slot> {
-        if let Some(home) = &self.home {
-            home.ident.check_owner()?;
-        }
-        Ok(&self.slot)
+    /// `None`: there is no task behind this future.
+    fn slot(&self) -> PyResult<Option<&Slot>> {
+        let Some((slot, home)) = self.task.get() else { return Ok(None) };
+        home.ident.check_owner()?;
+        Ok(Some(slot))
     }
 
     fn pool(&self) -> Option<Arc<Shared>> {
-        self.home.as_ref()?.pool.upgrade()
+        self.task.get()?.1.pool.upgrade()
+    }
+
+    /// Wait until it is resolved. `false`: the time is over.
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let Some(slot) = self.slot()? else { return Ok(true) };
+        if slot.is_resolved() {
+            return Ok(true);
+        }
+        let pool = self.pool();
+        if timeout.is_none_or(|timeout| timeout > 0.0)
+            && pool.as_ref().is_some_and(|pool| pool.spin(slot, SPIN_WITH_GIL))
+        {
+            return Ok(true);
+        }
+        let deadline = timeout.and_then(Shared::deadline);
+        let wait = |slice| match &pool {
+            Some(pool) => pool.wait(slot, slice),
+            None => slot.wait(slice),
+        };
+        Ok(wait_interruptibly(py, deadline, |slice| wait(slice).then_some(()))?.is_some())
+    }
+
+    fn kept<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
+        let Loaded { value, exception } = self.loaded.get()?;
+        Some((value.bind(py).clone(), exception.as_ref().map(|exception| exception.bind(py).clone())))
+    }
+
+    /// The value, where it is one of the plainest and nobody needs to be told. Python does the rest.
+    fn plain_value<'py>(&self, py: Python<'py>, slot: &Slot) -> Option<Bound<'py, PyAny>> {
+        if slot.is_observed() {
+            return None;
+        }
+        // Copied out of the slot's lock: making an object may run the garbage collector, and so anybody's code.
+        let bytes = slot.with_outcome(|outcome| match outcome {
+            Some(Outcome::Value(payload)) => payload.as_small().cloned(),
+            _ => None,
+        })?;
+        let value = codec::decode(py, &bytes)?;
+        let loaded = Loaded { value: value.clone().unbind(), exception: None };
+        let _ = self.loaded.set(loaded);
+        slot.release();
+        Some(value)
     }
 }
 
 #[pymethods]
 impl Future {
     #[new]
-    #[pyo3(signature = (pool=None, payload=None, name="", priority=0, retries=0, timeout=None, retain=false))]
-    fn new(
-        pool: Option<&Pool>,
-        payload: Option<&[u8]>,
-        name: &str,
-        priority: i32,
-        retries: u32,
-        timeout: Option<f64>,
-        retain: bool,
-    ) -> PyResult<Self> {
-        let (Some(pool), Some(payload)) = (pool, payload) else {
-            return Ok(Self { slot: Slot::detached(), home: None });
-        };
-        let timeout = timeout.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
-        let spec = TaskSpec { priority, retries, crash_limit: None, timeout };
-        let keep = if retain { Keep::ForItsId } else { Keep::ForTheFuture };
-        let slot = pool.shared.submit(copied(payload)?, name, spec, keep)?;
-        Ok(Self::attached(&pool.shared, slot))
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { task: OnceLock::new(), loaded: OnceLock::new() }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "the signature that pyo3 calls")]
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(loaded) = self.loaded.get() {
+            visit.call(&loaded.value)?;
+            visit.call(&loaded.exception)?;
+        }
+        Ok(())
+    }
+
+    /// The task's value, or its exception.
+    #[pyo3(signature = (timeout=None))]
+    fn result<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        if let Some(Loaded { value, exception: None }) = this.loaded.get() {
+            return Ok(value.bind(py).clone());
+        }
+        if !this.wait(py, timeout)? {
+            return Err(PyTimeoutError::new_err(()));
+        }
+        if let Some(slot) = this.slot()?
+            && let Some(value) = this.plain_value(py, slot)
+        {
+            return Ok(value);
+        }
+        slf.call_method0(intern!(py, "_load_result"))
+    }
+
+    /// Keep what was loaded; what was kept first counts.
+    fn _keep<'py>(
+        &self,
+        py: Python<'py>,
+        value: Py<PyAny>,
+        exception: Option<Py<PyAny>>,
+    ) -> (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>) {
+        let _ = self.loaded.set(Loaded { value, exception });
+        self.kept(py).unwrap_or_else(|| (py.None().into_bound(py), None))
+    }
+
+    /// What was kept.
+    fn _kept<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
+        self.kept(py)
     }
 
     #[getter]
     fn _seq(&self) -> u64 {
-        self.slot.id().0
+        self.task.get().map_or(0, |(slot, _)| slot.id().0)
     }
 
     #[getter]
     fn _task_id(&self) -> Option<String> {
-        self.home.as_ref().map(|home| home.ident.id_text(self.slot.id()))
+        self.task.get().map(|(slot, home)| home.ident.id_text(slot.id()))
     }
 
     #[getter]
     fn _pool_id(&self) -> u64 {
-        self.home.as_ref().map_or(0, |home| home.ident.id)
+        self.task.get().map_or(0, |(_, home)| home.ident.id)
     }
 
     /// How it ended, without the data.
     fn _kind(&self) -> PyResult<Option<&'static str>> {
-        Ok(self.slot()?.kind())
+        Ok(match self.slot()? {
+            Some(slot) => slot.kind(),
+            None => Some(Outcome::Released.kind()),
+        })
     }
 
     fn _is_observed(&self) -> bool {
-        self.slot.is_observed()
+        self.task.get().is_some_and(|(slot, _)| slot.is_observed())
     }
 
     fn _is_resolved(&self) -> PyResult<bool> {
-        Ok(self.slot()?.is_resolved())
+        let Some(slot) = self.slot()? else { return Ok(true) };
+        if !slot.is_resolved()
+            && let Some(pool) = self.pool()
+        {
+            pool.turn(); // it may be there, and nobody has looked
+        }
+        Ok(slot.is_resolved())
     }
 
     fn _is_running(&self) -> PyResult<bool> {
-        let slot = self.slot()?;
+        let Some(slot) = self.slot()? else { return Ok(false) };
         Ok(!slot.is_resolved() && self.pool().is_some_and(|pool| pool.is_running(slot.id())))
     }
 
     fn _observe(&self) -> PyResult<bool> {
-        Ok(self.slot()?.observe())
+        let Some(slot) = self.slot()? else { return Ok(false) };
+        Ok(match self.pool() {
+            Some(pool) => pool.observe(slot),
+            None => slot.is_announced(), // the pool is gone, so it is resolved
+        })
     }
 
     fn _cancel(&self) -> PyResult<bool> {
-        let slot = self.slot()?;
-        match self.pool() {
-            Some(pool) if !slot.is_resolved() => Ok(pool.cancel(slot.id())?),
-            Some(_) | None => Ok(false),
+        match (self.slot()?, self.pool()) {
+            (Some(slot), Some(pool)) if !slot.is_resolved() => Ok(pool.cancel(slot.id())?),
+            _ => Ok(false),
         }
     }
 
     fn _release(&self) -> PyResult<()> {
-        self.slot()?.release();
+        if let Some(slot) = self.slot()? {
+            slot.release();
+        }
         Ok(())
     }
 
     #[pyo3(signature = (timeout=None))]
     fn _wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let slot = self.slot()?;
-        if slot.is_resolved() {
-            return Ok(true);
-        }
-        let deadline = timeout.and_then(Shared::deadline);
-        Ok(wait_interruptibly(py, deadline, |slice| slot.wait(slice).then_some(()))?.is_some())
+        self.wait(py, timeout)
     }
 
     fn _outcome<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let Some(outcome) = self.slot()?.outcome() else { return Ok(None) };
+        let Some(slot) = self.slot()? else {
+            return Ok(Some((Outcome::Released.kind(), py.None()).into_pyobject(py)?));
+        };
+        let Some(outcome) = slot.outcome() else { return Ok(None) };
         let data = match &outcome {
-            Outcome::Value(bytes) | Outcome::Error(bytes) => new_bytes(py, bytes)?.into_any(),
-            Outcome::Described(bytes) => new_bytes(py, value_pickle(bytes))?.into_any(),
+            Outcome::Value(payload) | Outcome::Values(payload) | Outcome::Error(payload) => {
+                match buffer::parts(py, payload, slot.is_retained())? {
+                    (pickle, None) => pickle.into_any(),
+                    parts => parts.into_pyobject(py)?.into_any(),
+                }
+            }
+            Outcome::Described(payload) => new_bytes(py, value_pickle(&payload.to_vec()))?.into_any(),
             Outcome::Failed(failure) => pythonize::pythonize(py, &**failure)?,
             Outcome::Cancelled | Outcome::Released => py.None().into_bound(py),
         };

@@ -1,11 +1,15 @@
 //! The module `disttask._native`. No logic lives here: each method converts, lets go of the GIL, calls, wraps.
 //! The stub `python/disttask/_native.pyi` documents what Python sees.
 
+mod buffer;
+mod codec;
 mod error;
+mod functions;
 mod future;
 mod memory;
 mod pool;
 mod server;
+mod submitter;
 mod wait;
 mod worker;
 
@@ -18,11 +22,15 @@ pub mod _native {
     use pyo3::Bound;
 
     #[pymodule_export]
+    use super::functions::Function;
+    #[pymodule_export]
     use super::future::Future;
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]
     use super::server::{HttpApi, HttpServer, Pieces};
+    #[pymodule_export]
+    use super::submitter::Submitter;
     #[pymodule_export]
     use super::wait::finalizing;
     #[pymodule_export]

@@ -7,8 +7,10 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::future::Future;
+use super::functions::Functions;
+use super::future::{Future, Home};
 use super::wait::wait_interruptibly;
+use crate::ipc::Backing;
 use crate::pool::{Lookup, PoolConfig, RetentionLimits, Shared};
 use crate::scheduler::types::Shutdown;
 use crate::supervisor::SpawnSpec;
@@ -16,6 +18,8 @@ use crate::supervisor::SpawnSpec;
 #[pyclass(frozen, module = "disttask._native")]
 pub(super) struct Pool {
     pub(super) shared: Arc<Shared>,
+    pub(super) home: Arc<Home>,
+    pub(super) functions: Arc<Functions>,
 }
 
 /// A pool that Python forgets (Ctrl-C came while its `Executor` was being made) finishes and goes.
@@ -28,7 +32,7 @@ impl Drop for Pool {
 #[pymethods]
 impl Pool {
     #[new]
-    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds))]
+    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds, arena_bytes))]
     #[expect(clippy::too_many_arguments, reason = "keywords only, one call per pool")]
     fn new(
         workers: u32,
@@ -44,18 +48,22 @@ impl Pool {
         keep_results: usize,
         keep_bytes: usize,
         keep_seconds: f64,
+        arena_bytes: usize,
     ) -> PyResult<Self> {
+        let backing = if use_memfd { Backing::Memfd } else { Backing::File };
         let age = Duration::try_from_secs_f64(keep_seconds).unwrap_or(Duration::MAX);
         let shared = Shared::start(PoolConfig {
             workers,
-            spawn: SpawnSpec { executable, args, env, use_pidfd, use_memfd },
+            spawn: SpawnSpec { executable, args, env, use_pidfd, backing },
             config,
             hello,
             prefix,
             seed,
             retention: RetentionLimits { count: keep_results, bytes: keep_bytes, age },
+            arena_bytes,
         })?;
-        Ok(Self { shared })
+        let home = Home::new(&shared);
+        Ok(Self { shared, home, functions: Arc::default() })
     }
 
     #[getter]
@@ -98,7 +106,7 @@ impl Pool {
     fn lookup(&self, task_id: &str) -> PyResult<(&'static str, Option<Future>)> {
         let Some(task) = self.shared.parse_id(task_id) else { return Ok(("unknown", None)) };
         Ok(match self.shared.lookup(task)? {
-            Lookup::Kept(slot) => ("kept", Some(Future::attached(&self.shared, slot))),
+            Lookup::Kept(slot) => ("kept", Some(Future::attached(slot, &self.home))),
             Lookup::Evicted => ("evicted", None),
             Lookup::Unknown => ("unknown", None),
         })
@@ -106,12 +114,12 @@ impl Pool {
 
     fn retained_finished(&self) -> PyResult<Vec<Future>> {
         let slots = self.shared.retained_finished()?;
-        Ok(slots.into_iter().map(|slot| Future::attached(&self.shared, slot)).collect())
+        Ok(slots.into_iter().map(|slot| Future::attached(slot, &self.home)).collect())
     }
 
     fn retained_pending(&self) -> PyResult<Vec<Future>> {
         let slots = self.shared.retained_pending()?;
-        Ok(slots.into_iter().map(|slot| Future::attached(&self.shared, slot)).collect())
+        Ok(slots.into_iter().map(|slot| Future::attached(slot, &self.home)).collect())
     }
 
     fn pids(&self) -> Vec<i32> {

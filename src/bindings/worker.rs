@@ -1,21 +1,68 @@
-//! `_native.Worker`: what the worker process's Python loop is built on.
+//! `_native.Worker`: the worker process's loop. Short calls of plain values go round in here; Python is asked for the rest.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::PyMemoryError;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
+use super::buffer::{self, Pickled};
+use super::codec;
+use super::functions::CODE_REUSED;
 use super::memory::new_bytes;
-use crate::ipc::{Answer, WorkerLink};
-use crate::scheduler::types::{Assignment, Attempt, TaskId};
+use crate::ipc::{Answer, Form, LinkError, Payload, SmallBytes, Taken, Task, WorkerLink, fork_generation};
+
+/// How long to look for the next task without letting other Python threads run.
+const SPIN_WITH_GIL: Duration = Duration::from_micros(10);
+
+/// How long altogether; what is worth it is less, mostly (see `WorkerLink::spin`).
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Tasks after which other Python threads get a chance, if the tasks themselves (functions written in C) give them none.
+const TASKS_PER_BREATH: u32 = 256;
 
 #[pyclass(frozen, module = "disttask._native")]
 pub(super) struct Worker {
     link: Mutex<WorkerLink>,
 }
 
-/// Task, attempt, whether to describe the value, the pickled call.
-type Job<'py> = (u64, u32, bool, Bound<'py, PyBytes>);
+/// What `disttask._worker` does for the loop.
+struct Helpers<'py> {
+    /// The pickle of a call, as function, arguments and keyword arguments.
+    load: Bound<'py, PyAny>,
+    /// A value's pickle, or its description.
+    dump: Bound<'py, PyAny>,
+    describe: Bound<'py, PyAny>,
+    /// What became of the items of a chunk: values, errors by index, nanoseconds.
+    dump_chunk: Bound<'py, PyAny>,
+    /// An exception's description: stage, exception, value.
+    error: Bound<'py, PyAny>,
+    /// A forked child has come back into the loop.
+    leave_child: Bound<'py, PyAny>,
+}
+
+/// A function that was defined.
+struct Known {
+    code: Vec<u8>,
+    object: Option<Py<PyAny>>,
+}
+
+/// An answer on its way.
+enum Reply<'py> {
+    Small(Answer, SmallBytes),
+    Bytes(Answer, Bound<'py, PyBytes>),
+    Parts(Answer, Pickled<'py>),
+}
+
+struct Loop<'py> {
+    py: Python<'py>,
+    helpers: Helpers<'py>,
+    functions: HashMap<u32, Known>,
+    generation: u32,
+}
 
 #[pymethods]
 impl Worker {
@@ -29,23 +76,277 @@ impl Worker {
         Ok(self.link.lock().ready(hello)?)
     }
 
-    fn next_task<'py>(&self, py: Python<'py>) -> PyResult<Option<Job<'py>>> {
-        let next = py.detach(|| self.link.lock().next_task())?;
-        next.map(|job| {
-            let Assignment { task, attempt } = job.assignment;
-            Ok((task.0, attempt.0, job.describe, new_bytes(py, &job.payload)?))
-        })
-        .transpose()
+    /// Serve the host until it says stop.
+    fn serve(&self, py: Python<'_>, helpers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let helpers = Helpers {
+            load: helpers.getattr(intern!(py, "load"))?,
+            dump: helpers.getattr(intern!(py, "dump"))?,
+            describe: helpers.getattr(intern!(py, "describe"))?,
+            dump_chunk: helpers.getattr(intern!(py, "dump_chunk"))?,
+            error: helpers.getattr(intern!(py, "error"))?,
+            leave_child: helpers.getattr(intern!(py, "leave_child"))?,
+        };
+        let mut work = Loop { py, helpers, functions: HashMap::new(), generation: fork_generation() };
+        let mut payload = Vec::new();
+        let mut tasks = 0_u32;
+        loop {
+            let taken = self.link.lock().take(&mut payload)?;
+            let Some((taken, large)) = taken else {
+                tasks = 0;
+                self.idle(py)?;
+                continue;
+            };
+            match taken.task {
+                Task::Stop => return Ok(()),
+                Task::Define => {
+                    let code = large.map_or_else(|| payload.clone(), |large| large.to_vec());
+                    work.functions.insert(taken.function, Known { code, object: None });
+                }
+                Task::Run(form) => {
+                    let start = Instant::now();
+                    let reply = if form == Form::Chunk {
+                        work.run_chunk(&self.link.lock(), &taken, &payload, large.as_ref(), start)?
+                    } else {
+                        work.run(&taken, form, &payload, large.as_ref())?
+                    };
+                    let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    self.reply(py, &taken, nanos, &reply)?;
+                    tasks += 1;
+                    if tasks >= TASKS_PER_BREATH {
+                        tasks = 0;
+                        py.detach(|| ());
+                        py.check_signals()?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// Nothing to do: look for the next task for a while, then sleep.
+    fn idle(&self, py: Python<'_>) -> PyResult<()> {
+        let mut guard = self.link.lock();
+        let link = &mut *guard;
+        if link.spin(SPIN_WITH_GIL) {
+            return Ok(());
+        }
+        py.detach(|| {
+            if !link.spin(SPIN) {
+                link.wait();
+            }
+        });
+        drop(guard);
+        py.check_signals()
     }
 
-    fn reply(&self, py: Python<'_>, task: u64, attempt: u32, kind: &str, payload: &[u8]) -> PyResult<()> {
-        let job = Assignment { task: TaskId(task), attempt: Attempt(attempt) };
-        let answer = match kind {
-            "value" => Answer::Value,
-            "described" => Answer::Described,
-            "error" => Answer::Error,
-            _ => return Err(PyValueError::new_err("kind must be 'value', 'described' or 'error'")),
+    fn reply(&self, py: Python<'_>, taken: &Taken, nanos: u64, reply: &Reply<'_>) -> PyResult<()> {
+        let mut guard = self.link.lock();
+        let link = &mut *guard;
+        let sent = match reply {
+            Reply::Small(answer, bytes) => {
+                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes))
+            }
+            Reply::Bytes(answer, bytes) => {
+                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes.as_bytes()))
+            }
+            Reply::Parts(answer, pickled) => match link.room(pickled.size(py)?) {
+                Ok(range) => {
+                    let range = pickled.fill(py, range)?;
+                    send(py, link, |link| link.reply_large(taken.run, *answer, nanos, &range))
+                }
+                Err(error) => Err(error),
+            },
         };
-        Ok(py.detach(|| self.link.lock().reply(job, answer, payload))?)
+        match sent {
+            Err(LinkError::NoMemory(bytes)) => {
+                let text = format!("there is no memory for a result of {bytes} bytes");
+                let described = describe_error(py, &PyMemoryError::new_err(text))?;
+                let bytes = described.as_bytes();
+                Ok(send(py, link, |link| link.reply(taken.run, Answer::Error, nanos, bytes))?)
+            }
+            sent => Ok(sent?),
+        }
+    }
+}
+
+/// Try until there is room.
+fn send(
+    py: Python<'_>,
+    link: &mut WorkerLink,
+    mut reply: impl FnMut(&mut WorkerLink) -> Result<bool, LinkError>,
+) -> Result<(), LinkError> {
+    while !reply(link)? {
+        py.detach(|| link.wait_for_room());
+    }
+    Ok(())
+}
+
+fn describe_error<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, PyBytes>> {
+    let helpers = py.import(intern!(py, "disttask._worker"))?;
+    let described = helpers.call_method1(intern!(py, "error"), ("dump", error.value(py), py.None()))?;
+    Ok(described.cast_into::<PyBytes>()?)
+}
+
+impl<'py> Loop<'py> {
+    /// Run one task. What it raises is its answer; an error here is our own.
+    fn run(
+        &mut self,
+        taken: &Taken,
+        form: Form,
+        payload: &[u8],
+        large: Option<&Payload>,
+    ) -> PyResult<Reply<'py>> {
+        match self.call(taken, form, payload, large) {
+            Ok(value) => {
+                self.check_fork(None)?;
+                self.answer(&value, form)
+            }
+            Err((stage, error)) => {
+                self.check_fork(Some(&error))?;
+                self.error(stage, error, None)
+            }
+        }
+    }
+
+    fn call(
+        &mut self,
+        taken: &Taken,
+        form: Form,
+        payload: &[u8],
+        large: Option<&Payload>,
+    ) -> Result<Bound<'py, PyAny>, (&'static str, PyErr)> {
+        let at_load = |error| ("load", error);
+        let at_run = |error| ("run", error);
+        debug_assert!(form != Form::Chunk);
+        if form == Form::Call {
+            let function = self.function(taken.function).map_err(at_load)?;
+            let args = self.arguments(taken, payload, large).map_err(at_load)?;
+            return function.call1(args).map_err(at_run);
+        }
+        let call = self.load(taken, payload, large).map_err(at_load)?;
+        let (function, args, kwargs): (Bound<'py, PyAny>, Bound<'py, PyTuple>, Bound<'py, PyAny>) =
+            call.extract().map_err(at_load)?;
+        drop(call);
+        let kwargs =
+            if kwargs.is_none() { None } else { Some(kwargs.cast_into().map_err(|e| at_load(e.into()))?) };
+        function.call(args, kwargs.as_ref()).map_err(at_run)
+    }
+
+    fn load(&self, taken: &Taken, payload: &[u8], large: Option<&Payload>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(large) = large else { return self.helpers.load.call1((new_bytes(self.py, payload)?,)) };
+        let (pickle, buffers) = buffer::parts(self.py, large, taken.copied)?;
+        let kwargs = PyDict::new(self.py);
+        kwargs.set_item(intern!(self.py, "buffers"), buffers)?;
+        self.helpers.load.call((pickle,), Some(&kwargs))
+    }
+
+    fn arguments(
+        &self,
+        taken: &Taken,
+        payload: &[u8],
+        large: Option<&Payload>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        if large.is_none()
+            && let Some(args) = codec::decode_tuple(self.py, payload)
+        {
+            return Ok(args);
+        }
+        Ok(self.load(taken, payload, large)?.cast_into()?)
+    }
+
+    /// The function with this number. It is loaded once, if no task can change it.
+    fn function(&mut self, number: u32) -> PyResult<Bound<'py, PyAny>> {
+        let known = self.functions.get_mut(&number).expect("functions are defined before they are called");
+        if let Some(object) = &known.object {
+            return Ok(object.bind(self.py).clone());
+        }
+        let (mark, pickle) = known.code.split_first().expect("code has a mark");
+        let object = self.helpers.load.call1((new_bytes(self.py, pickle)?,))?;
+        if *mark == CODE_REUSED {
+            known.object = Some(object.clone().unbind());
+            known.code = Vec::new();
+        }
+        Ok(object)
+    }
+
+    /// Run a chunk of `map`: an item that raises is one answer among the others.
+    fn run_chunk(
+        &mut self,
+        link: &WorkerLink,
+        taken: &Taken,
+        payload: &[u8],
+        large: Option<&Payload>,
+        start: Instant,
+    ) -> PyResult<Reply<'py>> {
+        link.set_items(0);
+        let loaded = (|| {
+            let function = self.function(taken.function)?;
+            let pair = self.load(taken, payload, large)?;
+            let (spread, items): (bool, Bound<'py, PyList>) = pair.extract()?;
+            Ok((function, spread, items))
+        })();
+        let (function, spread, items) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => return self.error("load", error, None),
+        };
+        let values = PyList::empty(self.py);
+        let errors = PyList::empty(self.py);
+        for (item, index) in items.iter().zip(1_u32..) {
+            link.set_items(index);
+            let result =
+                if spread { function.call1(item.cast_into::<PyTuple>()?) } else { function.call1((item,)) };
+            match result {
+                Ok(value) => values.append(value)?,
+                Err(error) => {
+                    self.check_fork(Some(&error))?;
+                    values.append(self.py.None())?;
+                    let described =
+                        self.helpers.error.call1(("run", error.into_value(self.py), self.py.None()))?;
+                    errors.append((index - 1, described))?;
+                }
+            }
+        }
+        self.check_fork(None)?;
+        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let bytes = self.helpers.dump_chunk.call1((values, errors, nanos))?;
+        Ok(Reply::Bytes(Answer::Values, bytes.cast_into()?))
+    }
+
+    fn answer(&self, value: &Bound<'py, PyAny>, form: Form) -> PyResult<Reply<'py>> {
+        let describe = form == Form::ToDescribe;
+        if !describe && let Some(bytes) = codec::encode(value) {
+            return Ok(Reply::Small(Answer::Value, bytes));
+        }
+        if !describe
+            && let Ok(pickled) = buffer::dumps(self.py, value)
+            && !pickled.mentions_main()
+        {
+            return Ok(if pickled.is_plain() {
+                Reply::Bytes(Answer::Value, pickled.pickle)
+            } else {
+                Reply::Parts(Answer::Value, pickled)
+            });
+        }
+        let dump = if describe { &self.helpers.describe } else { &self.helpers.dump };
+        let answer = if describe { Answer::Described } else { Answer::Value };
+        match dump.call1((value,)) {
+            Ok(bytes) => Ok(Reply::Bytes(answer, bytes.cast_into()?)),
+            Err(error) => self.error("dump", error, Some(value)),
+        }
+    }
+
+    fn error(&self, stage: &str, error: PyErr, value: Option<&Bound<'py, PyAny>>) -> PyResult<Reply<'py>> {
+        // `into_value` puts the traceback where Python looks for it.
+        let described = self.helpers.error.call1((stage, error.into_value(self.py), value))?;
+        Ok(Reply::Bytes(Answer::Error, described.cast_into()?))
+    }
+
+    /// A child that the task forked must not answer in its parent's place: it leaves, as it would have.
+    fn check_fork(&self, error: Option<&PyErr>) -> PyResult<()> {
+        if fork_generation() != self.generation {
+            self.helpers.leave_child.call1((error.map(|error| error.value(self.py)),))?;
+        }
+        Ok(())
     }
 }

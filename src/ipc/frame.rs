@@ -1,9 +1,7 @@
-//! Frames: a fixed header, then the payload. The task's number stands in the header, outside the pickle, so that
-//! whatever is wrong with a payload can be charged to its task.
+//! Frames of the control socket, over which both sides get to know each other: a fixed header, then the payload.
 
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
@@ -11,8 +9,8 @@ use rustix::io::Errno;
 use super::LinkError;
 use crate::scheduler::types::{Assignment, Attempt, TaskId};
 
-/// Far beyond what a machine of today can hold, near enough to catch a length that is garbage.
-pub const MAX_PAYLOAD_BYTES: u64 = 1 << 38;
+/// Far beyond what a greeting holds, near enough to catch a length that is garbage.
+const MAX_PAYLOAD_BYTES: u64 = 1 << 30;
 
 /// kind u32, attempt u32, task u64, length u64; little-endian.
 pub(super) const HEADER_BYTES: usize = 24;
@@ -21,31 +19,9 @@ pub(super) const HEADER_BYTES: usize = 24;
 /// small frames rarely fills this.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Frames to a worker.
-#[derive(Clone, Debug)]
-pub enum Outgoing {
-    /// What the worker needs to know before it is ready.
-    Config(Arc<Vec<u8>>),
-    /// Run this.
-    Task(Assignment, Arc<Vec<u8>>),
-    /// Run this, and answer with a described value: one that can be shown without unpickling it.
-    TaskToDescribe(Assignment, Arc<Vec<u8>>),
-    /// Nothing more will come: leave.
-    Stop,
-}
-
-/// Frames from a worker.
+/// From a worker, over the socket: it shakes hands, with a description of itself.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Incoming {
-    /// The worker shakes hands, with a description of itself.
-    Ready(Vec<u8>),
-    /// The task returned.
-    Value(Assignment, Vec<u8>),
-    /// The task returned, and here is its value with a description.
-    Described(Assignment, Vec<u8>),
-    /// The task, or the way to it or from it, raised.
-    Error(Assignment, Vec<u8>),
-}
+pub(super) struct Ready(pub(super) Vec<u8>);
 
 const NOBODY: Assignment = Assignment { task: TaskId(0), attempt: Attempt(0) };
 
@@ -58,13 +34,12 @@ pub(super) struct Raw {
 }
 
 pub(super) const KIND_CONFIG: u32 = 1;
-pub(super) const KIND_TASK: u32 = 2;
-pub(super) const KIND_STOP: u32 = 3;
-pub(super) const KIND_READY: u32 = 4;
-pub(super) const KIND_VALUE: u32 = 5;
-pub(super) const KIND_ERROR: u32 = 6;
-pub(super) const KIND_TASK_TO_DESCRIBE: u32 = 7;
-pub(super) const KIND_DESCRIBED: u32 = 8;
+pub(super) const KIND_READY: u32 = 2;
+
+/// A header of a frame that speaks of no task.
+pub(super) fn greeting(kind: u32, payload_bytes: usize) -> [u8; HEADER_BYTES] {
+    header(kind, NOBODY, payload_bytes)
+}
 
 pub(super) fn header(kind: u32, assignment: Assignment, payload_bytes: usize) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
@@ -75,28 +50,12 @@ pub(super) fn header(kind: u32, assignment: Assignment, payload_bytes: usize) ->
     header
 }
 
-impl Outgoing {
-    pub(super) fn encode(self) -> ([u8; HEADER_BYTES], Option<Arc<Vec<u8>>>) {
-        match self {
-            Self::Config(bytes) => (header(KIND_CONFIG, NOBODY, bytes.len()), Some(bytes)),
-            Self::Task(assignment, bytes) => (header(KIND_TASK, assignment, bytes.len()), Some(bytes)),
-            Self::TaskToDescribe(assignment, bytes) => {
-                (header(KIND_TASK_TO_DESCRIBE, assignment, bytes.len()), Some(bytes))
-            }
-            Self::Stop => (header(KIND_STOP, NOBODY, 0), None),
-        }
-    }
-}
-
-impl TryFrom<Raw> for Incoming {
+impl TryFrom<Raw> for Ready {
     type Error = LinkError;
 
     fn try_from(raw: Raw) -> Result<Self, LinkError> {
         match raw.kind {
-            KIND_READY => Ok(Self::Ready(raw.payload)),
-            KIND_VALUE => Ok(Self::Value(raw.assignment, raw.payload)),
-            KIND_DESCRIBED => Ok(Self::Described(raw.assignment, raw.payload)),
-            KIND_ERROR => Ok(Self::Error(raw.assignment, raw.payload)),
+            KIND_READY => Ok(Self(raw.payload)),
             _ => Err(LinkError::Malformed("unknown kind")),
         }
     }
@@ -138,7 +97,7 @@ impl FrameReader {
             let limit = self.missing.min(spare.len());
             let got = read_into(&socket, &mut spare[..limit]);
             if let Ok(read) = got {
-                super::page::assume_filled(&mut frame.payload, read);
+                super::shm::assume_filled(&mut frame.payload, read);
                 self.missing -= read;
             }
             got
@@ -154,15 +113,6 @@ impl FrameReader {
             Err(Errno::INTR) => Ok(Read::Bytes(0)),
             Err(errno) => Err(errno.into()),
         }
-    }
-
-    /// The dispatch that the frame being received speaks of, as soon as its header is in.
-    pub(super) fn announced(&self) -> Option<(u32, Assignment)> {
-        if let Some(frame) = &self.partial {
-            return Some((frame.kind, frame.assignment));
-        }
-        let (header, _) = self.buffer[self.taken..].split_first_chunk::<HEADER_BYTES>()?;
-        decode(header).ok().map(|(frame, _)| (frame.kind, frame.assignment))
     }
 
     /// The next whole frame among what was read.
@@ -200,7 +150,7 @@ fn decode(header: &[u8; HEADER_BYTES]) -> Result<(Raw, usize), LinkError> {
     let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
     let u64_at = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
     let kind = u32_at(0);
-    if !(KIND_CONFIG..=KIND_DESCRIBED).contains(&kind) {
+    if !(KIND_CONFIG..=KIND_READY).contains(&kind) {
         return Err(LinkError::Malformed("unknown kind"));
     }
     let length = u64_at(16);
@@ -248,7 +198,7 @@ mod tests {
         let sizes = [0, 1, 23, 5000, READ_BUFFER_BYTES - HEADER_BYTES, READ_BUFFER_BYTES, 300_001, 7];
         let mut stream = Vec::new();
         for (task, &size) in (0..).zip(&sizes) {
-            stream.extend(header(KIND_VALUE, job(task), size));
+            stream.extend(header(KIND_READY, job(task), size));
             stream.extend((0..size).map(|i| (i * 7 + size) as u8));
         }
         for step in [1, 7, 24, 1000, 65_536, 100_000] {
@@ -264,7 +214,7 @@ mod tests {
 
     #[test]
     fn garbage_is_an_error_and_not_an_allocation() {
-        let mut long = header(KIND_VALUE, job(1), 0);
+        let mut long = header(KIND_READY, job(1), 0);
         for length in [MAX_PAYLOAD_BYTES + 1, 1 << 63, u64::MAX] {
             long[16..24].copy_from_slice(&length.to_le_bytes());
             assert!(matches!(through(&long, 24), Err(LinkError::Malformed(_))));
@@ -275,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_truncated_frame_is_no_frame() {
-        let mut stream = header(KIND_VALUE, job(1), 10).to_vec();
+        let mut stream = header(KIND_READY, job(1), 10).to_vec();
         stream.extend([1; 10]);
         for cut in 0..stream.len() {
             assert_eq!(through(&stream[..cut], 1000).expect("no garbage"), []);

@@ -1,83 +1,74 @@
-//! The host's end of a control socket: non-blocking, batched.
+//! The host's end of what connects it to one worker: a socket to get to know each other, another one for descriptors, and
+//! the rings.
 
-use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
-    socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
-use super::frame::{FrameReader, HEADER_BYTES, Incoming, KIND_READY, Outgoing, Read};
+use super::arena::{Arena, Block};
+use super::bell::{HostBell, wake};
+use super::foreign::{Descriptor, Foreign, ForeignBlock};
+use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, Read, Ready, greeting};
+use super::host_lane::HostLane;
+use super::lane::{LANE_BYTES, TaskHead};
+use super::orders::{Answer, COPIED, LARGE, Order};
+use super::payload::Payload;
+use super::shm::{Backing, Map, create};
 use super::{HostFd, LinkError};
 use crate::scheduler::types::Assignment;
 
-/// Slices that one system call writes: 64 frames. More gains nothing measurable.
-const SLICES_PER_WRITE: usize = 128;
-
-/// Bytes taken from one worker before the others get their turn: the lock is held meanwhile.
-const RECEIVE_BUDGET_BYTES: usize = 1 << 20;
-
-/// The greeting that carries the shared page's descriptor.
+/// The greeting that carries the descriptors.
 pub(super) const GREETING: u8 = b'D';
 
-/// Whether everything pushed is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flushed {
-    /// Yes.
-    All,
-    /// The socket is full: flush again when it is writable.
-    Blocked,
-    /// The kernel has no memory for it: flush again after a while.
-    Starved,
-}
+/// Numbers links, from 1.
+static NEXT_LINK: AtomicU32 = AtomicU32::new(1);
 
-/// Whether there can be more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// All that is there has been taken.
-    Drained,
-    /// The budget is used up; there may be more.
-    More,
-    /// The other side is gone, and all that it had sent has been taken.
-    Closed,
+/// How many descriptors come with it: the lane, the bell, the driver's event, the socket for more descriptors.
+pub(super) const GREETING_FDS: usize = 4;
+
+/// What a worker has answered.
+#[derive(Debug)]
+pub struct Received {
+    /// Which dispatch.
+    pub run: Assignment,
+    /// What the payload is.
+    pub answer: Answer,
+    /// How long the function ran, in nanoseconds.
+    pub nanos: u64,
+    /// The pickled value, or the exception.
+    pub payload: Payload,
 }
 
 /// The host's end.
 #[derive(Debug)]
 pub struct HostLink {
     socket: HostFd,
+    parcels: HostFd,
     reader: FrameReader,
-    outbox: VecDeque<Chunk>,
+    /// Of the configuration, as far as the socket has not taken it.
+    unsent: VecDeque<u8>,
+    lane: HostLane,
+    /// Blocks of our arena that the worker has been sent.
+    shown: HashSet<u32>,
+    /// Functions that the worker has been sent.
+    defined: HashSet<u32>,
+    /// Blocks of the worker's arena.
+    blocks: HashMap<u32, Arc<ForeignBlock>>,
+    scratch: Vec<u8>,
+    /// Marks what the worker looks at, in our arena.
+    number: u32,
 }
 
-/// A frame, or what is left of it.
-#[derive(Debug)]
-struct Chunk {
-    header: [u8; HEADER_BYTES],
-    payload: Option<Arc<Vec<u8>>>,
-    sent: usize,
-}
-
-impl Chunk {
-    fn slices(&self) -> [&[u8]; 2] {
-        let payload = self.payload.as_deref().map_or(&[][..], Vec::as_slice);
-        match self.sent.checked_sub(HEADER_BYTES) {
-            None => [&self.header[self.sent..], payload],
-            Some(sent) => [&[], &payload[sent..]],
-        }
-    }
-
-    fn left(&self) -> usize {
-        HEADER_BYTES + self.payload.as_ref().map_or(0, |payload| payload.len()) - self.sent
-    }
-}
-
-/// Both ends of a new control socket.
+/// Both ends of a new connection.
 #[derive(Debug)]
 pub struct Ends {
     /// Keep this.
@@ -87,82 +78,181 @@ pub struct Ends {
 }
 
 impl HostLink {
-    /// A new pair. The greeting, with the shared page's descriptor if there is one, is already in it.
-    pub fn pair(page: Option<&OwnedFd>) -> rustix::io::Result<Ends> {
+    /// A new pair. The greeting is already in it.
+    pub fn pair(bell: &HostBell, driver: impl AsFd, backing: Backing) -> rustix::io::Result<Ends> {
+        let lane = create("disttask-lane", LANE_BYTES, backing)?;
+        let map = Map::for_host(&lane, LANE_BYTES)?;
         let (host, worker) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        greet(&host, page)?;
+        let (parcels, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        rustix::io::ioctl_fionbio(&parcels, true)?;
+        let fds = [lane.as_fd(), bell.file().as_fd(), driver.as_fd(), theirs.as_fd()];
+        send_fds(&host, &[GREETING], &fds)?;
         rustix::io::ioctl_fionbio(&host, true)?;
-        let host = Self { socket: HostFd::new(host), reader: FrameReader::new(), outbox: VecDeque::new() };
+        let number = NEXT_LINK.fetch_add(1, Ordering::Relaxed);
+        let host = Self {
+            socket: HostFd::new(host),
+            parcels: HostFd::new(parcels),
+            reader: FrameReader::new(),
+            unsent: VecDeque::new(),
+            lane: HostLane::new(map, number),
+            shown: HashSet::new(),
+            defined: HashSet::new(),
+            blocks: HashMap::new(),
+            scratch: Vec::new(),
+            number,
+        };
         Ok(Ends { host, worker })
     }
 
-    /// Queue a frame; nothing is written before [`Self::flush`].
-    pub fn push(&mut self, frame: Outgoing) {
-        let (header, payload) = frame.encode();
-        self.outbox.push_back(Chunk { header, payload, sent: 0 });
+    /// Queue the configuration; [`Self::flush`] writes it.
+    pub fn configure(&mut self, config: &[u8]) {
+        let header: [u8; HEADER_BYTES] = greeting(KIND_CONFIG, config.len());
+        self.unsent.extend(header);
+        self.unsent.extend(config);
     }
 
-    /// Write what is queued, as far as the socket takes it.
-    pub fn flush(&mut self) -> Result<Flushed, LinkError> {
-        while !self.outbox.is_empty() {
-            let slices: Vec<_> = self
-                .outbox
-                .iter()
-                .flat_map(Chunk::slices)
-                .filter(|slice| !slice.is_empty())
-                .take(SLICES_PER_WRITE)
-                .map(IoSlice::new)
-                .collect();
+    /// Write what is queued, as far as the socket takes it. Whether that was all.
+    pub fn flush(&mut self) -> Result<bool, LinkError> {
+        while !self.unsent.is_empty() {
+            let slices = [IoSlice::new(self.unsent.as_slices().0)];
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             match sendmsg(&self.socket, &slices, &mut SendAncillaryBuffer::default(), flags) {
-                Ok(sent) => self.advance(sent),
-                Err(Errno::AGAIN) => return Ok(Flushed::Blocked),
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => return Ok(false),
                 Err(Errno::INTR) => {}
-                Err(Errno::NOBUFS | Errno::NOMEM) => return Ok(Flushed::Starved),
                 Err(errno) => return Err(errno.into()),
             }
         }
-        Ok(Flushed::All)
+        Ok(true)
     }
 
-    fn advance(&mut self, mut sent: usize) {
-        while let Some(chunk) = self.outbox.front_mut() {
-            if sent < chunk.left() {
-                chunk.sent += sent;
-                return;
-            }
-            sent -= chunk.left();
-            self.outbox.pop_front();
-        }
-    }
-
-    /// Take what has arrived, into `frames`. An answer to anything but `expected` is garbage: found out by its header,
-    /// before the impossible length in it is waited for.
-    pub fn receive(
-        &mut self,
-        expected: Option<Assignment>,
-        frames: &mut Vec<Incoming>,
-    ) -> Result<Received, LinkError> {
-        let mut budget = RECEIVE_BUDGET_BYTES;
+    /// Take what has arrived over the socket: the worker's description of itself, once. `Err(None)`: it is closed.
+    pub fn greeted(&mut self) -> Result<Option<Vec<u8>>, Option<LinkError>> {
         loop {
+            if let Some(frame) = self.reader.next_frame()? {
+                return Ok(Some(Ready::try_from(frame)?.0));
+            }
             match self.reader.fill(&self.socket)? {
-                Read::Nothing => return Ok(Received::Drained),
-                Read::Closed => return Ok(Received::Closed),
-                Read::Bytes(read) => budget = budget.saturating_sub(read),
-            }
-            if let Some((kind, job)) = self.reader.announced()
-                && kind != KIND_READY
-                && Some(job) != expected
-            {
-                return Err(LinkError::Malformed("an answer to a task that it was not sent"));
-            }
-            while let Some(frame) = self.reader.next_frame()? {
-                frames.push(frame.try_into()?);
-            }
-            if budget == 0 {
-                return Ok(Received::More);
+                Read::Nothing => return Ok(None),
+                Read::Closed => return Err(None),
+                Read::Bytes(_) => {}
             }
         }
+    }
+
+    /// Hand the worker an order. `false`: there is no room, try again when it has got on.
+    pub fn send(&mut self, order: &Order<'_>) -> bool {
+        if let Order::Call { function, code, .. } = order
+            && !self.defined.contains(function)
+        {
+            let define = Order::Define { function: *function, code };
+            if !self.push(&define) {
+                return false;
+            }
+            self.defined.insert(*function);
+        }
+        self.push(order)
+    }
+
+    fn push(&mut self, order: &Order<'_>) -> bool {
+        let (run, function) = (order.run(), order.function());
+        let head = |kind| TaskHead { run, kind, function, bytes: 0 };
+        match order.payload() {
+            None => self.lane.send(head(order.kind()), &[]),
+            Some(Payload::Private(bytes)) => self.lane.send(head(order.kind()), bytes),
+            Some(Payload::Ours(range)) => {
+                if !self.show(range.block()) {
+                    return false;
+                }
+                // A function is sent to many: it is copied out, and looked at by nobody afterwards.
+                let copied = order.is_definition() || order.must_copy();
+                let flags = if copied { LARGE | COPIED } else { LARGE };
+                self.lane.send(head(order.kind() | flags), &range.descriptor().encode())
+            }
+            Some(Payload::Theirs(_)) => unreachable!("an answer is not sent on"),
+        }
+    }
+
+    /// Pass the block's descriptor on, unless that has been done.
+    fn show(&mut self, block: &Block) -> bool {
+        if self.shown.contains(&block.number) {
+            return true;
+        }
+        let sent = send_fds(&self.parcels, &block.number.to_le_bytes(), &[block.file.as_fd()]).is_ok();
+        if sent {
+            self.shown.insert(block.number);
+        }
+        sent
+    }
+
+    /// Wake the worker if it sleeps. After orders, or after results were taken.
+    pub fn wake(&self) {
+        wake(self.lane.bell());
+    }
+
+    /// Whether there is an answer.
+    pub fn has_answer(&self) -> bool {
+        self.lane.has_result()
+    }
+
+    /// The next answer.
+    pub fn receive(&mut self) -> Result<Option<Received>, LinkError> {
+        self.scratch.clear();
+        let Some(head) = self.lane.receive(&mut self.scratch)? else { return Ok(None) };
+        let answer = Answer::from_kind(head.kind & !LARGE).ok_or(LinkError::Malformed("unknown kind"))?;
+        let payload = if head.kind & LARGE == 0 {
+            Payload::copied(&self.scratch)
+        } else {
+            let what = Descriptor::decode(&self.scratch).ok_or(LinkError::Malformed("no descriptor"))?;
+            let foreign = Foreign::new(self.block(what.block)?, what, None);
+            Payload::Theirs(Arc::new(foreign.ok_or(LinkError::Malformed("a payload outside its block"))?))
+        };
+        Ok(Some(Received { run: head.run, answer, nanos: head.nanos, payload }))
+    }
+
+    /// A block of the worker's arena. Its descriptor was sent before the first answer that needs it.
+    fn block(&mut self, number: u32) -> Result<Arc<ForeignBlock>, LinkError> {
+        while !self.blocks.contains_key(&number) {
+            let (number, fd) = receive_fd(&self.parcels)?;
+            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd)?));
+        }
+        Ok(Arc::clone(&self.blocks[&number]))
+    }
+
+    /// The worker is dead: it looks at nothing in our arena any more.
+    pub fn bury(&self, arena: &Arena) {
+        arena.bury(self.number);
+    }
+
+    /// Take back the newest orders, `count` at most, up to the first that the worker has begun. How many.
+    pub fn retract_last(&mut self, count: usize) -> usize {
+        self.lane.retract_last(count)
+    }
+
+    /// Take back this one. `false`: the worker has begun it.
+    pub fn retract(&mut self, run: Assignment) -> bool {
+        self.lane.retract(run)
+    }
+
+    /// The dispatch that the worker has begun and not answered.
+    pub fn begun(&self) -> Option<Assignment> {
+        self.lane.begun()
+    }
+
+    /// Have the worker call when half of what waits is begun.
+    pub fn call_at_half(&self) {
+        self.lane.call_at_half();
+    }
+
+    /// The worker's heartbeat counter.
+    pub fn beats(&self) -> u64 {
+        self.lane.beats()
+    }
+
+    /// How many items of the chunk that it is at the worker has begun.
+    pub fn items(&self) -> u32 {
+        self.lane.items()
     }
 }
 
@@ -172,14 +262,35 @@ impl AsFd for HostLink {
     }
 }
 
-fn greet(host: &OwnedFd, page: Option<&OwnedFd>) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+pub(super) fn send_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(GREETING_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds: Vec<_> = page.iter().map(AsFd::as_fd).collect();
-    if !fds.is_empty() {
-        assert!(control.push(SendAncillaryMessage::ScmRights(&fds)), "room for one descriptor was made");
+    assert!(control.push(SendAncillaryMessage::ScmRights(fds)), "room for the descriptors was made");
+    loop {
+        match sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            sent => return sent.map(drop),
+        }
     }
-    let sent = sendmsg(host, &[IoSlice::new(&[GREETING])], &mut control, SendFlags::NOSIGNAL)?;
-    debug_assert_eq!(sent, 1);
-    Ok(())
+}
+
+/// A parcel: a block's number and its descriptor.
+pub(super) fn receive_fd(socket: impl AsFd) -> Result<(u32, OwnedFd), LinkError> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(GREETING_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut number = [0; 4];
+    loop {
+        let mut slices = [IoSliceMut::new(&mut number)];
+        match recvmsg(&socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(got) if got.bytes == number.len() => break,
+            Ok(_) => return Err(LinkError::Malformed("no parcel")),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok((u32::from_le_bytes(number), fd.ok_or(LinkError::Malformed("a parcel without a descriptor"))?))
 }

@@ -2,29 +2,45 @@
 //!
 //! ```text
 //!  host                                             worker process
-//!  HostLink  ── task frames ──► control socket ──►  WorkerLink   (the socket is the worker's stdin)
-//!  HostLink  ◄── answers ─────  control socket ◄──  WorkerLink
-//!  Page      ◄──── shared memory: heartbeat, what was begun ── Page
+//!  HostLink  ── orders ──►  ring in shared memory ──►  WorkerLink
+//!  HostLink  ◄── answers ─  ring in shared memory ◄──  WorkerLink
+//!  Arena     ── large payloads ──►                ◄──  Arena
+//!  HostBell  ◄──────────────── "come and look" ──────  (futex, or the driver's eventfd)
+//!            ── control socket (the worker's stdin): greeting, configuration, end of file
+//!            ── parcel socket: descriptors of arena blocks
 //! ```
 //!
-//! The layers above see frames and payloads, never the socket: [`HostLink::push`], [`HostLink::flush`] and
-//! [`HostLink::receive`] on one side, [`WorkerLink::next_task`] and [`WorkerLink::reply`] on the other. A payload is
-//! copied once into Rust on its way in and written to the socket from there; on its way back it is read
-//! straight into the allocation that the future keeps (payloads that fit the read buffer are copied out of it).
+//! The layers above see orders, answers and payloads: [`HostLink::send`], [`HostLink::receive`] and
+//! [`HostLink::retract`] on one side, [`WorkerLink::take`] and [`WorkerLink::reply`] on the other.
 
+mod arena;
+mod bell;
+mod copy;
+mod extents;
 mod fds;
+mod foreign;
 mod frame;
 mod host;
-mod page;
+mod host_lane;
+mod lane;
+mod orders;
+mod payload;
+mod shm;
 mod signals;
 mod worker;
+mod worker_lane;
 
+pub use arena::{Arena, NoRoom, Range};
+pub use bell::HostBell;
 pub use fds::{ClosedInChildren, HostFd, after_fork_in_child, fork_generation};
-pub use frame::{Incoming, MAX_PAYLOAD_BYTES, Outgoing};
-pub use host::{Ends, Flushed, HostLink, Received};
-pub use page::Page;
+pub use foreign::{Foreign, MAX_PARTS, PART_ALIGN, Part};
+pub use host::{Ends, HostLink, Received};
+pub use lane::MAX_INLINE_BYTES;
+pub use orders::{Answer, Form, Order, Task};
+pub use payload::{Payload, SmallBytes};
+pub use shm::Backing;
 pub use signals::{block_all_signals, reset_signal_mask};
-pub use worker::{Answer, Job, WorkerLink};
+pub use worker::{Heart, Taken, WorkerLink, move_up};
 
 /// What can go wrong on a link. Each ends the worker on the other side; none ends the pool.
 #[derive(Debug, thiserror::Error)]
@@ -43,4 +59,10 @@ pub enum LinkError {
     /// There is no memory for what comes.
     #[error("no memory for a payload of {0} bytes")]
     NoMemory(u64),
+}
+
+impl From<lane::Garbled> for LinkError {
+    fn from(_: lane::Garbled) -> Self {
+        Self::Malformed("the rings make no sense")
+    }
 }

@@ -1,78 +1,123 @@
-//! The worker's end of its control socket: blocking, used by one thread.
+//! The worker's end of what connects it to the host. One thread uses it, but for the heartbeat.
 
+use std::collections::HashMap;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg,
 };
 
-use super::frame::{
-    FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_DESCRIBED, KIND_ERROR, KIND_READY, KIND_STOP, KIND_TASK,
-    KIND_TASK_TO_DESCRIBE, KIND_VALUE, Raw, Read, header,
-};
-use super::host::GREETING;
-use super::{LinkError, Page};
-use crate::scheduler::types::{Assignment, Attempt, TaskId};
+use super::LinkError;
+use super::arena::{Arena, Range};
+use super::bell::{WorkerBell, announce, retire, sleep};
+use super::foreign::{Descriptor, Foreign, ForeignBlock};
+use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_READY, Raw, Read, greeting};
+use super::host::{GREETING, GREETING_FDS, receive_fd, send_fds};
+use super::lane::{LANE_BYTES, MAX_INLINE_BYTES, RING_BYTES, ResultHead};
+use super::orders::{Answer, COPIED, LARGE, Task};
+use super::payload::Payload;
+use super::shm::{Backing, Map};
+use super::worker_lane::{TakenFrame, WorkerLane};
+use crate::scheduler::types::Assignment;
 
-/// A task to run.
-#[derive(Debug)]
-pub struct Job {
-    /// To be named in the answer.
-    pub assignment: Assignment,
-    /// The pickled call.
-    pub payload: Vec<u8>,
-    /// The host wants to show the value.
-    pub describe: bool,
-}
+/// Who looks at what a worker has handed over: there is one host.
+const HOST: u32 = 1;
 
-/// What an answer holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A pickled value.
-    Value,
-    /// A value that can be shown.
-    Described,
-    /// An exception.
-    Error,
-}
+/// Results may use as much memory as there is: what is too much is an error of the task that returns it.
+const ARENA_BUDGET: usize = usize::MAX / 2;
+
+/// The longest that a worker with nothing to do looks for the next task before it sleeps: about what going to sleep and
+/// being woken costs.
+const MAX_SPIN: Duration = Duration::from_micros(30);
+
+/// And the shortest, so that it notices when looking begins to pay.
+const MIN_SPIN: Duration = Duration::from_micros(1);
+
+/// Looks at the ring between two looks at the clock.
+const LOOKS_PER_CLOCK: usize = 32;
 
 /// The worker's end.
 #[derive(Debug)]
 pub struct WorkerLink {
     socket: OwnedFd,
     reader: FrameReader,
-    page: Option<Arc<Page>>,
+    parcels: OwnedFd,
+    bell: WorkerBell,
+    lane: WorkerLane,
+    arena: Arc<Arena>,
+    /// Blocks of our arena that the host has been sent.
+    shown: Vec<u32>,
+    /// Blocks of the host's arena.
+    blocks: HashMap<u32, Arc<ForeignBlock>>,
+    /// How long it is worth to look for the next task before sleeping.
+    spin: Duration,
+    can_spin: bool,
+}
+
+/// A task that was taken up.
+#[derive(Debug)]
+pub struct Taken {
+    /// What to do.
+    pub task: Task,
+    /// To be named in the answer.
+    pub run: Assignment,
+    /// Which function, where it travels by number.
+    pub function: u32,
+    /// A large payload must be copied before it is used.
+    pub copied: bool,
+}
+
+/// Counts the worker's life signs, from a thread of its own.
+#[derive(Debug)]
+pub struct Heart(Map);
+
+impl Heart {
+    /// Still alive.
+    pub fn beat(&self) {
+        self.0.u64(0).fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl WorkerLink {
     /// Take the greeting from the socket.
-    pub fn attach(socket: OwnedFd) -> Result<Self, LinkError> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    pub fn attach(socket: OwnedFd) -> Result<(Self, Heart), LinkError> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(GREETING_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut greeting = [0];
-        let got = recvmsg(
-            &socket,
-            &mut [IoSliceMut::new(&mut greeting)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL,
-        )?;
-        if got.bytes != 1 || greeting != [GREETING] {
+        let mut hello = [0];
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL;
+        let got = recvmsg(&socket, &mut [IoSliceMut::new(&mut hello)], &mut control, flags)?;
+        if got.bytes != 1 || hello != [GREETING] {
             return Err(LinkError::NotAWorker("no greeting: this process was not started by a pool"));
         }
-        let fd = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
-        let page = fd.map(Page::map).transpose()?.map(Arc::new);
-        Ok(Self { socket, reader: FrameReader::new(), page })
-    }
-
-    /// The page to beat on, if the host could make one.
-    pub fn page(&self) -> Option<Arc<Page>> {
-        self.page.clone()
+        let mut fds = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(more) = message {
+                fds.extend(more);
+            }
+        }
+        let Ok([lane, bell, driver, parcels]) = <[OwnedFd; GREETING_FDS]>::try_from(fds) else {
+            return Err(LinkError::NotAWorker("descriptors are missing: is their number limited?"));
+        };
+        let (driver, parcels) = (move_up(driver)?, move_up(parcels)?);
+        let heart = Heart(Map::new(&lane, LANE_BYTES)?);
+        let link = Self {
+            socket,
+            reader: FrameReader::new(),
+            parcels,
+            bell: WorkerBell::new(bell, driver)?,
+            lane: WorkerLane::new(Map::new(&lane, LANE_BYTES)?),
+            arena: Arena::new(Backing::Memfd, ARENA_BUDGET),
+            shown: Vec::new(),
+            blocks: HashMap::new(),
+            spin: MAX_SPIN,
+            can_spin: std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1),
+        };
+        Ok((link, heart))
     }
 
     /// The socket, for watching its other end.
@@ -82,51 +127,11 @@ impl WorkerLink {
 
     /// The first frame: what the host wants the worker to know.
     pub fn config(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
-        match self.read()? {
-            None => Ok(None),
-            Some(Raw { kind: KIND_CONFIG, payload, .. }) => Ok(Some(payload)),
-            Some(_) => Err(LinkError::Malformed("expected the configuration")),
-        }
-    }
-
-    /// Wait for the next task; `None` when there will be none.
-    pub fn next_task(&mut self) -> Result<Option<Job>, LinkError> {
-        match self.read()? {
-            None | Some(Raw { kind: KIND_STOP, .. }) => Ok(None),
-            Some(Raw { kind: kind @ (KIND_TASK | KIND_TASK_TO_DESCRIBE), assignment, payload }) => {
-                Ok(Some(Job { assignment, payload, describe: kind == KIND_TASK_TO_DESCRIBE }))
-            }
-            Some(_) => Err(LinkError::Malformed("expected a task")),
-        }
-    }
-
-    /// Say that the worker is ready, and what it is.
-    pub fn ready(&self, description: &[u8]) -> Result<(), LinkError> {
-        let nobody = Assignment { task: TaskId(0), attempt: Attempt(0) };
-        self.write(&header(KIND_READY, nobody, description.len()), description)
-    }
-
-    /// Answer a task. Written at once: a result that waited for company would be lost with the worker.
-    pub fn reply(&self, job: Assignment, answer: Answer, payload: &[u8]) -> Result<(), LinkError> {
-        let kind = match answer {
-            Answer::Value => KIND_VALUE,
-            Answer::Described => KIND_DESCRIBED,
-            Answer::Error => KIND_ERROR,
-        };
-        self.write(&header(kind, job, payload.len()), payload)
-    }
-
-    fn read(&mut self) -> Result<Option<Raw>, LinkError> {
         loop {
-            // Begun from the first byte on: a task whose payload is too much for this process must be charged, or it
-            // would be sent to one worker after another for ever.
-            if let (Some(page), Some((KIND_TASK | KIND_TASK_TO_DESCRIBE, job))) =
-                (&self.page, self.reader.announced())
-            {
-                page.begin(job);
-            }
-            if let Some(frame) = self.reader.next_frame()? {
-                return Ok(Some(frame));
+            match self.reader.next_frame()? {
+                Some(Raw { kind: KIND_CONFIG, payload, .. }) => return Ok(Some(payload)),
+                Some(_) => return Err(LinkError::Malformed("expected the configuration")),
+                None => {}
             }
             if self.reader.fill(&self.socket)? == Read::Closed {
                 return Ok(None);
@@ -134,8 +139,10 @@ impl WorkerLink {
         }
     }
 
-    fn write(&self, header: &[u8; HEADER_BYTES], payload: &[u8]) -> Result<(), LinkError> {
-        let mut parts = [&header[..], payload];
+    /// Say that the worker is ready, and what it is.
+    pub fn ready(&self, description: &[u8]) -> Result<(), LinkError> {
+        let header: [u8; HEADER_BYTES] = greeting(KIND_READY, description.len());
+        let mut parts = [&header[..], description];
         while parts.iter().any(|part| !part.is_empty()) {
             let slices = parts.map(std::io::IoSlice::new);
             match sendmsg(&self.socket, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
@@ -152,4 +159,166 @@ impl WorkerLink {
         }
         Ok(())
     }
+
+    /// Take up the next order, if there is one; its payload replaces what is in `payload`. A large payload is returned.
+    pub fn take(&mut self, payload: &mut Vec<u8>) -> Result<Option<(Taken, Option<Payload>)>, LinkError> {
+        let Some(frame) = self.lane.take()? else { return Ok(None) };
+        if frame.wants_call {
+            self.bell.call();
+        }
+        payload.clear();
+        self.lane.payload(&frame, payload);
+        self.lane.release(&frame);
+        let TakenFrame { head, .. } = frame;
+        let task =
+            Task::from_kind(head.kind & !(LARGE | COPIED)).ok_or(LinkError::Malformed("unknown kind"))?;
+        let copied = head.kind & COPIED != 0;
+        let large = if head.kind & LARGE == 0 { None } else { Some(self.large(payload)?) };
+        Ok(Some((Taken { task, run: head.run, function: head.function, copied }, large)))
+    }
+
+    fn large(&mut self, descriptor: &[u8]) -> Result<Payload, LinkError> {
+        let what = Descriptor::decode(descriptor).ok_or(LinkError::Malformed("no descriptor"))?;
+        while !self.blocks.contains_key(&what.block) {
+            let (number, fd) = receive_fd(&self.parcels)?;
+            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd)?));
+        }
+        let foreign = Foreign::new(Arc::clone(&self.blocks[&what.block]), what, Some(self.lane.link()));
+        Ok(Payload::Theirs(Arc::new(foreign.ok_or(LinkError::Malformed("a payload outside its block"))?)))
+    }
+
+    /// Look for the next order for as long as that is worth it, and allowed. Whether there is one.
+    pub fn spin(&mut self, limit: Duration) -> bool {
+        if self.lane.has_task() {
+            return true;
+        }
+        if !self.can_spin {
+            return false;
+        }
+        let limit = limit.min(self.spin);
+        let start = Instant::now();
+        loop {
+            for _ in 0..LOOKS_PER_CLOCK {
+                if self.lane.has_task() {
+                    self.spin = MAX_SPIN;
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() >= limit {
+                return false;
+            }
+        }
+    }
+
+    /// Sleep until there is an order.
+    pub fn wait(&mut self) {
+        let start = Instant::now();
+        announce(self.lane.bell());
+        if self.lane.unread() > 0 {
+            self.bell.call(); // nobody has come for the results yet, and there is nothing else to do
+        }
+        while !self.lane.has_task() {
+            sleep(self.lane.bell(), None);
+            if !self.lane.has_task() {
+                announce(self.lane.bell());
+            }
+        }
+        retire(self.lane.bell());
+        self.spin = if start.elapsed() < MAX_SPIN * 2 {
+            MAX_SPIN // a little longer, and there would have been no need to sleep
+        } else {
+            (self.spin / 2).max(MIN_SPIN)
+        };
+    }
+
+    /// This many items of the chunk have been begun.
+    pub fn set_items(&self, items: u32) {
+        self.lane.set_items(items);
+    }
+
+    /// Room in our arena for an answer that is too large for the ring, to be filled.
+    pub fn room(&self, bytes: usize) -> Result<Range, LinkError> {
+        self.arena.take(bytes).map_err(|_| LinkError::NoMemory(bytes as u64))
+    }
+
+    /// Our arena: its owner may have it rest.
+    pub fn arena(&self) -> Arc<Arena> {
+        Arc::clone(&self.arena)
+    }
+
+    /// Answer. `false`: there is no room; call [`Self::wait_for_room`] and try again. A result is visible at once: one that
+    /// waited for company would be lost with the worker.
+    pub fn reply(
+        &mut self,
+        run: Assignment,
+        answer: Answer,
+        nanos: u64,
+        bytes: &[u8],
+    ) -> Result<bool, LinkError> {
+        if bytes.len() > MAX_INLINE_BYTES {
+            let range = self.room(bytes.len())?;
+            range.write(0, bytes);
+            return self.reply_large(run, answer, nanos, &range);
+        }
+        let head = ResultHead { run, kind: answer.kind(), nanos, bytes: bytes.len() };
+        let done = self.lane.publish(head, &[bytes]);
+        self.tell(done);
+        Ok(done)
+    }
+
+    /// As [`Self::reply`], with what stands in our arena.
+    pub fn reply_large(
+        &mut self,
+        run: Assignment,
+        answer: Answer,
+        nanos: u64,
+        range: &Range,
+    ) -> Result<bool, LinkError> {
+        let block = range.block();
+        if !self.shown.contains(&block.number) {
+            send_fds(&self.parcels, &block.number.to_le_bytes(), &[block.file.as_fd()])?;
+            self.shown.push(block.number);
+        }
+        let descriptor = range.descriptor().encode();
+        let head = ResultHead { run, kind: answer.kind() | LARGE, nanos, bytes: descriptor.len() };
+        // From here on the host ends the lease.
+        range.lease(HOST);
+        let done = self.lane.publish(head, &[&descriptor]);
+        if !done {
+            range.lease(0);
+        }
+        self.tell(done);
+        Ok(done)
+    }
+
+    fn tell(&self, done: bool) {
+        if done && self.lane.unread() > RING_BYTES / 2 {
+            self.bell.call();
+        } else if done {
+            self.bell.tell();
+        }
+    }
+
+    /// Sleep until the host has taken results.
+    pub fn wait_for_room(&mut self) {
+        while self.lane.unread() > RING_BYTES / 2 {
+            announce(self.lane.bell());
+            if self.lane.unread() <= RING_BYTES / 2 {
+                break;
+            }
+            self.bell.call();
+            sleep(self.lane.bell(), None);
+        }
+        retire(self.lane.bell());
+    }
+}
+
+/// What the worker cannot do without moves up, out of the way of tasks that close every low descriptor.
+const FD_MIN: i32 = 200;
+
+/// A copy with a high number, or with any where the limit on descriptors is low.
+pub fn move_up(fd: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    let fd = fd.as_fd();
+    rustix::io::fcntl_dupfd_cloexec(fd, FD_MIN).or_else(|_| rustix::io::fcntl_dupfd_cloexec(fd, 3))
 }

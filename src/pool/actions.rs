@@ -1,34 +1,35 @@
 //! Doing what the scheduler wants done, and telling futures how their tasks ended.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::core::{Core, OnFinish};
 use super::failure::{Ended, Failure, broken_text};
 use super::history::Facts;
 use super::slot::Outcome;
-use crate::ipc::Outgoing;
-use crate::scheduler::types::{Action, Assignment, FailReason, TaskId, WorkerId};
+use crate::ipc::{Form, Order};
+use crate::scheduler::types::{Action, Assignment, FailReason, TaskId, Time, WorkerId};
 
 impl Core {
     /// Do what the scheduler wants done.
-    pub(super) fn run_actions(&mut self) {
-        let mut dirty: Vec<WorkerId> = Vec::new();
+    pub(super) fn run_actions(&mut self, now: Time) {
         while let Some(action) = self.scheduler.poll_action() {
             match action {
                 Action::Spawn(id) => {
                     self.seats[id.slot as usize].reserve(id);
                     self.spawns.push_back(id);
                 }
-                Action::Dispatch(id, job) => {
-                    self.send(id, job);
-                    dirty.push(id);
+                Action::Dispatch(id, job) => self.send(id, job, now),
+                Action::Retract(id, count) => {
+                    let back = self.seat(id).map_or(0, |seat| seat.retract_last(count));
+                    self.scheduler.handle_retracted(id, back, now);
                 }
                 Action::Stop(id) => {
-                    self.seats[id.slot as usize].push(Outgoing::Stop, None);
-                    dirty.push(id);
+                    self.seats[id.slot as usize].stopping = true;
+                    self.touch(id.slot);
                 }
                 Action::Kill(id, _) => self.seats[id.slot as usize].kill(),
-                Action::Fail(task, reason) => self.fail(task, reason),
+                Action::Fail(task, reason) => self.fail(task, reason, now),
                 Action::Broken => {
                     let why = || broken_text(&self.executable, self.last_ended.as_ref()).into();
                     self.broken.get_or_insert_with(why);
@@ -39,8 +40,16 @@ impl Core {
                 }
             }
         }
-        for id in dirty {
-            self.flush(id);
+        while let Some(slot) = self.dirty.pop() {
+            self.pump(slot as usize);
+        }
+        self.tell(now);
+    }
+
+    /// Whom this concerns: a thread that sleeps while its result is here, the driver if it must look earlier.
+    fn tell(&mut self, now: Time) {
+        if std::mem::take(&mut self.resolved) {
+            self.bell.wake();
         }
         let earlier = match (self.scheduler.poll_timeout(), self.sleeps_until) {
             (Some(due), Some(sleeping)) => due < sleeping,
@@ -48,24 +57,55 @@ impl Core {
             (None, _) => false,
         };
         if earlier || !self.spawns.is_empty() || self.finished {
+            self.sleeps_until = Some(now); // once is enough
             self.waker.ring();
         }
     }
 
-    fn send(&mut self, id: WorkerId, job: Assignment) {
-        let now = self.now();
-        let entry = self.entries.get_mut(&job.task).expect("a task that is dispatched is not resolved");
-        entry.dispatched = Some((now, id));
-        let payload = Arc::clone(&entry.payload);
-        let frame = if entry.describe {
-            Outgoing::TaskToDescribe(job, payload)
-        } else {
-            Outgoing::Task(job, payload)
-        };
-        self.seats[id.slot as usize].push(frame, Some(job));
+    /// This worker is to be woken, and told when to call.
+    fn touch(&mut self, slot: u32) {
+        if self.dirty.last() != Some(&slot) {
+            self.dirty.push(slot);
+        }
     }
 
-    fn fail(&mut self, task: TaskId, reason: FailReason) {
+    fn send(&mut self, id: WorkerId, job: Assignment, now: Time) {
+        let entry = self.entries.get_mut(job.task);
+        if let Some(entry) = entry {
+            entry.dispatched = Some((now, id));
+        }
+        let slot = id.slot as usize;
+        if !self.seats[slot].outbox.is_empty() || !self.send_now(slot, job) {
+            self.seats[slot].outbox.push_back(job);
+        }
+        self.touch(id.slot);
+    }
+
+    /// Put a dispatch into the worker's ring. `false`: there is no room.
+    pub(super) fn send_now(&mut self, slot: usize, run: Assignment) -> bool {
+        let Some(link) = self.seats[slot].link.as_mut() else { return true }; // its exit tells the rest
+        let Some(entry) = self.entries.get(run.task) else { return true };
+        let work = &entry.work;
+        let order = match (&work.code, work.form) {
+            (Some(code), form) => Order::Call {
+                run,
+                form,
+                function: code.number,
+                code: &code.pickle,
+                payload: &work.payload,
+                again: entry.again,
+            },
+            (None, form) => Order::Whole {
+                run,
+                describe: form == Form::ToDescribe,
+                payload: &work.payload,
+                again: entry.again,
+            },
+        };
+        link.send(&order)
+    }
+
+    fn fail(&mut self, task: TaskId, reason: FailReason, now: Time) {
         let outcome = match reason {
             FailReason::Cancelled => Outcome::Cancelled,
             FailReason::Crashed { worker, .. } | FailReason::TimedOut { worker, .. } => {
@@ -77,24 +117,31 @@ impl Core {
                 let why = self
                     .broken
                     .get_or_insert_with(|| broken_text(&self.executable, self.last_ended.as_ref()).into());
-                let name = self.entries.get(&task).map_or("", |entry| &entry.name);
+                let name = self.entries.get(task).map_or("", |entry| &entry.name);
                 Outcome::Failed(Arc::new(Failure::broken(why, task.0, name)))
             }
             FailReason::PoolShutdown => self.failure(task, reason, None),
         };
-        self.resolve(task, outcome);
+        self.resolve(task, outcome, now);
     }
 
     fn failure(&self, task: TaskId, reason: FailReason, ended: Option<&Ended>) -> Outcome {
-        let name = self.entries.get(&task).map_or("", |entry| &entry.name);
-        Outcome::Failed(Arc::new(Failure::new(reason, task.0, name, ended)))
+        let entry = self.entries.get(task);
+        let name = entry.map_or("", |entry| &entry.name);
+        let mut failure = Failure::new(reason, task.0, name, ended);
+        if entry.is_none_or(|entry| entry.work.form != Form::Chunk) {
+            failure.item = None; // the counter is of an earlier task
+        }
+        Outcome::Failed(Arc::new(failure))
     }
 
-    pub(super) fn resolve(&mut self, task: TaskId, outcome: Outcome) {
+    pub(super) fn resolve(&mut self, task: TaskId, outcome: Outcome, now: Time) {
         // Only after `abandon`, which has resolved everything, can the entry be missing.
-        let Some(entry) = self.entries.remove(&task) else { return };
-        let now = self.now();
-        self.results.finish(task, outcome.size(), now);
+        let Some(entry) = self.entries.remove(task) else { return };
+        self.resolved = true;
+        if entry.slot.is_retained() {
+            self.results.finish(task, outcome.size(), now);
+        }
         let pid = entry.dispatched.and_then(|(_, worker)| self.seats[worker.slot as usize].pid_of(worker));
         let facts = Facts {
             task,
@@ -105,27 +152,30 @@ impl Core {
             pid,
         };
         self.history.record(facts, &outcome);
-        if entry.slot.resolve(outcome)
-            && let Some(collector) = &self.collector
-        {
+        if entry.slot.resolve(outcome) {
+            self.announce(task);
+        }
+        self.on_finish.retain(|OnFinish(call)| call());
+    }
+
+    /// Somebody has looked at this future in ways that only Python can serve.
+    fn announce(&self, task: TaskId) {
+        self.attention.fetch_sub(1, Ordering::SeqCst);
+        if let Some(collector) = &self.collector {
             // Unbounded; the receiver lives as long as the pool, so this fails only when nobody is left to care.
             let _ = collector.send(task);
         }
-        self.on_finish.retain(|OnFinish(call)| call());
     }
 
     /// Our own bug has stopped the driver: nobody will run anything any more, so say so to everybody.
     pub(super) fn abandon(&mut self, why: &str) {
         let why: Arc<str> = why.into();
         self.broken = Some(Arc::clone(&why));
-        let entries = std::mem::take(&mut self.entries);
-        for (task, entry) in entries {
+        for task in self.entries.ids() {
+            let Some(entry) = self.entries.remove(task) else { continue };
             let failure = Failure::broken(&why, task.0, &entry.name);
-            if !entry.slot.is_resolved()
-                && entry.slot.resolve(Outcome::Failed(Arc::new(failure)))
-                && let Some(collector) = &self.collector
-            {
-                let _ = collector.send(task);
+            if !entry.slot.is_resolved() && entry.slot.resolve(Outcome::Failed(Arc::new(failure))) {
+                self.announce(task);
             }
         }
         for seat in &mut self.seats {

@@ -6,19 +6,20 @@
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use super::failure::Ended;
 use super::history::History;
-use super::look::Present;
+use super::names::Names;
 use super::results::ResultStore;
 use super::seat::Seat;
 use super::slot::{Outcome, Slot};
 use super::waker::{Topic, Waker};
-use crate::ipc::{Flushed, Incoming, Outgoing, Received};
-use crate::scheduler::types::{Assignment, Cancel, Completion, Shutdown, TaskId, TaskSpec, Time, WorkerId};
+use crate::ipc::{Arena, Form, HostBell, Payload};
+use crate::scheduler::types::{Assignment, Cancel, Shutdown, TaskId, TaskSpec, Time, WorkerId};
 use crate::scheduler::{Scheduler, SubmitError, TaskMap};
 use crate::supervisor::{Exit, Process, Spawned};
 
@@ -28,6 +29,10 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// The same where some process has no pidfd: its death is only noticed by looking.
 const TICK_WITHOUT_PIDFD: Duration = Duration::from_millis(100);
+
+/// An arena that nobody has taken anything from for this long gives its pages back. Getting them back costs a tenth of a
+/// second per 100 MB, so not at the first pause.
+const ARENA_REST: Duration = Duration::from_secs(5);
 
 /// Who will want a task's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +54,34 @@ impl std::fmt::Debug for OnFinish {
     }
 }
 
+/// A function that travels by number; its pickle is sent to each worker once.
+#[derive(Debug)]
+pub struct Code {
+    /// Not 0.
+    pub number: u32,
+    /// What defines it.
+    pub pickle: Payload,
+}
+
+/// What a worker is to run.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// What the payload is.
+    pub form: Form,
+    /// The function, where it is not in the payload.
+    pub code: Option<Arc<Code>>,
+    /// The arguments, or everything.
+    pub payload: Payload,
+}
+
 /// What is kept for a task until it is resolved.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) payload: Arc<Vec<u8>>,
+    pub(super) work: Work,
     pub(super) name: Arc<str>,
     pub(super) slot: Arc<Slot>,
-    /// Ask the worker for a value that can be shown.
-    pub(super) describe: bool,
+    /// It may be begun more than once.
+    pub(super) again: bool,
     pub(super) submitted: Time,
     pub(super) dispatched: Option<(Time, WorkerId)>,
 }
@@ -70,7 +95,7 @@ pub(super) struct Core {
     /// Called, under the lock, whenever a task has ended.
     pub(super) on_finish: Vec<OnFinish>,
     pub(super) entries: TaskMap<Entry>,
-    born: Instant,
+    pub(super) born: Instant,
     pub(super) waker: Arc<Waker>,
     /// Announces observed futures to the Python collector. Gone once the pool has finished.
     pub(super) collector: Option<Sender<TaskId>>,
@@ -83,12 +108,23 @@ pub(super) struct Core {
     pub(super) sleeps_until: Option<Time>,
     pub(super) last_ended: Option<Ended>,
     ticked: Time,
+    rested: Time,
     /// Tasks that raised: answered, as far as the scheduler knows.
     pub(super) raised: u64,
     /// Set once the pool is broken: why.
     pub(super) broken: Option<Arc<str>>,
     pub(super) finished: bool,
-    last_name: Arc<str>,
+    names: Names,
+    pub(super) bell: Arc<HostBell>,
+    pub(super) arena: Arc<Arena>,
+    /// How many want to hear of results without turning the crank themselves: observed futures, hooks, followers.
+    pub(super) attention: Arc<AtomicI64>,
+    /// Where the next submitter looks for answers.
+    pub(super) next_look: usize,
+    /// Something was resolved since the last [`Core::run_actions`].
+    pub(super) resolved: bool,
+    /// Workers that were sent something since then.
+    pub(super) dirty: Vec<u32>,
 }
 
 /// What a pool is made of.
@@ -98,6 +134,9 @@ pub(super) struct Parts {
     pub(super) seed: u64,
     pub(super) results: ResultStore,
     pub(super) waker: Arc<Waker>,
+    pub(super) bell: Arc<HostBell>,
+    pub(super) arena: Arc<Arena>,
+    pub(super) attention: Arc<AtomicI64>,
     pub(super) collector: Sender<TaskId>,
     pub(super) config: Arc<Vec<u8>>,
     pub(super) hello: Vec<u8>,
@@ -124,11 +163,18 @@ impl Core {
             last_ended: None,
             raised: 0,
             ticked: Time::ZERO,
+            rested: Time::ZERO,
             broken: None,
             finished: false,
-            last_name: Arc::from(""),
+            names: Names::default(),
+            bell: parts.bell,
+            arena: parts.arena,
+            attention: parts.attention,
+            next_look: 0,
+            resolved: false,
+            dirty: Vec::new(),
         };
-        core.run_actions();
+        core.run_actions(Time::ZERO);
         core
     }
 
@@ -138,80 +184,74 @@ impl Core {
 
     pub(super) fn submit(
         &mut self,
-        payload: Arc<Vec<u8>>,
+        work: Work,
         name: &str,
-        spec: TaskSpec,
+        mut spec: TaskSpec,
         keep: Keep,
     ) -> Result<Arc<Slot>, SubmitError> {
         if self.finished && self.broken.is_none() {
             return Err(SubmitError::ShutDown);
         }
         let now = self.now();
+        let (name, function) = self.names.get(name, work.form);
+        spec.function = function;
         let id = self.scheduler.submit(spec, now)?;
-        if &*self.last_name != name {
-            self.last_name = Arc::from(name);
-        }
         let slot = Slot::new(id, keep != Keep::ForTheFuture);
         if keep != Keep::ForTheFuture {
             self.results.insert(Arc::clone(&slot));
         }
         let entry = Entry {
-            payload,
-            name: Arc::clone(&self.last_name),
+            work,
+            name,
             slot: Arc::clone(&slot),
-            describe: keep == Keep::ForEverybody,
+            again: spec.retries > 0,
             submitted: now,
             dispatched: None,
         };
         self.entries.insert(id, entry);
-        self.run_actions();
+        self.look_at_some(now);
+        self.run_actions(now);
         Ok(slot)
     }
 
     pub(super) fn cancel(&mut self, id: TaskId) -> bool {
-        let cancelled = self.scheduler.cancel(id, self.now()) == Cancel::Cancelled;
+        let now = self.now();
+        let cancelled = match self.scheduler.cancel(id, now) {
+            Cancel::Cancelled => true,
+            Cancel::TooLate => false,
+            Cancel::Sent(worker, run) => {
+                let back = self.seat(worker).is_some_and(|seat| seat.retract(run));
+                if back {
+                    self.scheduler.cancel_taken_back(worker, run, now);
+                }
+                back
+            }
+        };
         if cancelled {
-            self.resolve(id, Outcome::Cancelled);
+            self.resolve(id, Outcome::Cancelled, now);
         }
-        self.run_actions();
+        self.run_actions(now);
         cancelled
     }
 
     pub(super) fn shutdown(&mut self, mode: Shutdown) {
         let now = self.now();
+        self.look_at_all(now); // what is done is done
         self.scheduler.shutdown(mode, now);
-        self.run_actions();
+        self.run_actions(now);
     }
 
-    /// Take what this worker has sent.
-    pub(super) fn receive(&mut self, id: WorkerId) -> Received {
+    /// The control socket of this worker can be read: it shakes hands, or its end is closed.
+    pub(super) fn greeted(&mut self, id: WorkerId) {
         let waker = Arc::clone(&self.waker);
-        let Some(seat) = self.seat(id) else { return Received::Closed };
-        let Some(link) = seat.link.as_mut() else { return Received::Closed };
-        let mut frames = Vec::new();
-        let received = link.receive(seat.last_sent, &mut frames);
-        let received = match received {
-            Ok(received) => received,
-            Err(error) => {
-                seat.give_up(&error.to_string());
-                Received::Closed
-            }
-        };
-        if received == Received::Closed {
-            // Its end of the socket is closed, by its death or by its doing; either way it is of no more use.
-            seat.hang_up(&waker);
-        }
-        for frame in frames {
-            self.handle_frame(id, frame);
-        }
-        received
-    }
-
-    fn handle_frame(&mut self, id: WorkerId, frame: Incoming) {
         let now = self.now();
-        let (job, outcome) = match frame {
-            Incoming::Ready(hello) if hello == self.hello => return self.scheduler.handle_ready(id, now),
-            Incoming::Ready(hello) => {
+        let Some(seat) = self.seat(id) else { return };
+        let Some(link) = seat.link.as_mut() else { return };
+        let greeted = link.greeted();
+        match greeted {
+            Ok(None) => {}
+            Ok(Some(hello)) if hello == self.hello => self.scheduler.handle_ready(id, now),
+            Ok(Some(hello)) => {
                 let problem = format!(
                     "the worker is {}, the host is {}: both must be the same",
                     String::from_utf8_lossy(&hello),
@@ -220,16 +260,17 @@ impl Core {
                 if let Some(seat) = self.seat(id) {
                     seat.give_up(&problem);
                 }
-                return;
             }
-            Incoming::Value(job, bytes) => (job, Outcome::Value(Arc::new(bytes))),
-            Incoming::Described(job, bytes) => (job, Outcome::Described(Arc::new(bytes))),
-            Incoming::Error(job, bytes) => (job, Outcome::Error(Arc::new(bytes))),
-        };
-        if self.scheduler.handle_completed(id, job, now) == Completion::Final {
-            self.raised += u64::from(matches!(outcome, Outcome::Error(_)));
-            self.resolve(job.task, outcome);
+            Err(error) => {
+                let Some(seat) = self.seat(id) else { return };
+                if let Some(error) = error {
+                    seat.give_up(&error.to_string());
+                }
+                // Its end of the socket is closed, by its death or by its doing; either way it is of no more use.
+                seat.hang_up(&waker);
+            }
         }
+        self.run_actions(now);
     }
 
     /// Write to this worker what could not be written before.
@@ -238,8 +279,7 @@ impl Core {
         let Some(seat) = self.seat(id) else { return };
         let Some(link) = seat.link.as_mut() else { return };
         let flushed = link.flush();
-        seat.starved = matches!(flushed, Ok(Flushed::Starved)); // the next tick tries again
-        let blocked = matches!(flushed, Ok(Flushed::Blocked));
+        let blocked = matches!(flushed, Ok(false));
         if blocked != seat.blocked {
             seat.blocked = blocked;
             waker.watch_writable(link.as_fd(), id, blocked);
@@ -256,7 +296,7 @@ impl Core {
         let seat = &mut self.seats[id.slot as usize];
         seat.install(spawned, &waker, id);
         if let Some(link) = seat.link.as_mut() {
-            link.push(Outgoing::Config(config));
+            link.configure(&config);
         }
         self.flush(id);
     }
@@ -266,11 +306,11 @@ impl Core {
         let problem = format!("could not be started: {error}");
         self.note_end(
             id,
-            Ended { pid: 0, exit: Exit::Unknown, stderr: String::new(), problem: Some(problem) },
+            Ended { pid: 0, exit: Exit::Unknown, stderr: String::new(), item: None, problem: Some(problem) },
         );
         let now = self.now();
         self.scheduler.handle_spawn_failed(id, crate::supervisor::is_transient(error), now);
-        self.run_actions();
+        self.run_actions(now);
     }
 
     /// A process has ended: take what it still had to say, then its status.
@@ -278,10 +318,12 @@ impl Core {
         if self.seat(id).is_none_or(|seat| seat.process.is_none()) {
             return;
         }
-        // A finished result must not count as lost, so the socket is emptied first. More than one budget of it
-        // can be waiting.
-        while self.receive(id) == Received::More {}
+        // A finished result must not count as lost, so the ring is emptied first.
+        self.receive(id.slot as usize, self.now());
         let waker = Arc::clone(&self.waker);
+        if let Some(link) = &self.seats[id.slot as usize].link {
+            link.bury(&self.arena);
+        }
         let Some((begun, ended)) = self.seat(id).and_then(|seat| seat.bury(&waker)) else { return };
         self.ended(id, begun, ended);
     }
@@ -290,7 +332,7 @@ impl Core {
         self.note_end(id, ended);
         let now = self.now();
         self.scheduler.handle_exit(id, begun, now);
-        self.run_actions();
+        self.run_actions(now);
     }
 
     fn note_end(&mut self, id: WorkerId, ended: Ended) {
@@ -302,22 +344,26 @@ impl Core {
     pub(super) fn tick(&mut self) {
         let now = self.now();
         self.ticked = now;
+        if self.rested.saturating_add(ARENA_REST) <= now {
+            self.rested = now;
+            self.arena.rest();
+        }
         self.results.evict(now);
         for slot in 0..self.seats.len() {
             let seat = &mut self.seats[slot];
             seat.check_hung_up();
             let id = seat.id;
-            let starved = seat.starved;
-            if let Some(page) = &seat.page {
-                self.scheduler.handle_beat(id, page.beats(), now);
+            if let Some(link) = &seat.link {
+                self.scheduler.handle_beat(id, link.beats(), now);
             }
             if seat.process.as_ref().is_some_and(Process::has_ended) {
                 self.reap(id);
-            } else if starved {
+            } else {
                 self.flush(id);
+                self.pump(slot); // a wake-up that was lost, if that can be, is late and not lost
             }
         }
-        self.run_actions();
+        self.run_actions(now);
     }
 
     /// How often to [`Self::tick`]; `None` without processes.
@@ -338,27 +384,6 @@ impl Core {
     pub(super) fn next_wake(&self) -> Option<Time> {
         let tick = self.next_tick();
         [self.scheduler.poll_timeout(), tick, self.results.next_expiry()].into_iter().flatten().min()
-    }
-
-    /// A task that has not been resolved.
-    pub(super) fn present(&self, task: TaskId) -> Option<Present> {
-        let entry = self.entries.get(&task)?;
-        let now = self.now();
-        let running = self.scheduler.is_running(task) == Some(true);
-        let begun = entry.dispatched.filter(|_| running);
-        Some(Present {
-            task,
-            name: Arc::clone(&entry.name),
-            running,
-            waited: begun.map_or(now, |(at, _)| at).saturating_sub(entry.submitted),
-            ran: begun.map_or(Duration::ZERO, |(at, _)| now.saturating_sub(at)),
-            pid: begun.and_then(|(_, worker)| self.seats[worker.slot as usize].pid_of(worker)),
-        })
-    }
-
-    /// The name of a task that has not been resolved.
-    pub(super) fn task_name(&self, task: TaskId) -> Option<Arc<str>> {
-        self.entries.get(&task).map(|entry| Arc::clone(&entry.name))
     }
 
     /// The seat, if that very process fills it.

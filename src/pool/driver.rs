@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Shared;
@@ -32,6 +33,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
     if let Some(pump) = driver.pump.take() {
         pump.close();
     }
+    shared.arena.dissolve();
     let mut gone = shared.gone.lock();
     *gone = true;
     shared.went.notify_all();
@@ -53,6 +55,7 @@ impl Driver {
                 core.sleeps_until = until;
                 (until, until.map(|until| until.saturating_sub(core.now())))
             };
+            let timeout = if self.may_sleep() { timeout } else { Some(Duration::ZERO) };
             shared.waker.wait(timeout, &mut events)?;
             let mut core = shared.core.lock();
             let now = core.now();
@@ -63,16 +66,25 @@ impl Driver {
             for event in &events {
                 handle(&mut core, event);
             }
+            // Answers first: what is done in time is not late.
             let now = core.now();
+            core.look_at_all(now);
             core.scheduler.handle_timeout(now);
             core.results.evict(now);
-            core.run_actions();
+            core.run_actions(now);
             if core.next_tick().is_some_and(|due| due <= now) {
                 core.tick();
             }
             self.pump_stderr(&mut core);
         }
         Ok(())
+    }
+
+    /// Have answers wake us, if anybody wants that; those that came before do not, so look again.
+    fn may_sleep(&self) -> bool {
+        let wanted = self.shared.attention.load(Ordering::SeqCst) > 0;
+        self.shared.bell.arm_driver(wanted);
+        !wanted || !self.shared.core.lock().has_answers()
     }
 
     /// Start one of the processes that are wanted: without the lock, since it takes milliseconds, and one at a time, so
@@ -86,7 +98,7 @@ impl Driver {
             return true;
         }
         drop(core);
-        let spawned = spawn(&self.shared.spawn_spec);
+        let spawned = spawn(&self.shared.spawn_spec, &self.shared.bell, self.shared.waker.bell());
         let mut core = self.shared.core.lock();
         match spawned {
             Ok(spawned) => core.install(id, spawned),
@@ -119,8 +131,7 @@ fn handle(core: &mut Core, event: &Event) {
                 core.flush(worker);
             }
             if event.readable {
-                core.receive(worker);
-                core.run_actions();
+                core.greeted(worker);
             }
         }
     }

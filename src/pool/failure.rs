@@ -54,6 +54,8 @@ pub struct Failure {
     pub signal: Option<i32>,
     /// The last lines that the worker wrote to its stderr.
     pub stderr: String,
+    /// The item of a chunk that it was at.
+    pub item: Option<u32>,
 }
 
 /// How a worker process ended, kept until its successor ends.
@@ -62,6 +64,8 @@ pub(super) struct Ended {
     pub(super) pid: i32,
     pub(super) exit: Exit,
     pub(super) stderr: String,
+    /// The item that it was at, if what it ran was a chunk.
+    pub(super) item: Option<u32>,
     /// What was wrong with the link or the handshake, if that is why.
     pub(super) problem: Option<String>,
 }
@@ -99,6 +103,7 @@ impl Failure {
                 .and_then(|exit| if let Exit::Status(status) = exit { Some(status) } else { None }),
             signal: exit.and_then(|exit| if let Exit::Signal(signal) = exit { Some(signal) } else { None }),
             stderr: ended.map(|ended| ended.stderr.clone()).unwrap_or_default(),
+            item: ended.and_then(|ended| ended.item),
         }
     }
 }
@@ -116,6 +121,7 @@ impl Failure {
             exit_status: None,
             signal: None,
             stderr: String::new(),
+            item: None,
         }
     }
 }

@@ -93,10 +93,14 @@ impl History {
 
 fn tell(outcome: &Outcome) -> (&'static str, String, String) {
     match outcome {
-        Outcome::Value(_) | Outcome::Released => ("succeeded", String::new(), String::new()),
-        Outcome::Described(bytes) => ("succeeded", head(&value_repr(bytes), LINE_CHARS), String::new()),
+        Outcome::Value(_) | Outcome::Values(_) | Outcome::Released => {
+            ("succeeded", String::new(), String::new())
+        }
+        Outcome::Described(bytes) => {
+            ("succeeded", head(&value_repr(&bytes.to_vec()), LINE_CHARS), String::new())
+        }
         Outcome::Error(bytes) => {
-            let error = error_text(bytes);
+            let error = error_text(&bytes.to_vec());
             let line = head(&format!("{}: {}", error.type_name, error.message), LINE_CHARS);
             ("failed", line, tail(&error.traceback, TRACEBACK_CHARS))
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::OnFinish;
+use super::core::{Core, OnFinish};
 use super::history::Past;
 use super::results::Page;
 use super::{PoolError, Shared};
@@ -43,6 +43,7 @@ impl Shared {
     /// pool.
     pub fn on_finish(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {
         self.core.lock().on_finish.push(OnFinish(call));
+        self.attend();
     }
 
     /// How many retained tasks have finished.
@@ -110,7 +111,30 @@ impl Shared {
         let Some(id) = seat.map(|seat| seat.id) else { return Ok(false) };
         let now = core.now();
         let killed = core.scheduler.restart_worker(id, now);
-        core.run_actions();
+        core.run_actions(now);
         Ok(killed)
+    }
+}
+
+impl Core {
+    /// A task that has not been resolved.
+    pub(super) fn present(&self, task: TaskId) -> Option<Present> {
+        let entry = self.entries.get(task)?;
+        let now = self.now();
+        let running = self.scheduler.is_running(task) == Some(true);
+        let begun = entry.dispatched.filter(|_| running);
+        Some(Present {
+            task,
+            name: Arc::clone(&entry.name),
+            running,
+            waited: begun.map_or(now, |(at, _)| at).saturating_sub(entry.submitted),
+            ran: begun.map_or(Duration::ZERO, |(at, _)| now.saturating_sub(at)),
+            pid: begun.and_then(|(_, worker)| self.seats[worker.slot as usize].pid_of(worker)),
+        })
+    }
+
+    /// The name of a task that has not been resolved.
+    pub(super) fn task_name(&self, task: TaskId) -> Option<Arc<str>> {
+        self.entries.get(task).map(|entry| Arc::clone(&entry.name))
     }
 }

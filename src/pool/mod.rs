@@ -2,47 +2,52 @@
 //!
 //! ```text
 //!  caller's thread                      driver thread                     worker process
-//!  submit ─► lock: Scheduler ─► socket ─────────────────────────────────► take, run
-//!  result ◄─ Slot ◄──────────── lock: Scheduler ◄─ epoll ◄─ socket ◄───── answer
+//!  submit ─► lock: Scheduler ─► ring ───────────────────────────────────► take, run
+//!  result ─► lock: Scheduler ◄───────────────────────────────── ring ◄─── answer
 //!                               exits, deadlines, heartbeats, restarts
+//!                               and answers that nobody waits for
 //! ```
 //!
-//! A submitting thread runs the scheduler itself and writes to the worker's socket: no hop on the way out. On
-//! the way back the driver lands the bytes in the task's [`Slot`], where the thread in `result()` waits.
-//! Neither ever takes the GIL.
+//! Any thread may turn the crank: take the lock, take all answers from all rings, feed them to the scheduler and run what
+//! it wants done. A submitter does it on its way, a thread in `result()` does it until it has what it waits for (see
+//! `wait`), the driver does the rest. None of them takes the GIL for it.
 
 mod actions;
 mod answer;
 mod core;
+mod crank;
 mod driver;
 mod failure;
 mod history;
 mod look;
+mod names;
 mod results;
 mod seat;
 mod slot;
 mod status;
 mod stderr;
+mod wait;
 mod waker;
 
 pub use answer::{error_text, value_json, value_pickle, value_repr};
-pub use core::Keep;
+pub use core::{Code, Keep, Work};
 pub use failure::{Failure, FailureKind};
 pub use history::Past;
 pub use look::Present;
 pub use results::{Lookup, Page, RetentionLimits};
 pub use slot::{Outcome, Slot};
 pub use status::{CurrentTask, PoolStatus, TotalsStatus, WorkerStateName, WorkerStatus};
+pub use wait::SPIN_WITH_GIL;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use parking_lot::{Condvar, Mutex};
 
 use self::core::{Core, Parts};
-use crate::ipc::{MAX_PAYLOAD_BYTES, fork_generation};
+use crate::ipc::{Arena, HostBell, MAX_INLINE_BYTES, NoRoom, Payload, Range, fork_generation};
 use crate::scheduler::types::{Shutdown, TaskId, TaskSpec};
 use crate::supervisor::SpawnSpec;
 use results::ResultStore;
@@ -68,6 +73,8 @@ pub struct PoolConfig {
     pub seed: u64,
     /// How much `get_results` can look back on.
     pub retention: RetentionLimits,
+    /// Memory for payloads that are too large for a ring.
+    pub arena_bytes: usize,
 }
 
 /// What outlives a pool: its futures keep this, and not the pool.
@@ -109,9 +116,12 @@ pub enum PoolError {
         "this Executor belongs to the parent process and does not survive os.fork(): make a new one in this process"
     )]
     Forked,
-    /// More than a frame can carry.
-    #[error("the pickled task has {0} bytes; the limit is {MAX_PAYLOAD_BYTES}")]
-    TooLarge(u64),
+    /// The memory set aside for payloads is in use.
+    #[error("no room now for a payload of {0} bytes: wait until other tasks have ended")]
+    Full(usize),
+    /// More than the memory set aside for payloads.
+    #[error("no memory for a payload of {0} bytes: at most {1} are set aside for all of them")]
+    TooLarge(usize, usize),
 }
 
 /// A pool, as its handles share it.
@@ -120,6 +130,14 @@ pub struct Shared {
     ident: Arc<Ident>,
     core: Mutex<Core>,
     waker: Arc<Waker>,
+    bell: Arc<HostBell>,
+    arena: Arc<Arena>,
+    arena_bytes: usize,
+    /// A thread in `result()` sleeps on the bell, or is about to.
+    leader: AtomicBool,
+    attention: Arc<AtomicI64>,
+    /// How long it is worth to look for an answer before sleeping.
+    spin_nanos: AtomicU64,
     spawn_spec: SpawnSpec,
     collected: Receiver<TaskId>,
     /// The driver has ended: no process is left.
@@ -131,12 +149,18 @@ impl Shared {
     /// Make a pool and start its workers.
     pub fn start(config: PoolConfig) -> std::io::Result<Arc<Self>> {
         let waker = Arc::new(Waker::new()?);
+        let bell = Arc::new(HostBell::new(config.spawn.backing)?);
+        let arena = Arena::new(config.spawn.backing, config.arena_bytes);
+        let attention = Arc::new(AtomicI64::new(0));
         let (collector, collected) = unbounded();
         let core = Core::new(Parts {
             workers: config.workers,
             seed: config.seed,
             results: ResultStore::new(config.retention),
             waker: Arc::clone(&waker),
+            bell: Arc::clone(&bell),
+            arena: Arc::clone(&arena),
+            attention: Arc::clone(&attention),
             collector,
             config: Arc::new(config.config),
             hello: config.hello,
@@ -150,6 +174,12 @@ impl Shared {
             }),
             core: Mutex::new(core),
             waker,
+            bell,
+            arena,
+            arena_bytes: config.arena_bytes,
+            leader: AtomicBool::new(false),
+            attention,
+            spin_nanos: AtomicU64::new(0),
             spawn_spec: config.spawn,
             collected,
             gone: Mutex::new(false),
@@ -170,23 +200,42 @@ impl Shared {
         self.ident.check_owner()
     }
 
-    /// Accept a task.
-    pub fn submit(
-        &self,
-        payload: Arc<Vec<u8>>,
-        name: &str,
-        spec: TaskSpec,
-        keep: Keep,
-    ) -> Result<Arc<Slot>, PoolError> {
-        self.check_owner()?;
-        if payload.len() as u64 > MAX_PAYLOAD_BYTES {
-            return Err(PoolError::TooLarge(payload.len() as u64));
+    /// A place for a payload of this size, to be filled. `None`: there is no room now; see [`Self::wait_for_room`].
+    pub fn payload(&self, bytes: &[u8]) -> Result<Option<Payload>, PoolError> {
+        if bytes.len() <= MAX_INLINE_BYTES {
+            return Ok(Some(Payload::copied(bytes)));
         }
+        let range = self.room(bytes.len())?;
+        Ok(range.map(|range| {
+            range.write(0, bytes);
+            Payload::Ours(Arc::new(range))
+        }))
+    }
+
+    /// Room for a payload of so many bytes, to be filled. `None`: not now; see [`Self::wait_for_room`].
+    pub fn room(&self, bytes: usize) -> Result<Option<Range>, PoolError> {
+        self.check_owner()?;
+        match self.arena.take(bytes) {
+            Ok(range) => Ok(Some(range)),
+            Err(NoRoom::Full) => Ok(None),
+            Err(NoRoom::Never) => Err(PoolError::TooLarge(bytes, self.arena_bytes)),
+        }
+    }
+
+    /// Wait until a task that takes such a place has ended, at most so long.
+    pub fn wait_for_room(&self, timeout: Duration) {
+        self.turn();
+        self.arena.wait_for_room(timeout);
+    }
+
+    /// Accept a task.
+    pub fn submit(&self, work: Work, name: &str, spec: TaskSpec, keep: Keep) -> Result<Arc<Slot>, PoolError> {
+        self.check_owner()?;
         let mut core = self.core.lock();
         if let Some(why) = &core.broken {
             return Err(PoolError::Broken(Arc::clone(why)));
         }
-        core.submit(payload, name, spec, keep).map_err(|_| PoolError::ShutDown)
+        core.submit(work, name, spec, keep).map_err(|_| PoolError::ShutDown)
     }
 
     /// Take back a task that no worker has; `false`: too late.

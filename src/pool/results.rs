@@ -81,7 +81,7 @@ impl ResultStore {
 
     /// A task has ended; if it is one of ours, it now counts against the limits.
     pub(super) fn finish(&mut self, task: TaskId, bytes: usize, now: Time) {
-        if !self.slots.contains_key(&task) {
+        if !self.slots.contains(task) {
             return;
         }
         self.count += 1;
@@ -100,7 +100,7 @@ impl ResultStore {
                 return;
             }
             self.bytes -= oldest.bytes;
-            self.slots.remove(&oldest.task);
+            self.slots.remove(oldest.task);
             self.finished.pop_front();
         }
     }
@@ -111,7 +111,7 @@ impl ResultStore {
     }
 
     pub(super) fn lookup(&self, task: TaskId, submitted: u64) -> Lookup {
-        match self.slots.get(&task) {
+        match self.slots.get(task) {
             Some(slot) => Lookup::Kept(Arc::clone(slot)),
             None if (1..=submitted).contains(&task.0) => Lookup::Evicted,
             None => Lookup::Unknown,
@@ -120,7 +120,7 @@ impl ResultStore {
 
     /// Finished tasks in order of completion.
     pub(super) fn finished(&self) -> Vec<Arc<Slot>> {
-        self.finished.iter().filter_map(|done| self.slots.get(&done.task)).map(Arc::clone).collect()
+        self.finished.iter().filter_map(|done| self.slots.get(done.task)).map(Arc::clone).collect()
     }
 
     /// How many have ever finished.
@@ -135,7 +135,7 @@ impl ResultStore {
         let before = cursor.max(first_kept - 1);
         let skip = (before + 1 - first_kept) as usize;
         let rest = self.finished.iter().skip(skip);
-        let found = rest.filter_map(|done| Some((done.number, Arc::clone(self.slots.get(&done.task)?))));
+        let found = rest.filter_map(|done| Some((done.number, Arc::clone(self.slots.get(done.task)?))));
         let finished: Vec<_> = found.take(limit).collect();
         let last = finished.last().map_or(before, |(number, _)| *number);
         Page { finished, before, more: last < self.count, missed: before - cursor }
@@ -143,16 +143,15 @@ impl ResultStore {
 
     /// Tasks that have not finished, in order of submission.
     pub(super) fn pending(&self) -> Vec<Arc<Slot>> {
-        let mut pending: Vec<_> =
-            self.slots.values().filter(|slot| !slot.is_resolved()).map(Arc::clone).collect();
-        pending.sort_unstable_by_key(|slot| slot.id());
-        pending
+        let slots = self.slots.ids().into_iter().filter_map(|task| self.slots.get(task));
+        slots.filter(|slot| !slot.is_resolved()).map(Arc::clone).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::Payload;
     use crate::pool::slot::Outcome;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -162,7 +161,7 @@ mod tests {
         for id in 1..=results {
             let slot = Slot::new(TaskId(id), true);
             store.insert(Arc::clone(&slot));
-            slot.resolve(Outcome::Value(Arc::new(vec![0; bytes])));
+            slot.resolve(Outcome::Value(Payload::copied(&vec![0; bytes])));
             store.finish(TaskId(id), bytes, SECOND * id as u32);
         }
         store

@@ -1,11 +1,12 @@
 //! A place in the pool, and the process that fills it just now.
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
 use super::failure::Ended;
 use super::stderr::Tail;
 use super::waker::{Topic, Waker};
-use crate::ipc::{HostFd, HostLink, Outgoing, Page};
+use crate::ipc::{HostFd, HostLink};
 use crate::scheduler::types::{Assignment, WorkerId};
 use crate::supervisor::{Process, Spawned, read_stderr};
 
@@ -23,7 +24,6 @@ pub(super) struct Seat {
     pub(super) process: Option<Process>,
     pub(super) link: Option<HostLink>,
     pub(super) stderr: Option<HostFd>,
-    pub(super) page: Option<Page>,
     /// The socket was full; the driver waits until it is writable.
     pub(super) blocked: bool,
     /// How the previous process of this place ended.
@@ -34,9 +34,10 @@ pub(super) struct Seat {
     /// The socket is closed; `true` once that has been so for a tick.
     hung_up: Option<bool>,
     problem: Option<String>,
-    pub(super) last_sent: Option<Assignment>,
-    /// Something pushed waits for the kernel to have memory.
-    pub(super) starved: bool,
+    /// Dispatches for which the ring has no room yet.
+    pub(super) outbox: VecDeque<Assignment>,
+    /// It is to be told to leave.
+    pub(super) stopping: bool,
     /// The process's exit is not reported: it has no pidfd, or that could not be watched.
     pub(super) unwatched: bool,
     /// Read from stderr, and not passed on yet.
@@ -50,15 +51,14 @@ impl Default for Seat {
             process: None,
             link: None,
             stderr: None,
-            page: None,
             blocked: false,
             ended: None,
             tail: Tail::default(),
             doomed: false,
             hung_up: None,
             problem: None,
-            last_sent: None,
-            starved: false,
+            outbox: VecDeque::new(),
+            stopping: false,
             unwatched: false,
             unpumped: Vec::new(),
         }
@@ -86,7 +86,6 @@ impl Seat {
         self.process = Some(spawned.process);
         self.link = Some(spawned.link);
         self.stderr = Some(spawned.stderr);
-        self.page = spawned.page;
         if self.doomed {
             self.kill();
         } else if !heard {
@@ -103,14 +102,26 @@ impl Seat {
         }
     }
 
-    pub(super) fn push(&mut self, frame: Outgoing, job: Option<Assignment>) {
-        if let Some(link) = self.link.as_mut() {
-            link.push(frame);
-        }
-        self.last_sent = job.or(self.last_sent);
+    /// Take back the newest dispatches, `count` at most, up to the first that the worker has begun. How many.
+    pub(super) fn retract_last(&mut self, count: usize) -> usize {
+        let kept = self.outbox.len().saturating_sub(count);
+        let unsent = self.outbox.split_off(kept).len();
+        let sent = self.link.as_mut().map_or(0, |link| link.retract_last(count - unsent));
+        unsent + sent
     }
 
+    /// Take back this dispatch. `false`: the worker has begun it.
+    pub(super) fn retract(&mut self, run: Assignment) -> bool {
+        if let Some(index) = self.outbox.iter().position(|&unsent| unsent == run) {
+            self.outbox.remove(index);
+            return true;
+        }
+        self.link.as_mut().is_some_and(|link| link.retract(run))
+    }
+
+    /// What it has not begun is taken out of its reach first: it must not be hit by a kill that is not meant for it.
     pub(super) fn kill(&mut self) {
+        self.retract_last(usize::MAX);
         match &self.process {
             Some(process) => process.kill_group(),
             None => self.doomed = true,
@@ -125,9 +136,9 @@ impl Seat {
 
     /// The worker's end of the socket is closed: it is dying, and its exit will be reported in a moment.
     pub(super) fn hang_up(&mut self, waker: &Waker) {
-        let Some(link) = self.link.take() else { return };
+        let Some(link) = self.link.as_ref().filter(|_| self.hung_up.is_none()) else { return };
         waker.watch(link.as_fd(), Topic::Link, self.id, false);
-        self.hung_up = Some(false);
+        self.hung_up = Some(false); // the rings are still of use: what it has finished stands there
     }
 
     /// Once per tick: a worker that lives on for a whole tick without a socket is killed.
@@ -166,8 +177,10 @@ impl Seat {
                 break;
             }
         }
-        // Still open where a process that the task started holds the worker's end.
-        if let Some(link) = self.link.take() {
+        let begun = self.link.as_ref().and_then(HostLink::begun);
+        let item = self.link.as_ref().and_then(|link| link.items().checked_sub(1));
+        // The socket is still open where a process that the task started holds the worker's end.
+        if let Some(link) = self.link.take().filter(|_| self.hung_up.is_none()) {
             waker.watch(link.as_fd(), Topic::Link, self.id, false);
         }
         if let Some(stderr) = self.stderr.take() {
@@ -176,13 +189,9 @@ impl Seat {
         if let Some(pidfd) = process.exit_watch() {
             waker.watch(pidfd, Topic::Exit, self.id, false);
         }
-        let begun = match self.page.take() {
-            Some(page) => Some(page.begun()),
-            None => self.last_sent,
-        };
         let pid = process.pid();
         let exit = process.reap();
-        let ended = Ended { pid, exit, stderr: self.tail.take_text(), problem: self.problem.take() };
+        let ended = Ended { pid, exit, stderr: self.tail.take_text(), item, problem: self.problem.take() };
         Some((begun, ended))
     }
 }

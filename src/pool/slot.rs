@@ -1,23 +1,26 @@
 //! The native half of a future: where a finished task's bytes land, with no interpreter involved.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::failure::Failure;
+use crate::ipc::Payload;
 use crate::scheduler::types::TaskId;
 
 /// How a task ended.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// It returned: the pickled value.
-    Value(Arc<Vec<u8>>),
+    Value(Payload),
+    /// It was a chunk of `map`, and this became of each item.
+    Values(Payload),
     /// It returned: the value with a description that needs no unpickling (see `pool::answer`).
-    Described(Arc<Vec<u8>>),
+    Described(Payload),
     /// It raised: the pickled description of the exception (`disttask._pickling` knows the format).
-    Error(Arc<Vec<u8>>),
+    Error(Payload),
     /// It ended without an answer of its own.
     Failed(Arc<Failure>),
     /// It was cancelled before it ran.
@@ -31,6 +34,7 @@ impl Outcome {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Value(_) | Self::Described(_) => "value",
+            Self::Values(_) => "values",
             Self::Error(_) => "error",
             Self::Failed(_) => "failed",
             Self::Cancelled => "cancelled",
@@ -41,7 +45,9 @@ impl Outcome {
     /// Bytes that it keeps in memory, about.
     pub fn size(&self) -> usize {
         match self {
-            Self::Value(bytes) | Self::Described(bytes) | Self::Error(bytes) => bytes.len(),
+            Self::Value(bytes) | Self::Values(bytes) | Self::Described(bytes) | Self::Error(bytes) => {
+                bytes.len()
+            }
             Self::Failed(failure) => failure.stderr.len(),
             Self::Cancelled | Self::Released => 0,
         }
@@ -63,6 +69,8 @@ pub struct Slot {
     retained: bool,
     /// See [`Self::observe`].
     observed: AtomicU8,
+    /// Set after the outcome: whoever looks at it needs no lock.
+    done: AtomicBool,
     outcome: Mutex<Option<Outcome>>,
     resolved: Condvar,
 }
@@ -73,6 +81,7 @@ impl Slot {
             id,
             retained,
             observed: AtomicU8::new(UNOBSERVED),
+            done: AtomicBool::new(false),
             outcome: Mutex::new(None),
             resolved: Condvar::new(),
         })
@@ -82,6 +91,7 @@ impl Slot {
     pub fn detached() -> Arc<Self> {
         let slot = Self::new(TaskId(0), false);
         *slot.outcome.lock() = Some(Outcome::Released);
+        slot.done.store(true, Ordering::Release);
         slot
     }
 
@@ -92,12 +102,13 @@ impl Slot {
 
     /// From now on somebody looks at the future in ways that only Python can serve (callbacks, waiters). Returns
     /// whether its resolution is announced to the collector: not if it was resolved before anybody looked. Every
-    /// caller gets the same answer.
-    pub fn observe(&self) -> bool {
+    /// caller gets the same answer; the second value is `true` for the first who is told so.
+    pub(super) fn observe(&self) -> (bool, bool) {
         let outcome = self.outcome.lock();
         let first = if outcome.is_some() { SILENT } else { ANNOUNCED };
         let seen = self.observed.compare_exchange(UNOBSERVED, first, Ordering::AcqRel, Ordering::Acquire);
-        seen.err().unwrap_or(first) == ANNOUNCED
+        let announced = seen.err().unwrap_or(first) == ANNOUNCED;
+        (announced, announced && seen.is_ok())
     }
 
     /// Whether [`Self::observe`] was called.
@@ -110,18 +121,34 @@ impl Slot {
         let mut place = self.outcome.lock();
         assert!(place.is_none(), "{:?} is resolved twice", self.id);
         *place = Some(outcome);
+        self.done.store(true, Ordering::Release);
         self.resolved.notify_all();
         self.observed.load(Ordering::Acquire) == ANNOUNCED
     }
 
     /// Whether there is an outcome.
     pub fn is_resolved(&self) -> bool {
-        self.outcome.lock().is_some()
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// Look at the outcome where it stands. The lock is held meanwhile: `look` must not run anybody's code.
+    pub fn with_outcome<T>(&self, look: impl FnOnce(Option<&Outcome>) -> T) -> T {
+        look(self.outcome.lock().as_ref())
+    }
+
+    /// Whether its resolution was announced to the collector.
+    pub fn is_announced(&self) -> bool {
+        self.observe().0
     }
 
     /// The outcome, if there is one.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome.lock().clone()
+    }
+
+    /// Whether the result store keeps it as well.
+    pub fn is_retained(&self) -> bool {
+        self.retained
     }
 
     /// How it ended, if it has.

@@ -47,6 +47,11 @@ impl Waker {
         Ok(Self { epoll, bell })
     }
 
+    /// What workers ring, too.
+    pub(super) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
     /// Wake the driver.
     pub(super) fn ring(&self) {
         // EAGAIN: the counter is full, so it has been rung.

@@ -17,9 +17,11 @@ impl Scheduler {
         self.check_tasks();
         self.check_workers();
         assert!(
-            self.ready.len() == 0 || self.workers.idle_slots().is_empty(),
+            self.ready.len() == 0 || !self.workers.has_idle(),
             "a task is ready and a worker is idle, and nobody brought them together"
         );
+        let looks = self.look_at.is_some();
+        assert!(looks || self.workers.ahead().is_empty(), "something waits at a worker, and nobody looks");
         if self.phase == Phase::Draining {
             assert!(!self.tasks.is_empty(), "drained, and nobody stopped the workers");
         }
@@ -43,10 +45,10 @@ impl Scheduler {
             match task.state {
                 TaskState::Queued => queued += 1,
                 TaskState::Backoff => {}
-                TaskState::Running(worker) => {
-                    let run = self.run_of(worker);
+                TaskState::Sent(worker) => {
                     let expected = Assignment { task: id, attempt: task.attempt };
-                    assert_eq!(run, Some(expected), "{id:?} runs on {worker:?}, which does not know it");
+                    let times = self.held_by(worker).filter(|&run| run == expected).count();
+                    assert_eq!(times, 1, "{id:?} is with {worker:?}, which does not know it");
                 }
             }
         }
@@ -54,34 +56,40 @@ impl Scheduler {
     }
 
     fn check_workers(&self) {
+        self.workers.check_lists();
         for id in self.workers.ids() {
             let worker = self.workers.slot(id.slot);
-            let idle = self.workers.idle_slots().iter().filter(|&&slot| slot == id.slot).count();
-            assert_eq!(
-                idle,
-                usize::from(worker.state == WorkerState::Idle),
-                "{id:?} and the idle stack disagree"
-            );
             let starting = worker.state == WorkerState::Starting;
             assert_eq!(starting, self.timers.is_set(Timer::Start(id)), "{id:?}: start limit");
-            if matches!(worker.state, WorkerState::Starting | WorkerState::Idle | WorkerState::Busy(_)) {
+            if matches!(worker.state, WorkerState::Starting | WorkerState::Up) {
                 let unready = worker.standing == Standing::Unready;
                 assert_eq!(starting, unready, "{id:?}: {:?} and {:?}", worker.state, worker.standing);
             }
-            if let Some(run) = self.run_of(id) {
-                let task = self.tasks.get(run.task).expect("a worker runs a task that is not in the table");
-                assert_eq!(task.state, TaskState::Running(id), "{id:?} runs {run:?}, which does not know it");
+            for run in self.held_by(id) {
+                let task = self.tasks.get(run.task).expect("a worker has a task that is not in the table");
+                assert_eq!(task.state, TaskState::Sent(id), "{id:?} has {run:?}, which does not know it");
             }
-            let timed = matches!(worker.state, WorkerState::Busy(run)
-                if self.tasks.get(run.task).is_some_and(|task| task.spec.timeout.is_some()));
-            assert_eq!(timed, self.timers.is_set(Timer::Attempt(id)), "{id:?}: an attempt and its time-out");
+            let front = worker.front().and_then(|run| self.tasks.get(run.task));
+            let limited =
+                worker.state == WorkerState::Up && front.is_some_and(|task| task.spec.timeout.is_some());
+            // The clock has struck for what is condemned, and need not for what the worker has left behind.
+            if limited && !worker.condemned && worker.begun <= 1 {
+                assert!(self.timers.is_set(Timer::Attempt(id)), "{id:?}: a time-out that nobody looks at");
+            } else if !limited || worker.condemned {
+                assert!(!self.timers.is_set(Timer::Attempt(id)), "{id:?}: a time-out of nothing");
+            }
+            assert!(
+                !worker.condemned || worker.retracting.is_some(),
+                "{id:?} is condemned, and nothing follows"
+            );
             let vacant = worker.state == WorkerState::Vacant;
             assert_eq!(vacant, self.timers.is_set(Timer::Restart(id.slot)), "{id:?}: nobody will restart it");
         }
     }
 
-    fn run_of(&self, id: WorkerId) -> Option<Assignment> {
+    fn held_by(&self, id: WorkerId) -> impl Iterator<Item = Assignment> {
         let worker = self.workers.slot(id.slot);
-        worker.run().filter(|_| worker.incarnation == id.incarnation)
+        let held = worker.held.iter().map(|held| held.run);
+        held.filter(move |_| worker.incarnation == id.incarnation)
     }
 }

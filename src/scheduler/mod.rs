@@ -15,33 +15,45 @@
 //! Time must not run backwards. Between two calls every ready task has a worker or there is no idle worker.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod ahead;
 #[cfg(any(test, debug_assertions))]
 mod check;
+mod estimate;
+pub mod paged;
 pub(crate) mod planted;
 mod queue;
 pub mod restart;
 pub mod retry;
 pub(crate) mod rng;
+mod slots;
 mod steps;
 mod task;
 mod timer;
 pub mod types;
+mod view;
 mod worker;
+mod workers;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+#[cfg(test)]
+pub(crate) use ahead::{LOOK_AFTER, STEAL_NANOS};
+use estimate::Estimates;
+pub use paged::TaskMap;
 use planted::Bug;
 use queue::ReadyQueue;
 use rng::Rng;
-pub use task::TaskMap;
 use task::{TaskState, TaskTable};
 use timer::{Timer, Timers};
 use types::{
     Action, Assignment, Cancel, Completion, FailReason, KillReason, Shutdown, TaskId, TaskSpec, Time,
-    WorkerId, WorkerPhase,
+    WorkerId,
 };
-use worker::{Beat, Standing, WorkerState, WorkerTable};
+use worker::{Beat, Standing, WorkerState};
+#[cfg(test)]
+pub(crate) use worker::{PACK_NANOS, PACK_STALE, PREFETCH_NANOS, PREFETCH_TASKS};
+use workers::WorkerTable;
 
 /// How long a process may take from its start until it is ready. Generous: it imports Python and our own module
 /// only, but on an overloaded machine or a cold network disk that can take long.
@@ -102,6 +114,15 @@ pub struct Scheduler {
     tasks: TaskTable,
     ready: ReadyQueue,
     workers: WorkerTable,
+    estimates: Estimates,
+    /// No prefetched task has a lower priority than this.
+    ahead_floor: i32,
+    /// Until then little is sent ahead.
+    shallow_until: Option<Time>,
+    /// When it is next looked whether those get on who have something that waits.
+    look_at: Option<Time>,
+    /// What comes back unbegun is cancelled.
+    cancelling: bool,
     timers: Timers,
     rng: Rng,
     actions: VecDeque<Action>,
@@ -124,6 +145,11 @@ impl Scheduler {
             tasks: TaskTable::default(),
             ready: ReadyQueue::default(),
             workers: WorkerTable::new(workers),
+            estimates: Estimates::default(),
+            ahead_floor: i32::MAX,
+            shallow_until: None,
+            look_at: None,
+            cancelling: false,
             timers: Timers::default(),
             rng: Rng::new(seed),
             actions: VecDeque::new(),
@@ -150,15 +176,18 @@ impl Scheduler {
         Ok(id)
     }
 
-    /// Take back a task that has not been dispatched.
+    /// Take back a task that no worker has begun.
     pub fn cancel(&mut self, id: TaskId, now: Time) -> Cancel {
-        match self.tasks.get(id).map(|task| task.state) {
-            None | Some(TaskState::Running(_)) => return Cancel::TooLate,
-            Some(TaskState::Queued) => {
+        match self.tasks.get(id).map(|task| (task.state, task.attempt)) {
+            None => return Cancel::TooLate,
+            Some((TaskState::Sent(worker), attempt)) => {
+                return Cancel::Sent(worker, Assignment { task: id, attempt });
+            }
+            Some((TaskState::Queued, _)) => {
                 self.tasks.remove(id);
                 self.ready.note_cancelled(|task| self.tasks.is_queued(task));
             }
-            Some(TaskState::Backoff) => {
+            Some((TaskState::Backoff, _)) => {
                 self.tasks.remove(id);
                 if !self.has(Bug::ForgetsToClearTheRetry) {
                     self.timers.clear(Timer::Retry(id));
@@ -168,6 +197,19 @@ impl Scheduler {
         self.totals.cancelled += 1;
         self.stop_if_drained(now);
         Cancel::Cancelled
+    }
+
+    /// After [`Cancel::Sent`]: it was taken back, unbegun. It is forgotten here, as with [`Cancel::Cancelled`].
+    pub fn cancel_taken_back(&mut self, id: WorkerId, run: Assignment, now: Time) {
+        if !self.workers.release(id, run) {
+            return;
+        }
+        if self.tasks.remove(run.task).spec.timeout.is_some() {
+            self.timers.clear(Timer::Attempt(id)); // it was in front, as whatever has a time-out is
+        }
+        self.totals.cancelled += 1;
+        self.dispatch(now);
+        self.stop_if_drained(now);
     }
 
     /// Accept nothing more, and end as `mode` says. A second call can only be stricter.
@@ -202,50 +244,69 @@ impl Scheduler {
         }
         worker.standing = Standing::Ready(now);
         self.timers.clear(Timer::Start(id));
-        self.workers.set(id.slot, WorkerState::Idle);
+        self.workers.set(id.slot, WorkerState::Up);
         if !self.has(Bug::ForgetsToDispatch) {
             self.dispatch(now);
         }
     }
 
-    /// The process says that this dispatch is done, with a value or an exception.
-    pub fn handle_completed(&mut self, id: WorkerId, done: Assignment, now: Time) -> Completion {
-        let fenced = !self.has(Bug::DropsTheFence);
+    /// The process says that this dispatch is done, with a value or an exception. `ran`: how long its function took.
+    pub fn handle_completed(
+        &mut self,
+        id: WorkerId,
+        done: Assignment,
+        ran: Option<Duration>,
+        now: Time,
+    ) -> Completion {
         let deaf = self.has(Bug::IgnoresDrainedResults);
         let keeps_the_row = self.has(Bug::KeepsTheRow);
+        let fenced = !self.has(Bug::DropsTheFence);
         let Some(worker) = self.workers.current(id) else { return Completion::Stale };
-        let next = match worker.state {
-            WorkerState::Busy(run) if run == done || !fenced => WorkerState::Idle,
-            WorkerState::Killed(why, Some(run)) if (run == done || !fenced) && !deaf => {
-                WorkerState::Killed(why, None)
-            }
-            WorkerState::Busy(_)
-            | WorkerState::Killed(..)
+        match worker.state {
+            WorkerState::Up => {}
+            WorkerState::Killed(_) if !deaf => {}
+            WorkerState::Killed(_)
             | WorkerState::Vacant
             | WorkerState::Starting
-            | WorkerState::Idle
             | WorkerState::Draining
             | WorkerState::Retired => return Completion::Stale,
-        };
-        worker.tasks_done += 1;
-        if !keeps_the_row {
-            worker.standing = Standing::Proven;
         }
-        // An answer is a sign of life: what stood still by the busy limit is not judged by the idle one.
-        worker.beat = None;
-        if !self.has(Bug::ForgetsToClearTheDeadline) {
+        let done = if fenced { done } else { worker.front().unwrap_or(done) };
+        if !self.workers.release(id, done) {
+            return Completion::Stale;
+        }
+        if let Some(worker) = self.workers.current(id) {
+            worker.tasks_done += 1;
+            if !keeps_the_row {
+                worker.standing = Standing::Proven;
+            }
+            // An answer is a sign of life: what stood still by the busy limit is not judged by the idle one.
+            worker.beat = None;
+            worker.progress = now;
+        }
+        let task = self.tasks.remove(done.task);
+        if task.spec.timeout.is_some() && !self.has(Bug::ForgetsToClearTheDeadline) {
             self.timers.clear(Timer::Attempt(id));
         }
-        self.workers.set(id.slot, next);
-        self.tasks.remove(done.task);
+        if let Some(ran) = ran {
+            self.estimates.observe(task.spec.function, ran);
+        }
         self.totals.completed += 1;
         self.dispatch(now);
         self.stop_if_drained(now);
         Completion::Final
     }
 
+    /// The answer to [`Action::Retract`]: the last `count` dispatches of that worker were taken back, unbegun.
+    pub fn handle_retracted(&mut self, id: WorkerId, count: usize, now: Time) {
+        self.taken_back(id, count);
+        self.dispatch(now);
+        self.stop_if_drained(now);
+    }
+
     /// The process is gone and everything that it sent has been handled. `begun` is the last dispatch that it
-    /// began, as far as is known: only a task that was begun is charged for the death.
+    /// began, as far as is known: only a task that was begun is charged for the death. That is this one, and whatever was
+    /// sent before it and not answered.
     pub fn handle_exit(&mut self, id: WorkerId, begun: Option<Assignment>, now: Time) {
         self.bury(id, begun, false, now);
     }
@@ -260,8 +321,8 @@ impl Scheduler {
     pub fn handle_beat(&mut self, id: WorkerId, count: u64, now: Time) {
         let Some(worker) = self.workers.current(id) else { return };
         let limit = match worker.state {
-            WorkerState::Idle | WorkerState::Draining => IDLE_FROZEN_LIMIT,
-            WorkerState::Busy(_) => BUSY_FROZEN_LIMIT,
+            WorkerState::Up if !worker.held.is_empty() => BUSY_FROZEN_LIMIT,
+            WorkerState::Up | WorkerState::Draining => IDLE_FROZEN_LIMIT,
             WorkerState::Vacant | WorkerState::Starting | WorkerState::Killed(..) | WorkerState::Retired => {
                 return;
             }
@@ -281,9 +342,9 @@ impl Scheduler {
     pub fn handle_pause(&mut self, gap: Duration) {
         self.timers.postpone_limits(gap);
         for id in self.workers.ids() {
-            if let Some(Beat { changed, .. }) =
-                self.workers.current(id).and_then(|worker| worker.beat.as_mut())
-            {
+            let Some(worker) = self.workers.current(id) else { continue };
+            worker.progress += gap;
+            if let Some(Beat { changed, .. }) = &mut worker.beat {
                 *changed += gap;
             }
         }
@@ -293,7 +354,7 @@ impl Scheduler {
     pub fn handle_timeout(&mut self, now: Time) {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::Attempt(id) => drop(self.kill(id, KillReason::Timeout)),
+                Timer::Attempt(id) => self.time_out(id),
                 Timer::Start(id) => drop(self.kill(id, KillReason::StartTimeout)),
                 Timer::Restart(slot) => self.spawn(slot, now),
                 Timer::Stop => self.kill_all(KillReason::Shutdown),
@@ -305,63 +366,9 @@ impl Scheduler {
                 }
             }
         }
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look(now);
+        }
         self.dispatch(now);
-    }
-}
-
-// What to do, and getters.
-impl Scheduler {
-    /// The next thing to do; `None` when there is nothing (more).
-    pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
-    }
-
-    /// When to call [`Self::handle_timeout`] next.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Time> {
-        self.timers.next()
-    }
-
-    /// Tasks that wait for a worker or a backoff.
-    pub fn queued(&self) -> usize {
-        self.tasks.len() - self.running()
-    }
-
-    /// Tasks that are on a worker, one that is being killed included: no other may have them yet.
-    pub fn running(&self) -> usize {
-        self.workers.iter().filter(|worker| worker.run().is_some()).count()
-    }
-
-    /// The next tasks in the queue, at most so many, in the order in which they will be dispatched.
-    pub fn next_in_queue(&self, limit: usize) -> impl Iterator<Item = TaskId> {
-        self.ready.entries().filter(|&task| self.tasks.is_queued(task)).take(limit)
-    }
-
-    /// Tasks accepted since the pool began.
-    pub fn submitted(&self) -> u64 {
-        self.tasks.submitted()
-    }
-
-    /// Totals since the pool began.
-    pub fn totals(&self) -> Totals {
-        self.totals
-    }
-
-    /// Whether this task is on a worker; `None` for one that has ended.
-    pub fn is_running(&self, id: TaskId) -> Option<bool> {
-        self.tasks.get(id).map(|task| matches!(task.state, TaskState::Running(_)))
-    }
-
-    /// Each place's current process, what it does, and how many tasks ended in that place.
-    pub fn workers(&self) -> impl Iterator<Item = (WorkerId, WorkerPhase, u64)> {
-        self.workers
-            .ids()
-            .zip(self.workers.iter())
-            .map(|(id, worker)| (id, worker.phase(), worker.tasks_done))
-    }
-
-    /// Whether tasks are still accepted.
-    pub fn is_accepting(&self) -> bool {
-        self.phase == Phase::Running
     }
 }

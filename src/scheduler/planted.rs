@@ -24,6 +24,12 @@ pub(crate) enum Bug {
     IgnoresDrainedResults,
     /// A completed task does not end the row of early deaths.
     KeepsTheRow,
+    /// What waited at a worker that died is forgotten.
+    ForgetsWhatWaited,
+    /// A worker is killed for a time-out with tasks that wait behind the one that is meant.
+    KillsWithoutTakingBack,
+    /// What was sent ahead goes before what is more urgent.
+    PrefetchOvertakes,
 }
 
 impl Scheduler {
@@ -41,7 +47,7 @@ impl Scheduler {
 
 #[cfg(test)]
 impl Bug {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::DropsTheFence,
         Self::ForgetsToDispatch,
         Self::ForgetsToClearTheDeadline,
@@ -51,5 +57,8 @@ impl Bug {
         Self::ForgetsToClearTheRetry,
         Self::IgnoresDrainedResults,
         Self::KeepsTheRow,
+        Self::ForgetsWhatWaited,
+        Self::KillsWithoutTakingBack,
+        Self::PrefetchOvertakes,
     ];
 }

@@ -30,19 +30,28 @@ impl ReadyQueue {
         self.entries += 1;
     }
 
-    /// The next task for which `is_live` holds.
-    pub(crate) fn pop(&mut self, is_live: impl Fn(TaskId) -> bool) -> Option<TaskId> {
+    /// The next task for which `is_live` holds. It stays where it is: see [`Self::pop_front`].
+    pub(crate) fn front(&mut self, is_live: impl Fn(TaskId) -> bool) -> Option<TaskId> {
         while let Some(mut lane) = self.lanes.first_entry() {
-            while let Some(task) = lane.get_mut().pop_front() {
-                self.entries -= 1;
+            while let Some(&task) = lane.get().front() {
                 if is_live(task) {
                     return Some(task);
                 }
+                lane.get_mut().pop_front();
+                self.entries -= 1;
                 self.dead -= 1;
             }
             lane.remove();
         }
         None
+    }
+
+    /// Take out what [`Self::front`] has just returned.
+    pub(crate) fn pop_front(&mut self) {
+        if let Some(mut lane) = self.lanes.first_entry() {
+            lane.get_mut().pop_front();
+            self.entries -= 1;
+        }
     }
 
     /// One queued task was cancelled: its entry is now dead.
@@ -80,7 +89,12 @@ mod tests {
             queue.push_back(priority, TaskId(id));
         }
         queue.push_front(0, TaskId(6));
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop(|_| true)).map(|t| t.0).collect();
+        let next = || {
+            let front = queue.front(|_| true);
+            queue.pop_front();
+            front
+        };
+        let order: Vec<_> = std::iter::from_fn(next).map(|t| t.0).collect();
         assert_eq!(order, [2, 5, 6, 1, 3, 4]);
     }
 
@@ -96,6 +110,6 @@ mod tests {
         }
         assert_eq!(queue.len(), 2);
         assert!(queue.entries().count() <= 2 * (2 + SWEEP_SLACK), "dead entries pile up");
-        assert_eq!(queue.pop(|task| task.0 >= tasks - 2), Some(TaskId(tasks - 2)));
+        assert_eq!(queue.front(|task| task.0 >= tasks - 2), Some(TaskId(tasks - 2)));
     }
 }

@@ -9,26 +9,12 @@ use super::worker::{Worker, WorkerState};
 use super::{Phase, START_LIMIT, STOP_LIMIT, Scheduler};
 
 impl Scheduler {
-    /// Bring ready tasks and idle workers together until one of them runs out.
-    pub(super) fn dispatch(&mut self, now: Time) {
-        while let Some(worker) = self.workers.warmest() {
-            let Some(task) = self.ready.pop(|task| self.tasks.is_queued(task)) else { return };
-            let (assignment, spec) = self.tasks.begin(task, worker);
-            self.workers.set(worker.slot, WorkerState::Busy(assignment));
-            if let Some(timeout) = spec.timeout {
-                self.timers.set(Timer::Attempt(worker), now.saturating_add(timeout));
-            }
-            self.actions.push_back(Action::Dispatch(worker, assignment));
-        }
-    }
-
-    /// A process is gone, or never was: see to its task, and to its place.
+    /// A process is gone, or never was: see to its tasks, and to its place.
     pub(super) fn bury(&mut self, id: WorkerId, begun: Option<Assignment>, transient: bool, now: Time) {
         let Some(worker) = self.workers.current(id) else { return };
-        let (run, killed) = match worker.state {
-            WorkerState::Starting | WorkerState::Idle | WorkerState::Draining => (None, None),
-            WorkerState::Busy(run) => (Some(run), None),
-            WorkerState::Killed(why, run) => (run, Some(why)),
+        let killed = match worker.state {
+            WorkerState::Starting | WorkerState::Up | WorkerState::Draining => None,
+            WorkerState::Killed(why) => Some(why),
             WorkerState::Vacant | WorkerState::Retired => return,
         };
         if killed.is_none() && worker.state != WorkerState::Draining {
@@ -38,9 +24,19 @@ impl Scheduler {
         let restart = worker.early_deaths.record(death);
         self.timers.clear(Timer::Start(id));
         self.timers.clear(Timer::Attempt(id));
-        self.workers.set(id.slot, WorkerState::Vacant);
-        if let Some(run) = run {
-            self.lose(id, run, begun == Some(run), killed, now);
+        let held = self.workers.end(id.slot);
+        let charges_all = self.has(Bug::ChargesWhatNeverBegan);
+        // Whatever was before the last that it began was begun as well, even if the answer was lost.
+        let last_begun = begun.and_then(|begun| held.iter().position(|held| held.run == begun));
+        for (index, held) in held.into_iter().enumerate().rev() {
+            let fate = if last_begun.is_some_and(|last| index <= last) || charges_all {
+                Fate::Begun
+            } else if index == 0 {
+                Fate::Next
+            } else {
+                Fate::Waiting
+            };
+            self.lose(id, held.run, fate, killed, now);
         }
         self.stop_if_drained(now);
         self.replace(id.slot, restart, now);
@@ -49,26 +45,20 @@ impl Scheduler {
 
     /// A worker died with this dispatch on it. What was never begun goes back to the head of the queue, free of
     /// charge, whatever the worker died of: a time-out, too, is for what the function did with its time.
-    /// That has a limit ([`super::retry::FREE_RETURNS`]).
-    fn lose(
-        &mut self,
-        worker: WorkerId,
-        run: Assignment,
-        begun: bool,
-        killed: Option<KillReason>,
-        now: Time,
-    ) {
+    /// For what was next that has a limit ([`super::retry::FREE_RETURNS`]).
+    fn lose(&mut self, worker: WorkerId, run: Assignment, fate: Fate, killed: Option<KillReason>, now: Time) {
         let id = run.task;
-        let charge_all = self.has(Bug::ChargesWhatNeverBegan);
         let for_ever = self.has(Bug::RetriesForEver);
+        let forgets = self.has(Bug::ForgetsWhatWaited);
         let task = self.tasks.known(id);
-        if !begun && !charge_all && task.budget.returns_free() {
-            task.state = TaskState::Queued;
-            let priority = task.spec.priority;
-            return self.ready.push_front(priority, id);
+        match fate {
+            Fate::Waiting if forgets => return,
+            Fate::Waiting => return self.return_unbegun(id),
+            Fate::Next if task.budget.returns_free() => return self.return_unbegun(id),
+            Fate::Next | Fate::Begun => {}
         }
         if killed == Some(KillReason::Timeout) {
-            return self.fail(id, FailReason::TimedOut { worker, attempts: run.attempt.0 });
+            return self.resolve(id, FailReason::TimedOut { worker, attempts: run.attempt.0 });
         }
         let attempts = task.attempt.0;
         let mut wait = task.budget.charge(killed.is_none(), &mut self.rng);
@@ -76,7 +66,7 @@ impl Scheduler {
             wait = Some(wait.unwrap_or_default());
         }
         let Some(wait) = wait else {
-            return self.fail(id, FailReason::Crashed { worker, attempts, killed });
+            return self.resolve(id, FailReason::Crashed { worker, attempts, killed });
         };
         task.state = TaskState::Backoff;
         self.totals.retried += 1;
@@ -120,14 +110,16 @@ impl Scheduler {
     /// Send SIGKILL, unless that process is already gone or has been sent one.
     pub(super) fn kill(&mut self, id: WorkerId, why: KillReason) -> bool {
         let Some(worker) = self.workers.current(id) else { return false };
-        let run = match worker.state {
-            WorkerState::Busy(run) => Some(run),
-            WorkerState::Starting | WorkerState::Idle | WorkerState::Draining => None,
+        match worker.state {
+            WorkerState::Up | WorkerState::Starting | WorkerState::Draining => {}
             WorkerState::Vacant | WorkerState::Killed(..) | WorkerState::Retired => return false,
-        };
+        }
         self.timers.clear(Timer::Start(id));
         self.timers.clear(Timer::Attempt(id));
-        self.workers.set(id.slot, WorkerState::Killed(why, run));
+        self.workers.change(id.slot, |worker| {
+            worker.state = WorkerState::Killed(why);
+            worker.condemned = false;
+        });
         self.actions.push_back(Action::Kill(id, why));
         true
     }
@@ -138,13 +130,16 @@ impl Scheduler {
         }
     }
 
+    /// Cancel everything that no worker has begun: what waits at a worker as soon as it is back.
     pub(super) fn cancel_pending(&mut self) {
+        self.cancelling = true;
         for id in self.tasks.ids() {
             match self.tasks.known(id).state {
-                TaskState::Running(_) => {}
+                TaskState::Sent(_) => {}
                 TaskState::Backoff | TaskState::Queued => self.fail(id, FailReason::Cancelled),
             }
         }
+        self.take_back_all();
     }
 
     pub(super) fn fail_all(&mut self, reason: FailReason) {
@@ -153,13 +148,23 @@ impl Scheduler {
         }
     }
 
-    /// Resolve a task without an answer of its own.
+    /// Take a task from where it is, and resolve it without an answer of its own.
     fn fail(&mut self, id: TaskId, reason: FailReason) {
         match self.tasks.remove(id).state {
             TaskState::Queued => self.ready.note_cancelled(|task| self.tasks.is_queued(task)),
             TaskState::Backoff => self.timers.clear(Timer::Retry(id)),
-            TaskState::Running(worker) => self.forget_run(worker, id),
+            TaskState::Sent(worker) => self.forget_run(worker, id),
         }
+        self.report(id, reason);
+    }
+
+    /// Resolve a task that no other table names any more.
+    pub(super) fn resolve(&mut self, id: TaskId, reason: FailReason) {
+        self.tasks.remove(id);
+        self.report(id, reason);
+    }
+
+    fn report(&mut self, id: TaskId, reason: FailReason) {
         match reason {
             FailReason::Cancelled => self.totals.cancelled += 1,
             FailReason::Crashed { .. }
@@ -170,15 +175,13 @@ impl Scheduler {
         self.actions.push_back(Action::Fail(id, reason));
     }
 
-    /// The task on this worker was resolved over its head: kill the worker, for it still runs the function.
+    /// A task that this worker has was resolved over its head: kill the worker, for it may be running the function.
     fn forget_run(&mut self, worker: WorkerId, task: TaskId) {
         self.kill(worker, KillReason::Shutdown);
-        if let Some(worker) = self.workers.current(worker)
-            && let WorkerState::Killed(_, run) = &mut worker.state
-        {
-            let run = run.take();
-            assert!(run.is_some_and(|run| run.task == task), "the tables disagree about {task:?}");
-        }
+        let held = &self.workers.slot(worker.slot).held;
+        let run = held.iter().map(|held| held.run).find(|run| run.task == task);
+        let known = run.is_some_and(|run| self.workers.release(worker, run));
+        assert!(known, "the tables disagree about {task:?}");
     }
 
     /// Once shutting down and out of work: tell the workers to go.
@@ -193,7 +196,7 @@ impl Scheduler {
         self.timers.set(Timer::Stop, now + STOP_LIMIT);
         for id in self.workers.ids() {
             match self.workers.slot(id.slot).state {
-                WorkerState::Idle => {
+                WorkerState::Up if self.workers.slot(id.slot).held.is_empty() => {
                     self.workers.set(id.slot, WorkerState::Draining);
                     self.actions.push_back(Action::Stop(id));
                 }
@@ -203,10 +206,7 @@ impl Scheduler {
                     self.timers.clear(Timer::Restart(id.slot));
                     self.retire(id.slot);
                 }
-                WorkerState::Busy(_)
-                | WorkerState::Killed(..)
-                | WorkerState::Draining
-                | WorkerState::Retired => {}
+                WorkerState::Up | WorkerState::Killed(..) | WorkerState::Draining | WorkerState::Retired => {}
             }
         }
     }
@@ -228,4 +228,15 @@ impl Scheduler {
             self.actions.push_back(Action::Finished);
         }
     }
+}
+
+/// How far a dispatch had got when its worker died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It ran.
+    Begun,
+    /// Nothing was before it, and yet it was not begun.
+    Next,
+    /// It waited behind another.
+    Waiting,
 }

@@ -1,25 +1,22 @@
 //! The task table.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
+use super::paged::TaskMap;
 use super::retry::Budget;
 use super::types::{Assignment, Attempt, TaskId, TaskSpec, WorkerId};
 
 /// Where a task is. A resolved task has no state: it has left the table.
 ///
 /// Each `match` on this names every variant, so a new one shows every place that must decide about it. Those
-/// that are to come: *waiting* (for the results of other tasks) before `Queued`; *prefetched* and *retracting*
-/// between `Queued` and `Running`, once a worker holds more than it runs; *blocked* (in a nested wait, its slot
-/// lent out) after `Running`.
+/// that are to come: *waiting* (for the results of other tasks) before `Queued`; *blocked* (in a nested wait, its
+/// slot lent out) after `Sent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TaskState {
     /// In the ready queue.
     Queued,
     /// Its worker died; it enters the ready queue when its `Timer::Retry` fires.
     Backoff,
-    /// Dispatched to this worker.
-    Running(WorkerId),
+    /// Dispatched to this worker, which runs it or will: see [`super::worker::Worker::held`].
+    Sent(WorkerId),
 }
 
 #[derive(Debug)]
@@ -30,30 +27,6 @@ pub(crate) struct Task {
     pub(crate) budget: Budget,
     pub(crate) state: TaskState,
 }
-
-/// Task ids are handed out in a row, so one multiplication (Fibonacci hashing; Knuth, TAOCP 6.4) spreads them
-/// well. The standard hasher is seeded at random, which the scheduler may not be.
-#[derive(Clone, Default)]
-pub struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(self.0 << 8 | u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        self.0 = id.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26);
-    }
-}
-
-/// A map keyed by task, with a hasher that is the same in every run.
-pub type TaskMap<T> = HashMap<TaskId, T, BuildHasherDefault<IdHasher>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct TaskTable {
@@ -71,21 +44,21 @@ impl TaskTable {
     }
 
     /// Mark the task as dispatched to `worker`, under a new attempt number.
-    pub(crate) fn begin(&mut self, id: TaskId, worker: WorkerId) -> (Assignment, TaskSpec) {
+    pub(crate) fn begin(&mut self, id: TaskId, worker: WorkerId) -> Assignment {
         let task = self.known(id);
         assert_eq!(task.state, TaskState::Queued, "{id:?} is dispatched from the ready queue only");
         task.attempt.0 += 1;
-        task.state = TaskState::Running(worker);
-        (Assignment { task: id, attempt: task.attempt }, task.spec)
+        task.state = TaskState::Sent(worker);
+        Assignment { task: id, attempt: task.attempt }
     }
 
     /// A task that an index of ours names; not to be found is our bug.
     pub(crate) fn known(&mut self, id: TaskId) -> &mut Task {
-        self.tasks.get_mut(&id).expect("an index names a task that the table does not hold")
+        self.tasks.get_mut(id).expect("an index names a task that the table does not hold")
     }
 
     pub(crate) fn get(&self, id: TaskId) -> Option<&Task> {
-        self.tasks.get(&id)
+        self.tasks.get(id)
     }
 
     pub(crate) fn is_queued(&self, id: TaskId) -> bool {
@@ -93,7 +66,7 @@ impl TaskTable {
     }
 
     pub(crate) fn remove(&mut self, id: TaskId) -> Task {
-        self.tasks.remove(&id).expect("a task is resolved once")
+        self.tasks.remove(id).expect("a task is resolved once")
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -109,10 +82,7 @@ impl TaskTable {
     }
 
     /// All tasks in order of submission: for the rare moments that concern all of them.
-    #[expect(clippy::disallowed_methods, reason = "sorted before use, so hash order decides nothing")]
     pub(crate) fn ids(&self) -> Vec<TaskId> {
-        let mut ids: Vec<_> = self.tasks.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+        self.tasks.ids()
     }
 }

@@ -39,6 +39,7 @@ impl Timers {
         }
     }
 
+    #[cfg(any(test, debug_assertions))]
     pub(crate) fn is_set(&self, timer: Timer) -> bool {
         self.due.contains_key(&timer)
     }

@@ -34,9 +34,16 @@ pub struct WorkerId {
     pub incarnation: u32,
 }
 
+/// What runs: tasks of one function are expected to take about as long as each other. The layer above numbers
+/// them, in a row from 1. 0 is a function that nothing is known of, and never will be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FunctionId(pub u32);
+
 /// What the submitter asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskSpec {
+    /// What it runs, for an estimate of how long it takes.
+    pub function: FunctionId,
     /// Higher runs first; equal priorities run in order of submission.
     pub priority: i32,
     /// How often the task may be run again after its worker died.
@@ -62,7 +69,10 @@ pub enum Completion {
 pub enum Cancel {
     /// The task had not been dispatched; it is forgotten here and its future is the caller's to resolve.
     Cancelled,
-    /// The task is on a worker, or has ended: too late.
+    /// A worker has been sent it, and may not have taken it yet: take it back if you can, and then call
+    /// [`crate::scheduler::Scheduler::cancel_taken_back`].
+    Sent(WorkerId, Assignment),
+    /// The task has ended: too late.
     TooLate,
 }
 
@@ -115,6 +125,11 @@ pub enum Action {
     Spawn(WorkerId),
     /// Send this dispatch to that worker.
     Dispatch(WorkerId, Assignment),
+    /// Take back from that worker what it has not begun: the last so many dispatches, the newest first, up to the first
+    /// that it has. Say how many with [`crate::scheduler::Scheduler::handle_retracted`], also where there were none. Fewer
+    /// than asked for means that it has gone on to the last of those that are left: nothing else may be a reason, or a
+    /// time-out is not enforced (but for the process being gone, which its exit will tell).
+    Retract(WorkerId, usize),
     /// End that worker's process group by force, and report the exit.
     Kill(WorkerId, KillReason),
     /// Ask that worker to finish; a kill follows at the shared deadline.
@@ -145,7 +160,7 @@ pub enum WorkerPhase {
     Starting,
     /// Ready, with nothing to do.
     Idle,
-    /// It runs this.
+    /// It runs this, or is about to.
     Busy(Assignment),
     /// Told to stop or killed; its exit is awaited.
     Draining,

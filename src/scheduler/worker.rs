@@ -1,27 +1,49 @@
-//! The worker table, and placement: which idle worker takes the next task.
+//! What one place in the pool is doing.
+
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::restart::{Death, EarlyDeaths, SETTLED_AFTER};
-use super::types::{Assignment, KillReason, Time, WorkerId, WorkerPhase};
+use super::types::{Assignment, KillReason, Time, WorkerPhase};
 
 /// What the process in one place of the pool is doing. As with tasks, each `match` names every variant.
-/// `Busy` holds one assignment as long as a worker runs one task at a time; several (threads, coroutines, a
-/// remote node) make it a list, and what is prefetched joins it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WorkerState {
     /// No process; the next one starts when `Timer::Restart` fires.
     Vacant,
     /// Asked for; not heard of yet.
     Starting,
-    /// Ready, and in the idle stack.
-    Idle,
-    /// Runs this.
-    Busy(Assignment),
+    /// Ready. With nothing in [`Worker::held`] it is idle, and in the idle stack; else it is busy.
+    Up,
     /// SIGKILL is on its way. What it ran may still arrive, and then counts.
-    Killed(KillReason, Option<Assignment>),
+    Killed(KillReason),
     /// Told to finish; has nothing to do.
     Draining,
     /// Gone, and not to be replaced.
     Retired,
+}
+
+/// A worker with as much work as this (by estimate) is sent no more: a millisecond hides the round trip to the host many
+/// times over, and is no wait that anybody notices. So nothing ever waits behind what is expected to take longer.
+pub const PREFETCH_NANOS: u64 = 1_000_000;
+
+/// Dispatches at one worker, however short they are: as many as a worker that is fast gets done in the time above,
+/// and few enough to be taken back in one go.
+pub const PREFETCH_TASKS: usize = 1024;
+
+/// A worker in use with no more work than this (by estimate) is sent a short task before an idle one is woken: waking a
+/// process takes about as long.
+pub const PACK_NANOS: u64 = 50_000;
+
+/// ... if it was heard of this recently: what it runs may be longer than expected.
+pub const PACK_STALE: Duration = Duration::from_micros(200);
+
+/// A dispatch that has not been answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) run: Assignment,
+    /// How long it was expected to take, in nanoseconds.
+    pub(crate) estimate: u64,
 }
 
 /// What the process in a place has achieved. It outlasts the process, until the next one starts.
@@ -43,6 +65,22 @@ pub(crate) struct Worker {
     /// Over all processes of this place.
     pub(crate) early_deaths: EarlyDeaths,
     pub(crate) beat: Option<Beat>,
+    /// What it was sent and has not answered, in the order in which it takes it: it runs the first, or is about to.
+    /// The others are *prefetched*; they can be taken back, and cost nothing when the process dies.
+    pub(crate) held: VecDeque<Held>,
+    /// The sum of the estimates in `held`, in nanoseconds.
+    pub(crate) backlog: u64,
+    /// So many of `held` it is known to have begun, because a retraction came upon them. There is no sense in asking for
+    /// these again.
+    pub(crate) begun: usize,
+    /// When it last took up something new, as far as is known.
+    pub(crate) progress: Time,
+    /// So many were asked back ([`super::types::Action::Retract`]), and it is not answered: it gets nothing until then.
+    pub(crate) retracting: Option<usize>,
+    /// What it runs is over its time; the kill waits for the answer to that retraction.
+    pub(crate) condemned: bool,
+    /// It was seen not to get on: nothing is sent after what it runs until it does.
+    pub(crate) stuck: bool,
     /// Tasks that ended here, over all processes of this place.
     pub(crate) tasks_done: u64,
 }
@@ -59,31 +97,52 @@ impl Worker {
         match self.state {
             WorkerState::Vacant => WorkerPhase::Restarting,
             WorkerState::Starting => WorkerPhase::Starting,
-            WorkerState::Idle => WorkerPhase::Idle,
-            WorkerState::Busy(assignment) => WorkerPhase::Busy(assignment),
+            WorkerState::Up => self.front().map_or(WorkerPhase::Idle, WorkerPhase::Busy),
             WorkerState::Killed(..) | WorkerState::Draining => WorkerPhase::Draining,
             WorkerState::Retired => WorkerPhase::Gone,
         }
     }
 
-    /// The task that it has, even where its kill is on the way: that one may still come to its end.
-    pub(crate) fn run(&self) -> Option<Assignment> {
-        match self.state {
-            WorkerState::Busy(run) => Some(run),
-            WorkerState::Killed(_, run) => run,
-            WorkerState::Vacant
-            | WorkerState::Starting
-            | WorkerState::Idle
-            | WorkerState::Draining
-            | WorkerState::Retired => None,
-        }
+    /// What it runs, or is about to, even where its kill is on the way: that one may still come to its end.
+    pub(crate) fn front(&self) -> Option<Assignment> {
+        self.held.front().map(|held| held.run)
+    }
+
+    /// Ready and without anything to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state == WorkerState::Up && self.held.is_empty() && self.retracting.is_none()
+    }
+
+    /// Whether something may be sent after what it has.
+    pub(crate) fn takes_more(&self, depth: u64) -> bool {
+        (1..PREFETCH_TASKS).contains(&self.held.len())
+            && self.backlog < depth
+            && self.state == WorkerState::Up
+            && self.retracting.is_none()
+            && !self.condemned
+            && !self.stuck
+    }
+
+    /// How many of its tasks it may not have begun. The first does not count: it is as good as begun.
+    pub(crate) fn unbegun(&self) -> usize {
+        self.held.len().saturating_sub(self.begun.max(1))
+    }
+
+    /// Whether it can be asked for something back.
+    pub(crate) fn has_prefetched(&self) -> bool {
+        self.unbegun() > 0 && self.state == WorkerState::Up && self.retracting.is_none()
+    }
+
+    /// What is expected of its prefetched tasks, in nanoseconds.
+    pub(crate) fn prefetched_nanos(&self) -> u64 {
+        self.backlog - self.held.front().map_or(0, |first| first.estimate)
     }
 
     /// Whether it shows that processes can start here. One that we kill does so as well, if it was ready: it
     /// would be there if we had let it.
     pub(crate) fn is_up(&self) -> bool {
         match self.state {
-            WorkerState::Idle | WorkerState::Busy(_) => true,
+            WorkerState::Up => true,
             WorkerState::Killed(..) => self.standing != Standing::Unready,
             WorkerState::Vacant | WorkerState::Starting | WorkerState::Draining | WorkerState::Retired => {
                 false
@@ -96,87 +155,11 @@ impl Worker {
         match (self.standing, self.state) {
             (Standing::Proven, _) => Death::Proven,
             (Standing::Ready(since), _) if now.saturating_sub(since) >= SETTLED_AFTER => Death::Proven,
-            (Standing::Ready(_), WorkerState::Idle) => Death::Unsettled,
-            (_, WorkerState::Starting | WorkerState::Killed(KillReason::StartTimeout, _)) => {
+            (Standing::Ready(_), WorkerState::Up) if self.held.is_empty() => Death::Unsettled,
+            (_, WorkerState::Starting | WorkerState::Killed(KillReason::StartTimeout)) => {
                 Death::Unready { transient }
             }
             (Standing::Unready | Standing::Ready(_), _) => Death::Neutral,
         }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct WorkerTable {
-    workers: Vec<Worker>,
-    /// Idle places; the one that was busy last is at the end. It is taken first: its caches are hot.
-    idle: Vec<u32>,
-}
-
-impl WorkerTable {
-    pub(crate) fn new(count: u32) -> Self {
-        let vacant = Worker {
-            incarnation: 0,
-            state: WorkerState::Vacant,
-            standing: Standing::Unready,
-            early_deaths: EarlyDeaths::default(),
-            beat: None,
-            tasks_done: 0,
-        };
-        Self { workers: vec![vacant; count as usize], idle: Vec::with_capacity(count as usize) }
-    }
-
-    /// The worker, if that very process still fills its place: the fence against stale facts.
-    pub(crate) fn current(&mut self, id: WorkerId) -> Option<&mut Worker> {
-        self.workers.get_mut(id.slot as usize).filter(|worker| worker.incarnation == id.incarnation)
-    }
-
-    pub(crate) fn slot(&self, slot: u32) -> &Worker {
-        &self.workers[slot as usize]
-    }
-
-    pub(crate) fn ids(&self) -> impl Iterator<Item = WorkerId> + use<> {
-        let ids: Vec<_> = self
-            .workers
-            .iter()
-            .zip(0..)
-            .map(|(worker, slot)| WorkerId { slot, incarnation: worker.incarnation })
-            .collect();
-        ids.into_iter()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Worker> {
-        self.workers.iter()
-    }
-
-    /// A new process for this place.
-    pub(crate) fn start(&mut self, slot: u32) -> WorkerId {
-        let worker = &mut self.workers[slot as usize];
-        worker.incarnation += 1;
-        worker.state = WorkerState::Starting;
-        worker.standing = Standing::Unready;
-        worker.beat = None;
-        WorkerId { slot, incarnation: worker.incarnation }
-    }
-
-    /// Every change of state comes through here, so that the idle stack cannot disagree with the states.
-    pub(crate) fn set(&mut self, slot: u32, state: WorkerState) {
-        let worker = &mut self.workers[slot as usize];
-        let was_idle = worker.state == WorkerState::Idle;
-        worker.state = state;
-        match (was_idle, state == WorkerState::Idle) {
-            (false, true) => self.idle.push(slot),
-            (true, false) if self.idle.last() == Some(&slot) => drop(self.idle.pop()),
-            (true, false) => self.idle.retain(|&idle| idle != slot),
-            (true, true) | (false, false) => {}
-        }
-    }
-
-    /// Placement: the idle worker that was busy last.
-    pub(crate) fn warmest(&self) -> Option<WorkerId> {
-        self.idle.last().map(|&slot| WorkerId { slot, incarnation: self.workers[slot as usize].incarnation })
-    }
-
-    pub(crate) fn idle_slots(&self) -> &[u32] {
-        &self.idle
     }
 }

@@ -13,7 +13,12 @@ pub(super) enum Event {
     Restart(WorkerId),
     Shutdown(Shutdown),
     Ready(WorkerId),
-    Completed(WorkerId, Assignment),
+    /// How long the function ran, if that was measured.
+    Completed(WorkerId, Assignment, Option<Duration>),
+    /// The answer to a retraction: so many are back.
+    Retracted(WorkerId, usize),
+    /// One that is to be cancelled was taken back.
+    TakenBack(WorkerId, Assignment),
     /// The process is gone; the last dispatch that it began.
     Exit(WorkerId, Option<Assignment>),
     /// There never was a process; whether the cause may pass.
@@ -39,9 +44,11 @@ impl Event {
             Self::Submit(spec) => return Answer::Submitted(scheduler.submit(spec, now)),
             Self::Cancel(id) => return Answer::Cancel(scheduler.cancel(id, now)),
             Self::Restart(id) => return Answer::Restarted(scheduler.restart_worker(id, now)),
-            Self::Completed(id, done) => {
-                return Answer::Completion(scheduler.handle_completed(id, done, now));
+            Self::Completed(id, done, ran) => {
+                return Answer::Completion(scheduler.handle_completed(id, done, ran, now));
             }
+            Self::Retracted(id, count) => scheduler.handle_retracted(id, count, now),
+            Self::TakenBack(id, run) => scheduler.cancel_taken_back(id, run, now),
             Self::Shutdown(mode) => scheduler.shutdown(mode, now),
             Self::Ready(id) => scheduler.handle_ready(id, now),
             Self::Exit(id, begun) => scheduler.handle_exit(id, begun, now),

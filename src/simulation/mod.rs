@@ -1,8 +1,9 @@
 //! The scheduler in a fake world, through a hundred thousand schedules.
 //!
 //! A schedule is all that can happen to a pool in half a minute or a day of its life: tasks come, workers are
-//! slow, answer late, answer twice, freeze, die in every state that they can be in; the clock leaps, the pool
-//! is shut down in the middle of it all. What happens is thrown by dice (`dice`, `weather`), so one number, the
+//! slow, answer late, answer twice, freeze, die in every state that they can be in; tasks are sent to them ahead of time,
+//! on estimates that are right or wildly wrong, and taken back again; the clock leaps, the pool is shut down in the
+//! middle of it all. What happens is thrown by dice (`dice`, `weather`), so one number, the
 //! seed, names a schedule, and the same number brings it back.
 //!
 //! Three parties take part. The *world* (`world`) knows what the processes really do. The *scheduler* hears of

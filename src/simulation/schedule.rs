@@ -18,6 +18,9 @@ use crate::scheduler::types::{Action, Completion, Shutdown, Time, WorkerId, Work
 /// hundred thousand schedules takes.
 const QUIET_STEPS: usize = 3_000;
 
+/// So many actions in a row come to an end: far more than tasks at once in any schedule.
+const AT_ONCE: usize = 10_000;
+
 /// Said messages that are remembered, to be said again.
 const ECHOES: usize = 24;
 
@@ -144,17 +147,24 @@ impl<'a> Schedule<'a> {
             self.oracle.see(action, self.now);
             self.pending.push_back(action);
         }
-        self.oracle.settle(&self.scheduler);
+        self.oracle.settle(&self.scheduler, self.now);
         if self.cross_check {
             self.scheduler.sanity_check();
         }
     }
 
     pub(super) fn carry_out(&mut self) {
-        while let Some(action) = self.pending.pop_front() {
+        for _ in 0..AT_ONCE {
+            let Some(action) = self.pending.pop_front() else { return };
+            if let Action::Retract(id, count) = action {
+                let back = self.world.retract(id, count);
+                self.feed(Event::Retracted(id, back));
+                continue;
+            }
             let birth = self.weather.birth(&mut self.dice);
             self.world.carry_out(action, birth);
         }
+        panic!("one action leads to the next, and no end of it: {:?}", self.pending);
     }
 
     fn step(&mut self) {
@@ -163,7 +173,7 @@ impl<'a> Schedule<'a> {
             self.weather = Weather::roll(&mut self.dice);
         }
         if self.dice.one_in(2) {
-            self.now += self.dice.up_to(Duration::from_millis(3));
+            self.now += self.dice.up_to(self.weather.pace);
         }
         match self.choose() {
             Choice::Process(index, what) => self.act(index, what),
@@ -172,7 +182,7 @@ impl<'a> Schedule<'a> {
         if self.is_due() && !self.dice.one_in(4) {
             self.time_out();
         }
-        if !self.dice.one_in(8) {
+        if self.dice.below(8) >= self.weather.lag {
             self.carry_out();
         }
     }
@@ -223,9 +233,13 @@ impl<'a> Schedule<'a> {
             Move::Begin => {
                 let run = process.begin();
                 self.tally.begun += 1;
-                self.oracle.begun(run);
+                self.oracle.begun(id, run);
             }
-            Move::Finish => process.finish(),
+            Move::Finish => {
+                let run = process.running().expect("it is at work");
+                let function = self.oracle.function(run.task);
+                process.finish(self.weather.ran(function, &mut self.dice));
+            }
             Move::Leave => {
                 process.die();
                 self.tally.left += 1;
@@ -277,7 +291,7 @@ impl<'a> Schedule<'a> {
     }
 
     fn say(&mut self, message: Event) {
-        let killed = matches!(message, Event::Completed(id, _) if self.is_doomed(id));
+        let killed = matches!(message, Event::Completed(id, ..) if self.is_doomed(id));
         if self.feed(message) == Answer::Completion(Completion::Final) {
             self.tally.last_words += u64::from(killed);
         }

@@ -39,6 +39,18 @@ tally! {
     completed: "completed",
     cancelled: "cancelled",
     cancel_too_late: "cancelled too late",
+    cancel_sent: "cancelled when sent",
+    cancelled_prefetched: "cancelled where they waited at a worker",
+    prefetched: "dispatches ahead of time",
+    packed: "... while another worker was idle",
+    retractions: "retractions",
+    taken_back: "retractions that took something back",
+    refused_in_part: "retractions refused in part",
+    stuck: "retractions from a worker that did not get on",
+    shared: "tasks taken back and sent to an idle worker",
+    timeouts_with_more: "time-outs with something waiting behind",
+    timeouts_spared: "... and the worker had gone on",
+    died_prefetched: "deaths with prefetched tasks",
     crashed: "failed as crashed",
     timed_out: "failed as timed out",
     cut_off: "failed by shutdown",
@@ -114,6 +126,16 @@ impl Tally {
         self.spared_by_the_doomed += corners.spared_by_the_doomed;
         self.broken_transient += corners.broken_transient;
         self.timeouts_returned += corners.timeouts_returned;
+        self.died_prefetched += corners.died_prefetched;
+        self.prefetched += corners.prefetched;
+        self.packed += corners.packed;
+        self.taken_back += corners.taken_back;
+        self.refused_in_part += corners.refused_in_part;
+        self.timeouts_with_more += corners.timeouts_with_more;
+        self.timeouts_spared += corners.timeouts_spared;
+        self.cancelled_prefetched += corners.cancelled_prefetched;
+        self.shared += corners.shared;
+        self.stuck += corners.stuck;
     }
 
     pub(super) fn count_answer(&mut self, answer: Answer) {
@@ -122,6 +144,7 @@ impl Tally {
             Answer::Submitted(Ok(_)) => &mut self.submits,
             Answer::Submitted(Err(_)) => &mut self.refused,
             Answer::Cancel(Cancel::Cancelled) => &mut self.cancelled,
+            Answer::Cancel(Cancel::Sent(..)) => &mut self.cancel_sent,
             Answer::Cancel(Cancel::TooLate) => &mut self.cancel_too_late,
             Answer::Completion(Completion::Final) => &mut self.completed,
             Answer::Completion(Completion::Stale) => &mut self.stale,
@@ -132,6 +155,7 @@ impl Tally {
         *match action {
             Action::Spawn(_) | Action::Stop(_) => return,
             Action::Dispatch(..) => &mut self.dispatches,
+            Action::Retract(..) => &mut self.retractions,
             Action::Kill(_, KillReason::Timeout) => &mut self.kill_timeout,
             Action::Kill(_, KillReason::Frozen) => &mut self.kill_frozen,
             Action::Kill(_, KillReason::StartTimeout) => &mut self.kill_start,
@@ -157,6 +181,8 @@ impl Tally {
             | Event::Restart(_)
             | Event::Shutdown(_)
             | Event::Beat(..)
+            | Event::Retracted(..)
+            | Event::TakenBack(..)
             | Event::Pause(_)
             | Event::Timeout => return,
         } += 1;

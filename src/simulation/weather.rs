@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::dice::Dice;
 use super::world::{Birth, Move, Process};
-use crate::scheduler::types::TaskSpec;
+use crate::scheduler::types::{FunctionId, TaskSpec};
 
 /// What the application, the clock or the network does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whim {
     Submit,
+    /// Many tasks at once, of one kind.
+    Burst,
     Cancel,
     Restart,
     Shutdown,
@@ -32,8 +34,9 @@ pub(super) enum Whim {
 }
 
 impl Whim {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Submit,
+        Self::Burst,
         Self::Cancel,
         Self::Restart,
         Self::Shutdown,
@@ -67,6 +70,16 @@ pub(super) struct Weather {
     failing: u64,
     /// The reason is one that may pass.
     transient: bool,
+    /// So much time goes by between two things that happen, at most. Workers that are heard of often are sent more.
+    pub(super) pace: Duration,
+    bursts: u64,
+    /// In so many of eight moments the driver does not come to what it is to do. What happens in between it has to bear:
+    /// an answer may be out of date before it is given.
+    pub(super) lag: u64,
+    /// Low: what workers say is heard late, when they have long gone on.
+    hearing: u64,
+    /// Of so many tasks one takes far longer, or shorter, than others of its function. 0: none does.
+    surprises: u64,
 }
 
 impl Weather {
@@ -85,6 +98,11 @@ impl Weather {
             hanging: dice.pick(&[0, 0, 0, 0, 1, 5]),
             failing: dice.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 8]),
             transient: dice.one_in(2),
+            pace: Duration::from_micros(dice.pick(&[2, 20, 300, 3000, 3000])),
+            bursts: dice.pick(&[0, 1, 3]),
+            lag: dice.pick(&[1, 1, 1, 4, 7]),
+            hearing: dice.pick(&[1, 10, 10, 10, 40]),
+            surprises: dice.pick(&[0, 5, 50]),
         }
     }
 
@@ -105,7 +123,8 @@ impl Weather {
             _ if !process.can(what) => 0,
             Move::Miscarry => 20,
             Move::Boot if self.cursed => 0,
-            Move::Boot | Move::Deliver => self.work.max(10),
+            Move::Deliver => self.hearing,
+            Move::Boot => self.work.max(10),
             Move::Begin | Move::Finish => self.work,
             Move::Leave | Move::Fall => 4,
             Move::Reap => 10,
@@ -123,6 +142,8 @@ impl Weather {
     pub(super) fn weigh_whim(&self, what: Whim, accepting: bool) -> u64 {
         match what {
             Whim::Submit if !accepting || self.sickly => 1,
+            Whim::Burst if !accepting || self.sickly => 0,
+            Whim::Burst => self.bursts,
             Whim::Submit => 2 * self.load,
             Whim::Cancel | Whim::Restart => self.meddling,
             Whim::Shutdown => self.closing,
@@ -136,17 +157,37 @@ impl Weather {
     }
 }
 
+/// How long the functions of the simulation take, in nanoseconds. What the first takes nobody is told. What a worker
+/// says that one took, and how long the schedule lets it run, have nothing to do with each other: the estimates of the
+/// scheduler are often right, and often wrong.
+const USUAL: [u64; 6] = [1, 800, 15_000, 45_000, 400_000, 3_000_000];
+
+impl Weather {
+    /// How long a worker says that a task of this function took, if it does.
+    pub(super) fn ran(&self, function: FunctionId, dice: &mut Dice) -> Option<Duration> {
+        let usual = USUAL[function.0 as usize];
+        let ran = match dice.below(20) {
+            0 => return None,
+            _ if self.surprises > 0 && dice.one_in(self.surprises) => usual * dice.pick(&[0, 20, 1000]),
+            _ => usual + dice.below(usual),
+        };
+        Some(Duration::from_nanos(ran))
+    }
+}
+
 /// Any task, the extremes included.
 pub(super) fn any_spec(dice: &mut Dice) -> TaskSpec {
-    let timeout = match dice.below(12) {
-        0..6 => None,
-        6 => Some(Duration::ZERO),
-        7 | 8 => Some(dice.up_to(Duration::from_millis(50))),
-        9 => Some(dice.up_to(Duration::from_secs(5))),
-        10 => Some(dice.up_to(Duration::from_secs(100))),
+    let timeout = match dice.below(15) {
+        0..9 => None,
+        9 => Some(Duration::ZERO),
+        10 => Some(dice.up_to(Duration::from_millis(2))),
+        11 => Some(dice.up_to(Duration::from_millis(50))),
+        12 => Some(dice.up_to(Duration::from_secs(5))),
+        13 => Some(dice.up_to(Duration::from_secs(100))),
         _ => Some(Duration::MAX),
     };
     TaskSpec {
+        function: FunctionId(dice.index(USUAL.len()) as u32),
         priority: dice.pick(&[0, 0, 0, 0, 1, 1, -1, 7, i32::MAX, i32::MIN]),
         retries: dice.pick(&[0, 0, 0, 1, 1, 2, 3, 5, 8, u32::MAX]),
         crash_limit: NonZeroU32::new(dice.pick(&[0, 0, 0, 0, 0, 1, 1, 2, 3, u32::MAX])),

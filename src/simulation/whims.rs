@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::event::{Answer, Event};
 use super::schedule::Schedule;
 use super::weather::{Whim, any_spec};
-use crate::scheduler::types::{Completion, Shutdown, TaskId, WorkerId};
+use crate::scheduler::types::{Cancel, Completion, Shutdown, TaskId, WorkerId};
+
+/// Tasks in a burst: so many that four workers with a few each are not all.
+const BURST: u64 = 24;
 
 impl Schedule<'_> {
     pub(super) fn indulge(&mut self, whim: Whim) {
@@ -14,10 +17,8 @@ impl Schedule<'_> {
                 let spec = any_spec(&mut self.dice);
                 self.feed(Event::Submit(spec));
             }
-            Whim::Cancel => {
-                let task = self.any_task();
-                self.feed(Event::Cancel(task));
-            }
+            Whim::Burst => self.burst(),
+            Whim::Cancel => self.cancel(),
             Whim::Restart => {
                 let worker = self.any_worker();
                 self.feed(Event::Restart(worker));
@@ -38,6 +39,29 @@ impl Schedule<'_> {
             }
             Whim::Pause => self.pause(),
             Whim::Timeout => self.time_out(),
+        }
+    }
+
+    /// Many at once: more than the workers can begin.
+    fn burst(&mut self) {
+        let mut spec = any_spec(&mut self.dice);
+        if !self.dice.one_in(4) {
+            spec.timeout = None;
+        }
+        for _ in 0..2 + self.dice.below(BURST) {
+            self.feed(Event::Submit(spec));
+            if self.dice.one_in(16) {
+                spec.priority = any_spec(&mut self.dice).priority;
+            }
+        }
+    }
+
+    /// The driver answers at once whether a worker has begun it. It cannot take back what it has not yet sent.
+    fn cancel(&mut self) {
+        let task = self.any_task();
+        let Answer::Cancel(Cancel::Sent(worker, run)) = self.feed(Event::Cancel(task)) else { return };
+        if self.world.take_back(worker, run) {
+            self.feed(Event::TakenBack(worker, run));
         }
     }
 
@@ -91,8 +115,13 @@ impl Schedule<'_> {
         if self.said.is_empty() {
             return;
         }
-        let message = self.said[self.dice.index(self.said.len())];
+        let mut message = self.said[self.dice.index(self.said.len())];
         self.tally.count_echo(message);
+        if let Event::Completed(_, run, _) = &mut message
+            && self.dice.one_in(4)
+        {
+            run.attempt.0 = run.attempt.0.wrapping_sub(1); // one that was given up, after all
+        }
         self.say_in_vain(message);
     }
 
@@ -124,8 +153,12 @@ impl Schedule<'_> {
         }
     }
 
-    /// Any task that there is, was, or never was.
+    /// Any task that there is, was, or never was; one that waits more often than not.
     fn any_task(&mut self) -> TaskId {
-        TaskId(self.dice.below(self.scheduler.submitted() + 2))
+        let next: Vec<_> = self.scheduler.next_in_queue(BURST as usize).collect();
+        if next.is_empty() || self.dice.one_in(3) {
+            return TaskId(self.dice.below(self.scheduler.submitted() + 2));
+        }
+        self.dice.pick(&next)
     }
 }

@@ -166,6 +166,11 @@ impl Process {
         self.running.is_some()
     }
 
+    /// What it is in the middle of.
+    pub(super) fn running(&self) -> Option<Assignment> {
+        self.running
+    }
+
     fn death(&self) -> Death {
         let answering = self.outbox.iter().any(|message| matches!(message, Event::Completed(..)));
         match self.inbox.front() {
@@ -191,9 +196,9 @@ impl Process {
         run
     }
 
-    pub(super) fn finish(&mut self) {
+    pub(super) fn finish(&mut self, ran: Option<Duration>) {
         let run = self.running.take().expect("`can` was asked");
-        self.outbox.push_back(Event::Completed(self.id, run));
+        self.outbox.push_back(Event::Completed(self.id, run, ran));
     }
 
     pub(super) fn die(&mut self) -> Death {
@@ -248,16 +253,38 @@ impl World {
             Action::Dispatch(id, run) => self.order(id, Order::Run(run)),
             Action::Stop(id) => self.order(id, Order::Leave),
             Action::Kill(id, _) => {
-                if let Some(process) = self.processes.iter_mut().find(|process| process.id == id) {
+                if let Some(process) = self.process(id) {
                     process.sentenced = true;
                 }
             }
+            Action::Retract(..) => unreachable!("it is answered: see `retract`"),
             Action::Fail(..) | Action::Broken | Action::Finished => {}
         }
     }
 
+    fn process(&mut self, id: WorkerId) -> Option<&mut Process> {
+        self.processes.iter_mut().find(|process| process.id == id)
+    }
+
+    /// Take back so many dispatches that were not begun, the newest first; how many there were. A dead process lies
+    /// there with what it was sent until its exit is noticed.
+    pub(super) fn retract(&mut self, id: WorkerId, count: usize) -> usize {
+        let Some(process) = self.process(id) else { return 0 };
+        let unbegun = process.inbox.iter().rev().take_while(|order| matches!(order, Order::Run(_))).count();
+        let back = unbegun.min(count);
+        process.inbox.truncate(process.inbox.len() - back);
+        back
+    }
+
+    /// Take back this one, if it was not begun.
+    pub(super) fn take_back(&mut self, id: WorkerId, run: Assignment) -> bool {
+        let Some(process) = self.process(id) else { return false };
+        let at = process.inbox.iter().position(|&order| order == Order::Run(run));
+        at.is_some_and(|at| process.inbox.remove(at).is_some())
+    }
+
     fn order(&mut self, id: WorkerId, order: Order) {
-        if let Some(process) = self.processes.iter_mut().find(|process| process.id == id) {
+        if let Some(process) = self.process(id) {
             process.inbox.push_back(order);
         }
     }

@@ -21,7 +21,7 @@ use rustix::process::{
     pidfd_send_signal, waitid,
 };
 
-use crate::ipc::{HostFd, HostLink, Page};
+use crate::ipc::{Backing, HostBell, HostFd, HostLink};
 
 /// How to start a worker.
 ///
@@ -37,8 +37,8 @@ pub struct SpawnSpec {
     pub env: Vec<(OsString, OsString)>,
     /// Watch exits by pidfd; without, they are looked for ten times a second.
     pub use_pidfd: bool,
-    /// Share a page by memfd; without, there is no heartbeat, and what was sent counts as begun.
-    pub use_memfd: bool,
+    /// What the memory shared with it is made of.
+    pub backing: Backing,
 }
 
 /// How a process ended.
@@ -57,13 +57,10 @@ pub enum Exit {
 pub struct Spawned {
     /// The process.
     pub process: Process,
-    /// The control socket.
+    /// Socket and rings.
     pub link: HostLink,
     /// What it writes to descriptor 2; non-blocking.
     pub stderr: HostFd,
-    /// The shared page; `None` where memfds are not to be had. Then there is no heartbeat, and a death charges
-    /// the task that was sent last, begun or not.
-    pub page: Option<Page>,
 }
 
 /// A child of ours that has not been reaped.
@@ -74,10 +71,10 @@ pub struct Process {
 }
 
 /// Start a process in a group of its own, with the control socket as its stdin.
-pub fn spawn(spec: &SpawnSpec) -> std::io::Result<Spawned> {
-    let page = if spec.use_memfd { Page::create().ok() } else { None };
-    let (page, page_fd) = page.unzip();
-    let ends = HostLink::pair(page_fd.as_ref())?;
+///
+/// It rings `bell`, or `driver`, an eventfd.
+pub fn spawn(spec: &SpawnSpec, bell: &HostBell, driver: impl AsFd) -> std::io::Result<Spawned> {
+    let ends = HostLink::pair(bell, driver, spec.backing)?;
     let (stderr, stderr_worker) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&stderr, true)?;
     let mut command = Command::new(&spec.executable);
@@ -92,7 +89,7 @@ pub fn spawn(spec: &SpawnSpec) -> std::io::Result<Spawned> {
     let pid = Pid::from_child(&child);
     let pidfd =
         if spec.use_pidfd { pidfd_open(pid, PidfdFlags::NONBLOCK).ok().map(HostFd::new) } else { None };
-    Ok(Spawned { process: Process { pid, pidfd }, link: ends.host, stderr: HostFd::new(stderr), page })
+    Ok(Spawned { process: Process { pid, pidfd }, link: ends.host, stderr: HostFd::new(stderr) })
 }
 
 /// Whether [`spawn`] failed for want of descriptors, processes or memory: that may pass.

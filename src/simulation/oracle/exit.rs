@@ -1,10 +1,12 @@
-//! What follows from a worker's exit: for the task that it had, for its place, and for the pool.
+//! What follows from a worker's exit: for the tasks that it had, for its place, and for the pool.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::time::Duration;
 
+use super::ahead::Sent;
 use super::task::Place;
-use super::worker::{Life, Worker};
+use super::worker::Life;
 use super::{Oracle, Phase};
 use crate::scheduler::restart::{
     EARLY_DEATH_LIMIT, RESTART_BASE, RESTART_CAP, SETTLED_AFTER, TRANSIENT_LIMIT,
@@ -22,15 +24,27 @@ pub(in crate::simulation) struct Corners {
     pub(in crate::simulation) spared_by_the_doomed: u64,
     pub(in crate::simulation) broken_transient: u64,
     pub(in crate::simulation) timeouts_returned: u64,
+    pub(in crate::simulation) died_prefetched: u64,
+    pub(in crate::simulation) prefetched: u64,
+    pub(in crate::simulation) packed: u64,
+    pub(in crate::simulation) taken_back: u64,
+    pub(in crate::simulation) refused_in_part: u64,
+    pub(in crate::simulation) timeouts_with_more: u64,
+    pub(in crate::simulation) timeouts_spared: u64,
+    pub(in crate::simulation) cancelled_prefetched: u64,
+    pub(in crate::simulation) shared: u64,
+    pub(in crate::simulation) stuck: u64,
 }
 
 impl Oracle {
     /// `transient`: there never was a process, for a reason that may pass.
     pub(super) fn exit(&mut self, id: WorkerId, begun: Option<Assignment>, transient: bool, now: Time) {
         let Some(worker) = self.current(id).filter(|worker| worker.is_process()) else { return };
-        let Worker { life, killed, ready, useful, .. } = *worker;
+        let (life, killed, useful) = (worker.life, worker.killed, worker.useful);
+        let settled = worker.ready.is_some_and(|ready| now >= ready + SETTLED_AFTER);
         worker.life = Life::Vacant(now);
-        let settled = ready.is_some_and(|ready| now >= ready + SETTLED_AFTER);
+        worker.asked = None;
+        let held = worker.clear();
         if settled {
             let row = mem::take(&mut worker.early_deaths);
             self.corners.rows_ended_by_age += u64::from(row > 0);
@@ -38,13 +52,14 @@ impl Oracle {
         if killed.is_none() && life != Life::Leaving {
             self.totals.worker_deaths += 1;
         }
-        if let Life::Busy(run, _) = life {
-            self.lose(id, run, begun == Some(run), killed, now);
-        }
+        let idle = held.is_empty();
+        self.corners.died_prefetched += u64::from(held.len() > 1);
+        self.lose_all(id, held, begun, killed, now);
+        self.touch(id);
         self.stop_if_drained(now);
         let starting = matches!(life, Life::Starting(_));
         let unready = starting && matches!(killed, None | Some(KillReason::StartTimeout));
-        let unsettled = life == Life::Idle && killed.is_none() && !useful && !settled;
+        let unsettled = life == Life::Up && idle && killed.is_none() && !useful && !settled;
         self.corners.died_unsettled += u64::from(unsettled);
         match self.phase {
             Phase::Open | Phase::Draining if unready || unsettled => {
@@ -58,22 +73,38 @@ impl Oracle {
         }
     }
 
-    /// A result that had arrived would have ended the task before.
-    fn lose(
+    /// What was begun is charged for the death; what was not comes back, and goes first. That is free, for what waited
+    /// behind another as often as it happens, and for what was next so many times.
+    fn lose_all(
         &mut self,
         worker: WorkerId,
-        run: Assignment,
-        begun: bool,
+        held: VecDeque<Sent>,
+        begun: Option<Assignment>,
         killed: Option<KillReason>,
         now: Time,
     ) {
+        let begun = held.iter().position(|sent| Some(sent.run) == begun).map_or(0, |index| index + 1);
+        let mut returned = Vec::new();
+        for (index, sent) in held.into_iter().enumerate() {
+            assert_eq!(sent.begun, index < begun, "the world contradicts itself about {:?}", sent.run);
+            let task = self.tasks.at(sent.run.task);
+            let free = index > 0 || task.returns < FREE_RETURNS;
+            if !sent.begun && free {
+                task.returns += u8::from(index == 0);
+                self.corners.timeouts_returned += u64::from(killed == Some(KillReason::Timeout));
+                returned.push(sent.run.task);
+            } else {
+                self.lose(worker, sent.run, killed, now);
+            }
+        }
+        self.come_back(&returned);
+    }
+
+    /// A result that had arrived would have ended the task before.
+    fn lose(&mut self, worker: WorkerId, run: Assignment, killed: Option<KillReason>, now: Time) {
         let submitted = self.tasks.submitted();
         let task = self.tasks.at(run.task);
-        if !begun && task.returns < FREE_RETURNS {
-            task.returns += 1;
-            task.place = Place::Waiting { returned: true };
-            self.corners.timeouts_returned += u64::from(killed == Some(KillReason::Timeout));
-        } else if killed == Some(KillReason::Timeout) {
+        if killed == Some(KillReason::Timeout) {
             self.fail(run.task, FailReason::TimedOut { worker, attempts: run.attempt.0 });
         } else if let Some(wait) = task.charge(killed.is_none()) {
             task.place = Place::Backoff(now + wait);

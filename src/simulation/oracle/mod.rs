@@ -2,26 +2,31 @@
 //!
 //! It is told every event before the scheduler is, and says what the scheduler now owes: the answer to the
 //! call, and the actions that must follow (which is what "at most once", "not before its time" and "never
-//! blamed" come down to). Dispatches alone are not foretold but judged, each by whether it was allowed and
-//! whose turn it was. It sees nothing of the scheduler but its answers, its actions and its public getters.
+//! blamed" come down to). Dispatches and retractions alone are not foretold but judged: each dispatch by whether it was
+//! allowed and whose turn it was, each retraction by whether there was a reason; and where there is one after an event,
+//! and it is not asked, that is a fault as well. It sees nothing of the scheduler but its answers, its actions and its
+//! public getters. Of the world it sees more than the scheduler does: which tasks are really begun.
 
+mod ahead;
 mod exit;
+mod judge;
 mod task;
 mod worker;
 
 use std::mem;
+use std::time::Duration;
 
+use ahead::Expected;
 pub(super) use exit::Corners;
 use task::{Place, Tasks};
 use worker::{Life, Worker};
 
 use super::event::{Answer, Event};
-use crate::scheduler::retry::FREE_RETURNS;
 use crate::scheduler::types::{
-    Action, Assignment, Cancel, Completion, FailReason, KillReason, Shutdown, TaskId, TaskSpec, Time,
-    WorkerId,
+    Action, Assignment, Attempt, Cancel, Completion, FailReason, FunctionId, KillReason, Shutdown, TaskId,
+    TaskSpec, Time, WorkerId,
 };
-use crate::scheduler::{STOP_LIMIT, Scheduler, SubmitError, Totals};
+use crate::scheduler::{STOP_LIMIT, SubmitError, Totals};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -35,12 +40,21 @@ enum Phase {
 pub(super) struct Oracle {
     tasks: Tasks,
     workers: Vec<Worker>,
+    expected: Expected,
     phase: Phase,
+    /// What was not begun is to be cancelled as soon as it is back.
+    cancelling: bool,
     /// When those who were told to leave are made to.
     stop_limit: Option<Time>,
     pub(super) corners: Corners,
     /// How often a worker became free.
-    freed: u64,
+    frees: u64,
+    /// When something waited at a worker last, and could be asked for.
+    last_waited: Time,
+    /// The last event was a look at the clock.
+    clock_struck: bool,
+    /// Ended since the last look at the getters.
+    ended: Vec<TaskId>,
     all_gone: bool,
     /// Actions that must come before the next event.
     owed: Vec<Action>,
@@ -55,10 +69,15 @@ impl Oracle {
         Self {
             tasks: Tasks::default(),
             workers,
+            expected: Expected::default(),
             phase: Phase::Open,
+            cancelling: false,
             stop_limit: None,
             corners: Corners::default(),
-            freed: 0,
+            frees: 0,
+            last_waited: Time::ZERO,
+            clock_struck: false,
+            ended: Vec::new(),
             all_gone: false,
             owed,
             totals: Totals::default(),
@@ -67,11 +86,14 @@ impl Oracle {
 
     /// This is about to happen; what must the scheduler answer?
     pub(super) fn hear(&mut self, event: Event, now: Time) -> Answer {
+        self.clock_struck = matches!(event, Event::Timeout);
         match event {
             Event::Submit(spec) => return Answer::Submitted(self.submit(spec)),
             Event::Cancel(id) => return Answer::Cancel(self.cancel(id, now)),
             Event::Restart(id) => return Answer::Restarted(self.doom(id, KillReason::Requested)),
-            Event::Completed(id, done) => return Answer::Completion(self.completed(id, done, now)),
+            Event::Completed(id, done, ran) => return Answer::Completion(self.completed(id, done, ran, now)),
+            Event::Retracted(id, count) => self.retracted(id, count, now),
+            Event::TakenBack(id, run) => self.taken_back(id, run, now),
             Event::Shutdown(mode) => self.shutdown(mode, now),
             Event::Ready(id) => self.ready(id, now),
             Event::Exit(id, begun) => self.exit(id, begun, false, now),
@@ -91,8 +113,18 @@ impl Oracle {
     }
 
     /// A process has entered a task's function. The scheduler learns of that only if the process dies.
-    pub(super) fn begun(&mut self, run: Assignment) {
-        self.tasks.at(run.task).enter(run);
+    pub(super) fn begun(&mut self, id: WorkerId, run: Assignment) {
+        self.tasks.enter(run);
+        // The pool may have been shut down over its head.
+        let Some(worker) = self.current(id) else { return };
+        if let Some(sent) = worker.held.iter_mut().find(|sent| sent.run == run) {
+            sent.begun = true;
+        }
+    }
+
+    /// What this task runs.
+    pub(super) fn function(&mut self, id: TaskId) -> FunctionId {
+        self.tasks.at(id).spec.function
     }
 
     fn submit(&mut self, spec: TaskSpec) -> Result<TaskId, SubmitError> {
@@ -104,36 +136,37 @@ impl Oracle {
     }
 
     fn cancel(&mut self, id: TaskId, now: Time) -> Cancel {
-        let Some(task) = self.tasks.get_mut(id) else { return Cancel::TooLate };
+        let Some(&task) = self.tasks.get(id) else { return Cancel::TooLate };
         match task.place {
-            Place::On(_) | Place::Ended => return Cancel::TooLate,
-            Place::Waiting { .. } | Place::Backoff(_) => task.place = Place::Ended,
+            Place::Ended => return Cancel::TooLate,
+            Place::On(worker) => {
+                let attempt = Attempt(task.dispatches);
+                return Cancel::Sent(worker, Assignment { task: id, attempt });
+            }
+            Place::Waiting { .. } | Place::Backoff(_) => self.end(id),
         }
         self.totals.cancelled += 1;
         self.stop_if_drained(now);
         Cancel::Cancelled
     }
 
-    fn completed(&mut self, id: WorkerId, done: Assignment, now: Time) -> Completion {
-        let freed = self.freed + 1;
+    fn completed(&mut self, id: WorkerId, done: Assignment, ran: Option<Duration>, now: Time) -> Completion {
         let Some(worker) = self.current(id) else { return Completion::Stale };
-        match worker.life {
-            Life::Busy(run, _) if run == done => {}
-            Life::Vacant(_)
-            | Life::Starting(_)
-            | Life::Idle
-            | Life::Busy(..)
-            | Life::Leaving
-            | Life::Gone => return Completion::Stale,
+        if worker.held.front().is_none_or(|sent| sent.run != done) {
+            return Completion::Stale;
         }
-        worker.life = Life::Idle;
+        worker.remove(0);
         worker.beat = None; // an answer is a sign of life
+        worker.moved = now;
         worker.done += 1;
         worker.useful = true;
         let row = mem::take(&mut worker.early_deaths);
-        worker.freed = freed;
-        self.freed = freed;
-        self.tasks.at(done.task).place = Place::Ended;
+        self.touch(id);
+        if let Some(ran) = ran {
+            let function = self.function(done.task);
+            self.expected.learn(function, ran);
+        }
+        self.end(done.task);
         self.totals.completed += 1;
         self.corners.rows_ended_by_work += u64::from(row > 0);
         self.stop_if_drained(now);
@@ -141,13 +174,11 @@ impl Oracle {
     }
 
     fn ready(&mut self, id: WorkerId, now: Time) {
-        let freed = self.freed + 1;
         let Some(worker) = self.current(id) else { return };
         if worker.killed.is_none() && matches!(worker.life, Life::Starting(_)) {
-            worker.life = Life::Idle;
-            worker.freed = freed;
+            worker.life = Life::Up;
             worker.ready = Some(now);
-            self.freed = freed;
+            self.touch(id);
         }
     }
 
@@ -162,8 +193,8 @@ impl Oracle {
             match worker.life {
                 Life::Vacant(_) => self.start(slot, now),
                 Life::Starting(_) => drop(self.doom(id, KillReason::StartTimeout)),
-                Life::Busy(..) => drop(self.doom(id, KillReason::Timeout)),
-                Life::Idle | Life::Leaving | Life::Gone => unreachable!("no limit"),
+                Life::Up => self.overdue(slot),
+                Life::Leaving | Life::Gone => unreachable!("no limit"),
             }
         }
         if self.stop_limit.is_some_and(|limit| limit <= now) {
@@ -179,6 +210,7 @@ impl Oracle {
         match mode {
             Shutdown::Drain => {}
             Shutdown::CancelPending => {
+                self.cancelling = true;
                 let waiting = |place| matches!(place, Place::Waiting { .. } | Place::Backoff(_));
                 for id in self.tasks.ids(|task| waiting(task.place)) {
                     self.fail(id, FailReason::Cancelled);
@@ -211,6 +243,8 @@ impl Oracle {
             return false;
         }
         worker.killed = Some(why);
+        worker.condemned = false;
+        self.touch(id);
         self.owed.push(Action::Kill(id, why));
         true
     }
@@ -221,8 +255,13 @@ impl Oracle {
         }
     }
 
+    fn end(&mut self, id: TaskId) {
+        self.tasks.end(id);
+        self.ended.push(id);
+    }
+
     fn fail(&mut self, id: TaskId, reason: FailReason) {
-        self.tasks.at(id).place = Place::Ended;
+        self.end(id);
         match reason {
             FailReason::Cancelled => self.totals.cancelled += 1,
             FailReason::Crashed { .. }
@@ -235,13 +274,13 @@ impl Oracle {
 
     /// Resolve everything. Whoever was at work is killed, and nothing that it says counts any more.
     fn fail_all(&mut self, reason: FailReason) {
-        for id in self.tasks.ids(|task| task.place != Place::Ended) {
+        for id in self.tasks.ids(|_| true) {
             self.fail(id, reason);
         }
         for slot in 0..self.workers.len() {
-            if matches!(self.workers[slot].life, Life::Busy(..)) {
+            if !self.workers[slot].held.is_empty() {
                 self.doom(self.workers[slot].id, KillReason::Shutdown);
-                self.workers[slot].life = Life::Idle;
+                self.workers[slot].clear();
             }
         }
     }
@@ -260,12 +299,13 @@ impl Oracle {
             let id = worker.id;
             match worker.life {
                 Life::Vacant(_) => worker.life = Life::Gone,
-                Life::Idle if worker.killed.is_none() => {
+                Life::Up if worker.killed.is_none() && worker.held.is_empty() => {
                     worker.life = Life::Leaving;
+                    self.touch(id);
                     self.owed.push(Action::Stop(id));
                 }
                 Life::Starting(_) => drop(self.doom(id, KillReason::Shutdown)),
-                Life::Idle | Life::Busy(..) | Life::Leaving | Life::Gone => {}
+                Life::Up | Life::Leaving | Life::Gone => {}
             }
         }
         self.finish_if_all_gone();
@@ -277,122 +317,5 @@ impl Oracle {
             self.stop_limit = None;
             self.owed.push(Action::Finished);
         }
-    }
-}
-
-// What it checks.
-impl Oracle {
-    /// The scheduler wants this done.
-    pub(super) fn see(&mut self, action: Action, now: Time) {
-        if let Action::Dispatch(id, run) = action {
-            return self.see_dispatch(id, run, now);
-        }
-        let Some(index) = self.owed.iter().position(|&owed| owed == action) else {
-            panic!("{action:?} comes uncalled for: {}", self.objection(action, now));
-        };
-        self.owed.swap_remove(index);
-    }
-
-    fn see_dispatch(&mut self, id: WorkerId, run: Assignment, now: Time) {
-        let worker = self.current(id).unwrap_or_else(|| panic!("{run:?} goes to {id:?}, which is not there"));
-        assert!(worker.is_free(), "{run:?} goes to {worker:?}, which is not free");
-        let freed = worker.freed;
-        let warmer = self.workers.iter().find(|other| other.is_free() && other.freed > freed);
-        assert!(warmer.is_none(), "{run:?} goes to {id:?}, and {warmer:?} was busy last");
-        self.tasks.check_turn(run);
-        let task = self.tasks.at(run.task);
-        task.dispatches += 1;
-        task.place = Place::On(id);
-        let limit = task.spec.timeout.map(|timeout| now.saturating_add(timeout));
-        self.workers[id.slot as usize].life = Life::Busy(run, limit);
-    }
-
-    /// In words, why an action was not owed.
-    fn objection(&mut self, action: Action, now: Time) -> String {
-        match action {
-            Action::Fail(id, reason) => {
-                let task = *self.tasks.at(id);
-                let blamed = matches!(reason, FailReason::Crashed { .. } | FailReason::TimedOut { .. });
-                match task.place {
-                    _ if blamed && task.begun == 0 && task.returns < FREE_RETURNS => {
-                        "it was never begun".into()
-                    }
-                    Place::Ended => "it was resolved before".into(),
-                    place @ (Place::Waiting { .. } | Place::Backoff(_) | Place::On(_)) => {
-                        format!("{place:?}")
-                    }
-                }
-            }
-            Action::Kill(id, why) => {
-                let worker = self.current(id);
-                format!("at {now:?} nothing demands {why:?} of {worker:?}")
-            }
-            Action::Finished if self.all_gone => "it was said before".into(),
-            Action::Broken if self.phase == Phase::Broken => "it was said before".into(),
-            Action::Spawn(_) | Action::Dispatch(..) | Action::Stop(_) | Action::Broken | Action::Finished => {
-                format!("{:?}, {:?}", self.phase, self.workers)
-            }
-        }
-    }
-
-    /// All actions are out: is every promise kept, and do the getters tell the truth?
-    pub(super) fn settle(&mut self, scheduler: &Scheduler) {
-        let alarm = scheduler.poll_timeout();
-        self.tasks.end_backoffs(|until| alarm.is_none_or(|alarm| alarm > until));
-        assert!(self.owed.is_empty(), "owed and not done: {:?}", self.owed);
-        let free = self.workers.iter().find(|worker| worker.is_free());
-        if let Some(worker) = free {
-            assert!(!self.tasks.somebody_waits(), "a task waits and {:?} is free", worker.id);
-        }
-        let (mut queued, mut running) = (0, 0);
-        for (id, task) in self.tasks.iter() {
-            let on_worker = match task.place {
-                Place::Waiting { .. } | Place::Backoff(_) => Some(false),
-                Place::On(_) => Some(true),
-                Place::Ended => None,
-            };
-            queued += usize::from(on_worker == Some(false));
-            running += usize::from(on_worker == Some(true));
-            let told = scheduler.is_running(id);
-            assert!(told == on_worker, "is_running({id:?}) says {told:?}, and it is {on_worker:?}");
-        }
-        assert_eq!((scheduler.queued(), scheduler.running()), (queued, running), "queued and running tasks");
-        assert_eq!(scheduler.submitted(), self.tasks.submitted(), "submitted tasks");
-        assert_eq!(scheduler.totals(), self.totals, "totals");
-        assert_eq!(scheduler.is_accepting(), self.phase == Phase::Open, "is_accepting");
-        self.check_alarm(alarm);
-        for ((id, phase, done), worker) in scheduler.workers().zip(&self.workers) {
-            let told = (id, phase, done);
-            let known = (worker.id, worker.phase(), worker.done);
-            assert!(told == known, "workers() says {told:?}, and it is {known:?}");
-        }
-    }
-
-    /// Somebody must look at the clock when the next limit is reached, and not before, but for a backoff: that
-    /// one is jittered, and may end earlier than is known here.
-    fn check_alarm(&self, alarm: Option<Time>) {
-        let limits = self.workers.iter().filter_map(Worker::limit);
-        let next = limits.chain(self.stop_limit).min();
-        if alarm != next {
-            let jittered = self.tasks.iter().any(|(_, task)| matches!(task.place, Place::Backoff(_)));
-            let early = jittered && next.is_none_or(|next| alarm.is_some_and(|alarm| alarm < next));
-            assert!(early, "poll_timeout is {alarm:?}, and the next limit {next:?}");
-        }
-    }
-
-    /// The world is quiet and all time has passed: nothing may be left undone.
-    pub(super) fn check_quiet(&self, scheduler: &Scheduler) {
-        assert!(self.tasks.all_ended(), "lost: {:?}", self.tasks.ids(|task| task.place != Place::Ended));
-        for worker in &self.workers {
-            assert!(self.all_gone || worker.is_free(), "{worker:?} was not replaced");
-        }
-        let Totals { completed, failed, cancelled, .. } = scheduler.totals();
-        assert_eq!(completed + failed + cancelled, scheduler.submitted(), "every task ends once");
-    }
-
-    /// The pool was shut down, too.
-    pub(super) fn check_end(&self, scheduler: &Scheduler) {
-        self.check_quiet(scheduler);
-        assert!(self.all_gone, "not all workers are gone: {:?}", self.workers);
     }
 }

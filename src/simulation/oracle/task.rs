@@ -1,5 +1,6 @@
 //! What the oracle knows about tasks, and what it asks of a dispatch.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use crate::scheduler::types::{Assignment, TaskId, TaskSpec, Time, WorkerId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Nothing but a worker is missing. `returned`: it was dispatched, never begun, and goes first.
+    /// Nothing but a worker is missing. A rank: it was dispatched, never begun, and goes before all that were not, the
+    /// lowest rank first.
     Waiting {
-        returned: bool,
+        rank: Option<i64>,
     },
     /// Its retry was granted; it waits for a worker at this time at the latest, perhaps already.
     Backoff(Time),
@@ -25,18 +27,29 @@ pub(super) struct Task {
     pub(super) dispatches: u32,
     /// How often its function was really entered, in whatever process.
     pub(super) begun: u64,
-    /// How often it came back unbegun, free of charge.
+    /// How often it came back unbegun though nothing was before it, free of charge.
     pub(super) returns: u8,
     /// So many tasks had been submitted when it took its place in the queue, or more.
     pub(super) behind: u64,
+    /// The worker that it was taken back from last.
+    pub(super) taken_from: Option<WorkerId>,
     retries: u32,
     crashes: u32,
 }
 
 impl Task {
     fn new(spec: TaskSpec, behind: u64) -> Self {
-        let place = Place::Waiting { returned: false };
-        Self { spec, place, dispatches: 0, begun: 0, returns: 0, behind, retries: 0, crashes: 0 }
+        Self {
+            spec,
+            place: Place::Waiting { rank: None },
+            dispatches: 0,
+            begun: 0,
+            returns: 0,
+            behind,
+            taken_from: None,
+            retries: 0,
+            crashes: 0,
+        }
     }
 
     fn crash_limit(&self) -> u32 {
@@ -57,7 +70,7 @@ impl Task {
     }
 
     /// The function was entered.
-    pub(super) fn enter(&mut self, run: Assignment) {
+    fn enter(&mut self, run: Assignment) {
         self.begun += 1;
         let allowed = 1 + u64::from(self.spec.retries);
         assert!(self.begun <= allowed, "{run:?} is begun, the task's {}th time of {allowed}", self.begun);
@@ -65,79 +78,121 @@ impl Task {
         assert!(self.crashes < crashes, "{run:?} is begun after {} crashes of {crashes}", self.crashes);
     }
 
-    fn waits(&self) -> bool {
+    pub(super) fn waits(&self) -> bool {
         matches!(self.place, Place::Waiting { .. })
     }
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Tasks(Vec<Task>);
+pub(super) struct Tasks {
+    all: Vec<Task>,
+    /// Those that have not ended.
+    live: BTreeSet<TaskId>,
+    /// The lowest rank that was given out.
+    head: i64,
+}
 
 impl Tasks {
     pub(super) fn add(&mut self, spec: TaskSpec) -> TaskId {
-        self.0.push(Task::new(spec, self.submitted()));
-        TaskId(self.0.len() as u64)
+        self.all.push(Task::new(spec, self.submitted()));
+        let id = TaskId(self.submitted());
+        self.live.insert(id);
+        id
     }
 
-    pub(super) fn get_mut(&mut self, id: TaskId) -> Option<&mut Task> {
-        self.0.get_mut(usize::try_from(id.0).ok()?.checked_sub(1)?)
+    pub(super) fn get(&self, id: TaskId) -> Option<&Task> {
+        self.all.get(usize::try_from(id.0).ok()?.checked_sub(1)?)
     }
 
     pub(super) fn at(&mut self, id: TaskId) -> &mut Task {
-        self.get_mut(id).unwrap_or_else(|| panic!("{id:?} was never submitted"))
+        let index = usize::try_from(id.0).ok().and_then(|id| id.checked_sub(1));
+        let task = index.and_then(|index| self.all.get_mut(index));
+        task.unwrap_or_else(|| panic!("{id:?} was never submitted"))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (TaskId, &Task)> {
-        (1..).map(TaskId).zip(&self.0)
+    /// Those that have not ended.
+    pub(super) fn live(&self) -> impl Iterator<Item = (TaskId, &Task)> {
+        self.live.iter().map(|&id| (id, &self.all[id.0 as usize - 1]))
     }
 
-    /// Those that `which` holds for, in order of submission.
+    /// Those that `which` holds for, of those that have not ended, in order of submission.
     pub(super) fn ids(&self, which: impl Fn(&Task) -> bool) -> Vec<TaskId> {
-        self.iter().filter(|(_, task)| which(task)).map(|(id, _)| id).collect()
+        self.live().filter(|(_, task)| which(task)).map(|(id, _)| id).collect()
+    }
+
+    pub(super) fn end(&mut self, id: TaskId) {
+        assert!(self.live.remove(&id), "{id:?} ends twice");
+        self.at(id).place = Place::Ended;
     }
 
     pub(super) fn submitted(&self) -> u64 {
-        self.0.len() as u64
+        self.all.len() as u64
     }
 
     pub(super) fn all_ended(&self) -> bool {
-        self.0.iter().all(|task| task.place == Place::Ended)
+        self.live.is_empty()
     }
 
-    pub(super) fn somebody_waits(&self) -> bool {
-        self.0.iter().any(Task::waits)
+    /// The highest priority of a task that nothing but a worker is missing to.
+    pub(super) fn most_urgent(&self) -> Option<i32> {
+        self.live().filter(|(_, task)| task.waits()).map(|(_, task)| task.spec.priority).max()
+    }
+
+    pub(super) fn enter(&mut self, run: Assignment) {
+        self.at(run.task).enter(run);
+    }
+
+    /// These come back unbegun, in this order, and go before all others of their priority.
+    pub(super) fn put_first(&mut self, tasks: &[TaskId]) {
+        for &id in tasks.iter().rev() {
+            self.head -= 1;
+            let rank = Some(self.head);
+            self.at(id).place = Place::Waiting { rank };
+        }
     }
 
     /// Those whose longest backoff is over wait for a worker now. They are: after a look at the clock, those
     /// that end by then; and in between, those that end before the scheduler wants to look again.
     pub(super) fn end_backoffs(&mut self, over: impl Fn(Time) -> bool) {
-        for task in &mut self.0 {
+        for &id in &self.live {
+            let task = &mut self.all[id.0 as usize - 1];
             if matches!(task.place, Place::Backoff(until) if over(until)) {
-                task.place = Place::Waiting { returned: false };
+                task.place = Place::Waiting { rank: None };
             }
         }
     }
 
     /// May this be dispatched, and was it its turn?
-    pub(super) fn check_turn(&mut self, run: Assignment) {
-        let task = *self.at(run.task);
-        let returned = match task.place {
-            Place::Waiting { returned } => returned,
-            Place::Backoff(_) => false,
+    ///
+    /// What is promised is the order in which tasks are *sent*. They are begun in that order at each worker, but no
+    /// longer over all of them: one that was sent ahead waits for its worker, while another worker is faster.
+    pub(super) fn check_turn(&self, run: Assignment) {
+        let task = *self.get(run.task).unwrap_or_else(|| panic!("{run:?} was never submitted"));
+        let rank = match task.place {
+            Place::Waiting { rank } => rank,
+            Place::Backoff(_) => None,
             Place::On(worker) => panic!("{run:?} is dispatched while {worker:?} has it"),
             Place::Ended => panic!("{run:?} is dispatched after the task was resolved"),
         };
         assert_eq!(run.attempt.0, task.dispatches + 1, "{run:?}: attempts count up by one");
-        for (id, other) in self.iter().filter(|&(id, other)| id != run.task && other.waits()) {
+        for (id, other) in self.live().filter(|&(id, _)| id != run.task) {
+            let Place::Waiting { rank: other_rank } = other.place else { continue };
             let (mine, theirs) = (task.spec.priority, other.spec.priority);
             assert!(mine >= theirs, "{run:?} of priority {mine} overtakes {id:?} of {theirs}");
-            if mine > theirs || returned {
+            if mine > theirs {
                 continue;
             }
-            let first = other.place == Place::Waiting { returned: true };
-            assert!(!first, "{run:?} overtakes {id:?}, which was never begun");
-            let earlier = other.dispatches == 0 && id.0 <= task.behind;
-            assert!(!earlier, "{run:?} overtakes {id:?}, which was there first");
+            match (rank, other_rank) {
+                (Some(rank), Some(other)) => {
+                    assert!(rank < other, "{run:?} overtakes {id:?}: both came back");
+                }
+                (None, Some(_)) => panic!("{run:?} overtakes {id:?}, which was never begun"),
+                (Some(_), None) => {}
+                (None, None) => {
+                    let earlier = other.dispatches == 0 && id.0 <= task.behind;
+                    assert!(!earlier, "{run:?} overtakes {id:?}, which was there first");
+                }
+            }
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What the oracle knows about workers: what it was told, and what it was asked to do to them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::scheduler::types::{Assignment, KillReason, Time, WorkerId, WorkerPhase};
+use super::ahead::Sent;
+use crate::scheduler::types::{KillReason, Time, WorkerId, WorkerPhase};
 use crate::scheduler::{BUSY_FROZEN_LIMIT, IDLE_FROZEN_LIMIT, START_LIMIT};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,21 +13,36 @@ pub(super) enum Life {
     Vacant(Time),
     /// Must be ready by this time.
     Starting(Time),
-    Idle,
-    /// Runs this, until this time at the latest.
-    Busy(Assignment, Option<Time>),
+    /// Ready, and at work on what it holds.
+    Up,
     /// Told to leave.
     Leaving,
     /// Left, and not replaced.
     Gone,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) life: Life,
     /// We were told to kill it, for this reason. What it was doing may still come to an end.
     pub(super) killed: Option<KillReason>,
+    /// What it was sent and has not answered, the oldest first.
+    pub(super) held: VecDeque<Sent>,
+    /// The end of the time of what is in front.
+    pub(super) limit: Option<Time>,
+    /// That is over, and what waits behind has been asked back.
+    pub(super) condemned: bool,
+    /// So many were asked back, and there is no answer yet.
+    pub(super) asked: Option<usize>,
+    /// So many of those that it holds could not be taken back.
+    pub(super) refused: usize,
+    /// When it last got on, as far as is known.
+    pub(super) moved: Time,
+    /// It was found not to, and nothing may be put behind what it is at.
+    pub(super) stuck: bool,
+    /// Since when it has had something that it could be asked for.
+    pub(super) waits_since: Option<Time>,
     /// The heartbeat counter, and since when it has stood there.
     pub(super) beat: Option<(u64, Time)>,
     pub(super) done: u64,
@@ -35,8 +52,8 @@ pub(super) struct Worker {
     pub(super) useful: bool,
     /// Deaths in this place since the last that was no cause for alarm.
     pub(super) early_deaths: u32,
-    /// When it last had nothing left to do, as a place in a row.
-    pub(super) freed: u64,
+    /// Since when it has had nothing to do, as a place in a row; `None` where it has.
+    pub(super) freed: Option<u64>,
 }
 
 impl Worker {
@@ -47,12 +64,20 @@ impl Worker {
             id,
             life: Life::Gone,
             killed: None,
+            held: VecDeque::new(),
+            limit: None,
+            condemned: false,
+            asked: None,
+            refused: 0,
+            moved: Time::ZERO,
+            stuck: false,
+            waits_since: None,
             beat: None,
             done: 0,
             ready: None,
             useful: false,
             early_deaths: 0,
-            freed: 0,
+            freed: None,
         };
         worker.start(now);
         worker
@@ -69,20 +94,54 @@ impl Worker {
         self.id
     }
 
+    /// Nothing is there any more; what was.
+    pub(super) fn clear(&mut self) -> VecDeque<Sent> {
+        self.limit = None;
+        self.condemned = false;
+        self.refused = 0;
+        self.stuck = false;
+        std::mem::take(&mut self.held)
+    }
+
+    /// One is done, or was taken away. Behind it, in front, everything begins anew.
+    pub(super) fn remove(&mut self, index: usize) -> Sent {
+        self.refused -= usize::from(index < self.refused);
+        if index == 0 {
+            self.limit = None;
+            self.condemned = false;
+            self.stuck = false;
+        }
+        self.held.remove(index).expect("the index was looked up")
+    }
+
     pub(super) fn is_process(&self) -> bool {
         match self.life {
-            Life::Starting(_) | Life::Idle | Life::Busy(..) | Life::Leaving => true,
+            Life::Starting(_) | Life::Up | Life::Leaving => true,
             Life::Vacant(_) | Life::Gone => false,
         }
     }
 
     /// Came up, and is there: also if it has been killed and does not know it yet.
     pub(super) fn is_up(&self) -> bool {
-        matches!(self.life, Life::Idle | Life::Busy(..))
+        self.life == Life::Up
+    }
+
+    /// Can be given work.
+    pub(super) fn serves(&self) -> bool {
+        self.life == Life::Up && self.killed.is_none() && self.asked.is_none()
     }
 
     pub(super) fn is_free(&self) -> bool {
-        self.killed.is_none() && self.life == Life::Idle
+        self.serves() && self.held.is_empty()
+    }
+
+    /// How many it could be asked for: not what is in front, and not what it would not give before.
+    pub(super) fn waiting(&self) -> usize {
+        if self.life == Life::Up && self.killed.is_none() {
+            self.held.len() - self.held.len().min(self.refused.max(1))
+        } else {
+            0
+        }
     }
 
     pub(super) fn phase(&self) -> WorkerPhase {
@@ -91,8 +150,7 @@ impl Worker {
             Life::Gone => WorkerPhase::Gone,
             _ if self.killed.is_some() => WorkerPhase::Draining,
             Life::Starting(_) => WorkerPhase::Starting,
-            Life::Idle => WorkerPhase::Idle,
-            Life::Busy(run, _) => WorkerPhase::Busy(run),
+            Life::Up => self.held.front().map_or(WorkerPhase::Idle, |sent| WorkerPhase::Busy(sent.run)),
             Life::Leaving => WorkerPhase::Draining,
         }
     }
@@ -103,17 +161,18 @@ impl Worker {
             Life::Vacant(until) => Some(until),
             _ if self.killed.is_some() => None,
             Life::Starting(limit) => Some(limit),
-            Life::Busy(_, limit) => limit,
-            Life::Idle | Life::Leaving | Life::Gone => None,
+            Life::Up => self.limit,
+            Life::Leaving | Life::Gone => None,
         }
     }
 
     /// Nobody looked for so long: all limits are that much later.
     pub(super) fn forgive(&mut self, gap: Duration) {
-        match &mut self.life {
-            Life::Starting(limit) | Life::Busy(_, Some(limit)) => *limit = limit.saturating_add(gap),
-            Life::Vacant(_) | Life::Idle | Life::Busy(_, None) | Life::Leaving | Life::Gone => {}
+        if let Life::Starting(limit) = &mut self.life {
+            *limit += gap;
         }
+        self.limit = self.limit.map(|limit| limit.saturating_add(gap));
+        self.moved += gap;
         if let Some((_, since)) = &mut self.beat {
             *since += gap;
         }
@@ -123,8 +182,9 @@ impl Worker {
     pub(super) fn stands_still(&mut self, count: u64, now: Time) -> bool {
         let limit = match self.life {
             _ if self.killed.is_some() => return false,
-            Life::Idle | Life::Leaving => IDLE_FROZEN_LIMIT,
-            Life::Busy(..) => BUSY_FROZEN_LIMIT,
+            Life::Up if self.held.is_empty() => IDLE_FROZEN_LIMIT,
+            Life::Up => BUSY_FROZEN_LIMIT,
+            Life::Leaving => IDLE_FROZEN_LIMIT,
             Life::Vacant(_) | Life::Starting(_) | Life::Gone => return false,
         };
         match self.beat {

@@ -1,0 +1,211 @@
+//! Functions that travel once: which ones may, and whether they still are what was sent.
+//!
+//! `disttask._functions` decides, on the first submit of a function; here is what happens on all the others.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{
+    PyBytes, PyCFunction, PyDict, PyFunction, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference,
+};
+
+use super::buffer;
+use super::pool::Pool;
+use super::submitter::{place, room};
+use crate::ipc::Payload;
+use crate::pool::{Code, Shared};
+
+/// Functions that are remembered. A program that makes functions without end has each looked at once, and forgets the
+/// dead ones when there are so many.
+const MAX_KNOWN: usize = 1024;
+
+/// The first byte of a function's code: the worker may call the same object for each task.
+pub(super) const CODE_REUSED: u8 = b'R';
+
+/// ... or must load it for each.
+const CODE_LOADED_ANEW: u8 = b'A';
+
+/// Numbers functions, for all pools of this process.
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1);
+
+/// What a function that travels by value was made of when it was pickled: all of it immutable, so that it is enough to see
+/// whether the parts are still the same objects.
+#[derive(FromPyObject)]
+struct Shape {
+    #[pyo3(item(0))]
+    function: Py<PyFunction>,
+    #[pyo3(item(1))]
+    code: Py<PyAny>,
+    #[pyo3(item(2))]
+    defaults: Py<PyAny>,
+    #[pyo3(item(3))]
+    closure: Py<PyAny>,
+    /// Cells, and what was in them.
+    #[pyo3(item(4))]
+    cells: Vec<(Py<PyAny>, Py<PyAny>)>,
+    #[pyo3(item(5))]
+    globals: Py<PyDict>,
+    /// Global names that it uses and what they meant; a name that was missing has the function itself as its mark.
+    #[pyo3(item(6))]
+    names: Vec<(Py<PyAny>, Py<PyAny>)>,
+}
+
+impl Shape {
+    fn is_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
+        let function = self.function.bind(py);
+        let same = |name: &Bound<'_, pyo3::types::PyString>, part: &Py<PyAny>| {
+            Ok::<_, PyErr>(function.getattr(name)?.is(part.bind(py)))
+        };
+        if !same(intern!(py, "__code__"), &self.code)?
+            || !same(intern!(py, "__defaults__"), &self.defaults)?
+            || !same(intern!(py, "__closure__"), &self.closure)?
+            || !function.getattr(intern!(py, "__kwdefaults__"))?.is_none()
+            || function.getattr(intern!(py, "__dict__"))?.len()? > 0
+        {
+            return Ok(false);
+        }
+        for (cell, content) in &self.cells {
+            // An empty cell raises, and is a change.
+            let now = cell.bind(py).getattr(intern!(py, "cell_contents"));
+            if !now.is_ok_and(|now| now.is(content.bind(py))) {
+                return Ok(false);
+            }
+        }
+        let globals = self.globals.bind(py);
+        for (name, meant) in &self.names {
+            let unchanged = match globals.get_item(name.bind(py))? {
+                Some(now) => now.is(meant.bind(py)),
+                None => meant.bind(py).is(function),
+            };
+            if !unchanged {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A function whose pickle need not be made again.
+pub(super) struct Known {
+    pub(super) code: Arc<Code>,
+    pub(super) name: Arc<str>,
+    shapes: Vec<Shape>,
+}
+
+/// `_native.Function`: a function that was pickled once, because somebody said that once is enough.
+#[pyclass(frozen, module = "disttask._native")]
+pub(super) struct Function {
+    pub(super) code: Arc<Code>,
+    pub(super) name: Arc<str>,
+}
+
+#[pymethods]
+impl Function {
+    #[new]
+    fn new(py: Python<'_>, pool: &Pool, pickle: &[u8], name: &str, reuse: bool) -> PyResult<Self> {
+        Ok(Self { code: new_code(py, &pool.shared, pickle, reuse)?, name: name.into() })
+    }
+}
+
+struct Met {
+    /// That it is the same function, and not another one in the same place.
+    reference: Py<PyWeakrefReference>,
+    /// `None`: it is pickled with each task.
+    function: Option<Arc<Known>>,
+}
+
+/// What `disttask._functions.prepare` returns: the pickle, the name, and the shapes that it rests on.
+type Prepared<'py> = Option<(Bound<'py, PyAny>, String, Vec<Shape>)>;
+
+/// The functions that a pool has met, by address.
+#[derive(Default)]
+pub(super) struct Functions(Mutex<HashMap<usize, Met>>);
+
+impl Functions {
+    /// This function, if it travels by number; looked at anew if it has changed.
+    pub(super) fn get(&self, pool: &Shared, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Known>>> {
+        let py = function.py();
+        let address = function.as_ptr() as usize;
+        // The lock is let go of before any Python code can run.
+        let known =
+            self.0.lock().get(&address).map(|known| (known.reference.clone_ref(py), known.function.clone()));
+        if let Some((reference, known)) = known
+            && reference.bind(py).upgrade().is_some_and(|living| living.is(function))
+        {
+            let Some(known) = known else { return Ok(None) };
+            let mut changed = false;
+            for shape in &known.shapes {
+                changed |= !shape.is_unchanged(py)?;
+            }
+            if !changed {
+                return Ok(Some(known));
+            }
+        }
+        self.meet(pool, function)
+    }
+
+    #[cold]
+    fn meet(&self, pool: &Shared, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Known>>> {
+        let py = function.py();
+        let simple = function.is_exact_instance_of::<PyFunction>()
+            || function.is_exact_instance_of::<PyCFunction>()
+            || function.is_instance_of::<PyType>();
+        if !simple {
+            return Ok(None);
+        }
+        let prepare = py.import(intern!(py, "disttask._functions"))?.getattr(intern!(py, "prepare"))?;
+        let prepared: Prepared<'_> = prepare.call1((function,))?.extract()?;
+        let met = match prepared {
+            None => None,
+            Some((pickle, name, shapes)) => Some(Arc::new(Known {
+                code: new_code(py, pool, pickle.cast::<PyBytes>()?.as_bytes(), true)?,
+                name: name.into(),
+                shapes,
+            })),
+        };
+        let reference = PyWeakrefReference::new(function)?.unbind();
+        let address = function.as_ptr() as usize;
+        let mut table = self.0.lock();
+        let mut dropped = Vec::new(); // outside the lock: dropping may run Python code
+        if table.len() >= MAX_KNOWN {
+            dropped.extend(table.drain());
+        }
+        dropped.extend(
+            table.insert(address, Met { reference, function: met.clone() }).map(|old| (address, old)),
+        );
+        drop(table);
+        drop(dropped);
+        Ok(met)
+    }
+}
+
+/// A function's pickle under a new number. `reuse`: a worker loads it once; else anew for each task.
+fn new_code(py: Python<'_>, pool: &Shared, pickle: &[u8], reuse: bool) -> PyResult<Arc<Code>> {
+    let mut marked = Vec::with_capacity(pickle.len() + 1);
+    marked.push(if reuse { CODE_REUSED } else { CODE_LOADED_ANEW });
+    marked.extend_from_slice(pickle);
+    let pickle = place(py, pool, &marked)?;
+    Ok(Arc::new(Code { number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed), pickle }))
+}
+
+/// The arguments' pickle in a place that workers can see, as long as it needs nothing from `__main__`.
+pub(super) fn dumps(py: Python<'_>, pool: &Shared, value: &Bound<'_, PyTuple>) -> PyResult<Option<Payload>> {
+    let pickled = match buffer::dumps(py, value.as_any()) {
+        Ok(pickled) => pickled,
+        Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None), // cloudpickle may know how
+        Err(error) => return Err(error),                                          // Ctrl-C
+    };
+    if pickled.mentions_main() {
+        return Ok(None);
+    }
+    if pickled.is_plain() {
+        return place(py, pool, pickled.pickle.as_bytes()).map(Some);
+    }
+    let range = room(py, pool, pickled.size(py)?)?;
+    Ok(Some(Payload::Ours(Arc::new(pickled.fill(py, range)?))))
+}

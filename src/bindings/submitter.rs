@@ -1,0 +1,186 @@
+//! `_native.Submitter`: the base class of whatever has a `submit`, with the options that its tasks get.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyDictMethods, PyTuple, PyType};
+
+use super::codec;
+use super::functions::{Function, Functions, dumps};
+use super::future::{Future, Home};
+use super::pool::Pool;
+use super::wait::wait_interruptibly;
+use crate::ipc::{Form, Payload, Range};
+use crate::pool::{Keep, PoolError, Shared, Work};
+use crate::scheduler::types::{FunctionId, TaskSpec};
+
+#[pyclass(subclass, frozen, module = "disttask._native")]
+pub(super) struct Submitter(OnceLock<Binding>);
+
+struct Binding {
+    pool: Arc<Shared>,
+    home: Arc<Home>,
+    functions: Arc<Functions>,
+    spec: TaskSpec,
+    /// `Future.__new__` and `Future`.
+    new_future: Py<PyAny>,
+    future: Py<PyType>,
+}
+
+impl Submitter {
+    fn inner(&self) -> PyResult<&Binding> {
+        self.0.get().ok_or_else(|| PyRuntimeError::new_err("Executor.__init__() was not called"))
+    }
+}
+
+impl Binding {
+    fn queue<'py>(&self, py: Python<'py>, work: Work, name: &str, keep: Keep) -> PyResult<Bound<'py, PyAny>> {
+        let slot = self.pool.submit(work, name, self.spec, keep)?;
+        let future = self.new_future.bind(py).call1((self.future.bind(py),))?;
+        future.cast::<Future>()?.get().attach(slot, Arc::clone(&self.home));
+        Ok(future)
+    }
+
+    /// A place for a payload; waits for one, interruptibly.
+    fn payload(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<Payload> {
+        place(py, &self.pool, bytes)
+    }
+}
+
+/// A place for a payload in memory that workers can see; waits until there is one, interruptibly.
+pub(super) fn place(py: Python<'_>, pool: &Shared, bytes: &[u8]) -> PyResult<Payload> {
+    if let Some(payload) = pool.payload(bytes)? {
+        return Ok(payload);
+    }
+    let got = wait_interruptibly(py, None, |slice| {
+        pool.wait_for_room(slice);
+        pool.payload(bytes).transpose()
+    })?;
+    Ok(got.ok_or_else(|| PyErr::from(PoolError::Full(bytes.len())))??)
+}
+
+/// Room for a payload, to be filled; waits until there is some, interruptibly.
+pub(super) fn room(py: Python<'_>, pool: &Shared, bytes: usize) -> PyResult<Range> {
+    if let Some(range) = pool.room(bytes)? {
+        return Ok(range);
+    }
+    let got = wait_interruptibly(py, None, |slice| {
+        pool.wait_for_room(slice);
+        pool.room(bytes).transpose()
+    })?;
+    Ok(got.ok_or_else(|| PyErr::from(PoolError::Full(bytes)))??)
+}
+
+#[pymethods]
+impl Submitter {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self(OnceLock::new())
+    }
+
+    fn _bind(
+        &self,
+        py: Python<'_>,
+        pool: &Pool,
+        priority: i32,
+        retries: u32,
+        timeout: Option<f64>,
+        future: Bound<'_, PyType>,
+    ) -> PyResult<()> {
+        let timeout = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let spec =
+            TaskSpec { function: FunctionId::default(), priority, retries, crash_limit: None, timeout };
+        let bound = Binding {
+            pool: Arc::clone(&pool.shared),
+            home: Arc::clone(&pool.home),
+            functions: Arc::clone(&pool.functions),
+            spec,
+            new_future: future.getattr(intern!(py, "__new__"))?.unbind(),
+            future: future.unbind(),
+        };
+        self.0.set(bound).map_err(|_| PyRuntimeError::new_err("Executor.__init__() was called twice"))
+    }
+
+    /// Schedule ``func(*args, **kwargs)`` and return its `Future`.
+    #[pyo3(signature = (func, /, *args, **kwargs))]
+    fn submit<'py>(
+        slf: &Bound<'py, Self>,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let inner = slf.get().inner()?;
+        let plain = kwargs.is_none_or(PyDictMethods::is_empty);
+        if plain && let Some(function) = inner.functions.get(&inner.pool, func)? {
+            let payload = match codec::encode_tuple(args) {
+                Some(bytes) => Some(Payload::Private(bytes)),
+                None => dumps(py, &inner.pool, args)?,
+            };
+            if let Some(payload) = payload {
+                let work = Work { form: Form::Call, code: Some(Arc::clone(&function.code)), payload };
+                return inner.queue(py, work, &function.name, Keep::ForTheFuture);
+            }
+        }
+        slf.call_method1(intern!(py, "_submit_whole"), (func, args, kwargs))
+    }
+
+    /// Queue a pickled call, function and all.
+    fn _submit_pickled<'py>(
+        &self,
+        py: Python<'py>,
+        data: &[u8],
+        name: &str,
+        retain: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let inner = self.inner()?;
+        let payload = inner.payload(py, data)?;
+        let keep = if retain { Keep::ForItsId } else { Keep::ForTheFuture };
+        inner.queue(py, Work { form: Form::Whole, code: None, payload }, name, keep)
+    }
+
+    /// Queue a call of a function that was pickled before.
+    fn _submit_call<'py>(
+        &self,
+        py: Python<'py>,
+        function: &Function,
+        args: &Bound<'py, PyTuple>,
+        data: Option<&[u8]>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let inner = self.inner()?;
+        let payload = match (data, codec::encode_tuple(args)) {
+            (Some(data), _) => inner.payload(py, data)?,
+            (None, Some(bytes)) => Payload::Private(bytes),
+            (None, None) => match dumps(py, &inner.pool, args)? {
+                Some(payload) => payload,
+                None => return Ok(None),
+            },
+        };
+        let work = Work { form: Form::Call, code: Some(Arc::clone(&function.code)), payload };
+        inner.queue(py, work, &function.name, Keep::ForTheFuture).map(Some)
+    }
+
+    /// Queue many calls of a function that was pickled before, as one task.
+    fn _submit_chunk<'py>(
+        &self,
+        py: Python<'py>,
+        function: &Function,
+        data: &[u8],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let inner = self.inner()?;
+        let payload = inner.payload(py, data)?;
+        let work = Work { form: Form::Chunk, code: Some(Arc::clone(&function.code)), payload };
+        inner.queue(py, work, &function.name, Keep::ForTheFuture)
+    }
+
+    /// The function, if it need not be pickled again.
+    fn _function(&self, func: &Bound<'_, PyAny>) -> PyResult<Option<Function>> {
+        let inner = self.inner()?;
+        let known = inner.functions.get(&inner.pool, func)?;
+        Ok(known.map(|known| Function { code: Arc::clone(&known.code), name: Arc::clone(&known.name) }))
+    }
+}

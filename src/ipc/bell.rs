@@ -1,0 +1,154 @@
+//! Waking the other side when it sleeps, and costing nothing when it does not.
+//!
+//! A bell is a word in shared memory. Who wants to be woken says so in it, looks once more whether there is anything to
+//! do, and sleeps. Who has made something to do looks at the word *after* that. One of the two sees the other's mark:
+//! that is what the sequentially consistent fences are for.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::Duration;
+
+use rustix::thread::futex;
+
+use super::HostFd;
+use super::shm::{Backing, Map, create};
+
+const NOBODY: u32 = 0;
+/// A thread sleeps on the word itself.
+pub(super) const SLEEPER: u32 = 1;
+/// The host's driver sleeps in epoll and wants to hear of every result.
+const DRIVER: u32 = 2;
+
+const BELL_BYTES: usize = 4096;
+
+/// Say that we are about to sleep. Look for work after this, and before [`sleep`].
+pub(super) fn announce(word: &AtomicU32) {
+    word.fetch_or(SLEEPER, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
+}
+
+/// Sleep until woken, for `timeout` at most; wake-ups for no reason are possible.
+pub(super) fn sleep(word: &AtomicU32, timeout: Option<Duration>) {
+    let seen = word.load(Ordering::SeqCst);
+    if seen & SLEEPER == 0 {
+        return;
+    }
+    let timeout = timeout.and_then(|timeout| timeout.try_into().ok());
+    let _ = futex::wait(word, futex::Flags::empty(), seen, timeout.as_ref());
+}
+
+/// We are awake.
+pub(super) fn retire(word: &AtomicU32) {
+    word.fetch_and(!SLEEPER, Ordering::SeqCst);
+}
+
+/// Wake the sleeper, if there is one. Call it after the work is visible. Whether there was one.
+pub(super) fn wake(word: &AtomicU32) -> bool {
+    fence(Ordering::SeqCst);
+    if word.load(Ordering::Relaxed) & SLEEPER == 0 {
+        return false;
+    }
+    let slept = word.fetch_and(!SLEEPER, Ordering::SeqCst) & SLEEPER != 0;
+    if slept {
+        let _ = futex::wake(word, futex::Flags::empty(), 1);
+    }
+    slept
+}
+
+/// The host's side of the one bell of a pool that all workers ring.
+#[derive(Debug)]
+pub struct HostBell {
+    map: Map,
+    file: HostFd,
+}
+
+impl HostBell {
+    /// A new one.
+    pub fn new(backing: Backing) -> rustix::io::Result<Self> {
+        let fd = create("disttask-bell", BELL_BYTES, backing)?;
+        Ok(Self { map: Map::for_host(&fd, BELL_BYTES)?, file: HostFd::new(fd) })
+    }
+
+    pub(super) fn file(&self) -> &HostFd {
+        &self.file
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        self.map.u32(0)
+    }
+
+    /// This thread is about to sleep: look for results after this, then [`Self::sleep`].
+    pub fn announce(&self) {
+        announce(self.word());
+    }
+
+    /// Sleep until a worker rings.
+    pub fn sleep(&self, timeout: Duration) {
+        sleep(self.word(), Some(timeout));
+    }
+
+    /// This thread is awake.
+    pub fn retire(&self) {
+        retire(self.word());
+    }
+
+    /// Wake the thread that sleeps, if one does.
+    pub fn wake(&self) {
+        wake(self.word());
+    }
+
+    /// Have every result ring the driver, or not any more. Look for results after switching it on.
+    pub fn arm_driver(&self, on: bool) {
+        if on {
+            if self.word().load(Ordering::Relaxed) & DRIVER == 0 {
+                self.word().fetch_or(DRIVER, Ordering::SeqCst);
+            }
+            fence(Ordering::SeqCst);
+        } else if self.word().load(Ordering::Relaxed) & DRIVER != 0 {
+            self.word().fetch_and(!DRIVER, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether it is on.
+    pub fn is_driver_armed(&self) -> bool {
+        self.word().load(Ordering::Relaxed) & DRIVER != 0
+    }
+}
+
+/// A worker's side of it.
+#[derive(Debug)]
+pub(super) struct WorkerBell {
+    map: Map,
+    driver: OwnedFd,
+}
+
+impl WorkerBell {
+    /// From the descriptors that came with the greeting.
+    pub(super) fn new(file: impl AsFd, driver: OwnedFd) -> rustix::io::Result<Self> {
+        Ok(Self { map: Map::new(file, BELL_BYTES)?, driver })
+    }
+
+    /// There is a result: tell who wants to know.
+    pub(super) fn tell(&self) {
+        let word = self.map.u32(0);
+        fence(Ordering::SeqCst);
+        if word.load(Ordering::Relaxed) != NOBODY
+            && !wake(word)
+            && word.fetch_and(!DRIVER, Ordering::SeqCst) & DRIVER != 0
+        {
+            self.ring_driver();
+        }
+    }
+
+    /// There are results, and this worker waits for something from the host: somebody has to come.
+    pub(super) fn call(&self) {
+        if !wake(self.map.u32(0)) {
+            self.ring_driver();
+        }
+    }
+
+    fn ring_driver(&self) {
+        // EAGAIN: the counter is full, so it has been rung. Other errors: the host is going.
+        let _ = rustix::io::write(&self.driver, &1u64.to_ne_bytes());
+    }
+}

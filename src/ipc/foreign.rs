@@ -1,0 +1,149 @@
+//! A payload in the other side's arena, and how a frame says where it stands.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::arena::{NOBODY, PAGE, RANGE_HEADER};
+use super::fork_generation;
+use super::shm::Map;
+
+/// block u64, offset u64, bytes u64; then the parts
+const DESCRIPTOR_BYTES: usize = 24;
+
+/// offset u64, bytes u64
+const PART_BYTES: usize = 16;
+
+/// Parts begin where vector instructions and numpy's own arrays do.
+pub const PART_ALIGN: usize = 64;
+
+/// Parts of one payload, the pickle included: their table must fit a ring.
+pub const MAX_PARTS: usize = 1024;
+
+/// Where a part stands in its payload: offset and size.
+pub type Part = (usize, usize);
+
+/// Where a payload stands in its owner's arena.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Descriptor {
+    pub(super) block: u32,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+    pub(super) parts: Vec<Part>,
+}
+
+impl Descriptor {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(DESCRIPTOR_BYTES + PART_BYTES * self.parts.len());
+        bytes.extend(u64::from(self.block).to_le_bytes());
+        bytes.extend(self.offset.to_le_bytes());
+        bytes.extend(self.bytes.to_le_bytes());
+        for &(at, length) in &self.parts {
+            bytes.extend((at as u64).to_le_bytes());
+            bytes.extend((length as u64).to_le_bytes());
+        }
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (head, table) = bytes.split_first_chunk::<DESCRIPTOR_BYTES>()?;
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        let (block, offset, bytes) = (number(&head[0..8]), number(&head[8..16]), number(&head[16..24]));
+        let mut parts = Vec::with_capacity(table.len() / PART_BYTES);
+        for part in table.chunks(PART_BYTES) {
+            let (at, length) = part.split_at_checked(8)?;
+            if length.len() != 8 {
+                return None;
+            }
+            let (at, length) = (number(at), number(length));
+            if at.checked_add(length)? > bytes {
+                return None;
+            }
+            parts.push((at as usize, length as usize));
+        }
+        Some(Self { block: u32::try_from(block).ok()?, offset, bytes, parts })
+    }
+}
+
+/// A block of the other side's arena.
+#[derive(Debug)]
+pub(super) struct ForeignBlock {
+    map: Map,
+}
+
+impl ForeignBlock {
+    /// Forked children get the mapping, too: they may look at arrays that stand in it.
+    pub(super) fn new(file: impl AsFd) -> rustix::io::Result<Self> {
+        let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
+        Ok(Self { map: Map::new(file, bytes)? })
+    }
+}
+
+/// A payload in the other side's arena, for as long as this lives.
+#[derive(Debug)]
+pub struct Foreign {
+    block: Arc<ForeignBlock>,
+    at: usize,
+    bytes: usize,
+    parts: Vec<Part>,
+    generation: u32,
+}
+
+impl Foreign {
+    /// Look at it: in the name of this link, or on the lease that its owner gave. `None` where the descriptor is garbage.
+    pub(super) fn new(block: Arc<ForeignBlock>, what: Descriptor, link: Option<u32>) -> Option<Self> {
+        let at = usize::try_from(what.offset).ok()?;
+        let bytes = usize::try_from(what.bytes).ok()?;
+        let end = at.checked_add(RANGE_HEADER)?.checked_add(bytes)?;
+        let inside = end <= block.map.len() && at % PAGE == 0 && what.parts.len() <= MAX_PARTS;
+        if !inside {
+            return None;
+        }
+        if let Some(link) = link {
+            block.map.u32(at).store(link, Ordering::Release);
+        }
+        Some(Self { block, at, bytes, parts: what.parts, generation: fork_generation() })
+    }
+
+    /// Its size.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Where its parts stand; empty where it is one run of bytes.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Read some of it.
+    ///
+    /// # Panics
+    /// Outside of it.
+    pub fn read(&self, from: usize, into: &mut [u8]) {
+        assert!(from.checked_add(into.len()).is_some_and(|end| end <= self.bytes));
+        self.block.map.read(self.at + RANGE_HEADER + from, into);
+    }
+
+    /// Where a part is mapped, for reading and writing, while this lives.
+    ///
+    /// # Panics
+    /// Outside of it.
+    pub fn address(&self, (at, bytes): Part) -> *mut u8 {
+        assert!(at.checked_add(bytes).is_some_and(|end| end <= self.bytes));
+        self.block.map.address(self.at + RANGE_HEADER + at, bytes)
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // A forked child drops its copies of what its parent still looks at.
+        if self.generation == fork_generation() {
+            self.block.map.u32(self.at).store(NOBODY, Ordering::Release);
+        }
+    }
+}

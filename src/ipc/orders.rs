@@ -1,0 +1,183 @@
+//! What the host can ask of a worker, and what the worker can answer.
+
+use super::payload::Payload;
+use crate::scheduler::types::{Assignment, Attempt, TaskId};
+
+/// In a frame's kind: the payload is a descriptor, and what it describes stands in the sender's arena.
+pub(super) const LARGE: u32 = 1 << 31;
+
+/// And: the receiver copies it, for others will look at it, too, and must not see what this one writes.
+pub(super) const COPIED: u32 = 1 << 30;
+
+const CALL: u32 = 1;
+const CHUNK: u32 = 2;
+const TASK: u32 = 3;
+const TASK_TO_DESCRIBE: u32 = 4;
+const DEFINE: u32 = 5;
+const STOP: u32 = 6;
+
+/// What a task is made of, and so how its worker runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The arguments; the function is one that was defined before.
+    Call,
+    /// Many arguments; the function, again, was defined before.
+    Chunk,
+    /// Function and arguments in one pickle.
+    Whole,
+    /// As [`Self::Whole`], and the answer is to be a value that can be shown.
+    ToDescribe,
+}
+
+/// From the host to a worker.
+#[derive(Clone, Copy, Debug)]
+pub enum Order<'a> {
+    /// Run this.
+    Call {
+        /// Which dispatch.
+        run: Assignment,
+        /// [`Form::Call`] or [`Form::Chunk`].
+        form: Form,
+        /// The function's number, and what defines it.
+        function: u32,
+        /// Sent before, if the worker does not have it.
+        code: &'a Payload,
+        /// The arguments.
+        payload: &'a Payload,
+        /// It may be run again with the same arguments.
+        again: bool,
+    },
+    /// Run this, which is complete.
+    Whole {
+        /// It may be run again with the same arguments.
+        again: bool,
+        /// Which dispatch.
+        run: Assignment,
+        /// Whether to describe the value.
+        describe: bool,
+        /// Function and arguments.
+        payload: &'a Payload,
+    },
+    /// Remember a function.
+    Define {
+        /// Its number.
+        function: u32,
+        /// How it is kept, and its pickle.
+        code: &'a Payload,
+    },
+    /// Nothing more will come: leave.
+    Stop,
+}
+
+const NOBODY: Assignment = Assignment { task: TaskId(0), attempt: Attempt(0) };
+
+impl Order<'_> {
+    pub(super) fn run(&self) -> Assignment {
+        match self {
+            Self::Call { run, .. } | Self::Whole { run, .. } => *run,
+            Self::Define { .. } | Self::Stop => NOBODY,
+        }
+    }
+
+    pub(super) fn function(&self) -> u32 {
+        match self {
+            Self::Call { function, .. } | Self::Define { function, .. } => *function,
+            Self::Whole { .. } | Self::Stop => 0,
+        }
+    }
+
+    pub(super) fn is_definition(&self) -> bool {
+        matches!(self, Self::Define { .. })
+    }
+
+    /// Whether what the worker does to the arguments must not be seen by who runs it again.
+    pub(super) fn must_copy(&self) -> bool {
+        match self {
+            Self::Call { again, .. } | Self::Whole { again, .. } => *again,
+            Self::Define { .. } | Self::Stop => false,
+        }
+    }
+
+    pub(super) fn kind(&self) -> u32 {
+        match self {
+            Self::Call { form: Form::Chunk, .. } => CHUNK,
+            Self::Call { .. } => CALL,
+            Self::Whole { describe: false, .. } => TASK,
+            Self::Whole { describe: true, .. } => TASK_TO_DESCRIBE,
+            Self::Define { .. } => DEFINE,
+            Self::Stop => STOP,
+        }
+    }
+
+    pub(super) fn payload(&self) -> Option<&Payload> {
+        match self {
+            Self::Call { payload, .. } | Self::Whole { payload, .. } => Some(payload),
+            Self::Define { code, .. } => Some(code),
+            Self::Stop => None,
+        }
+    }
+}
+
+/// What the worker's end makes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Run it.
+    Run(Form),
+    /// Remember the function.
+    Define,
+    /// Leave.
+    Stop,
+}
+
+impl Task {
+    pub(super) fn from_kind(kind: u32) -> Option<Self> {
+        match kind {
+            CALL => Some(Self::Run(Form::Call)),
+            CHUNK => Some(Self::Run(Form::Chunk)),
+            TASK => Some(Self::Run(Form::Whole)),
+            TASK_TO_DESCRIBE => Some(Self::Run(Form::ToDescribe)),
+            DEFINE => Some(Self::Define),
+            STOP => Some(Self::Stop),
+            _ => None,
+        }
+    }
+}
+
+const VALUE: u32 = 1;
+const DESCRIBED: u32 = 2;
+const ERROR: u32 = 3;
+const VALUES: u32 = 4;
+
+/// What an answer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A pickled value.
+    Value,
+    /// A value that can be shown.
+    Described,
+    /// An exception.
+    Error,
+    /// What became of each item of a chunk.
+    Values,
+}
+
+impl Answer {
+    pub(super) fn kind(self) -> u32 {
+        match self {
+            Self::Value => VALUE,
+            Self::Described => DESCRIBED,
+            Self::Error => ERROR,
+            Self::Values => VALUES,
+        }
+    }
+
+    pub(super) fn from_kind(kind: u32) -> Option<Self> {
+        match kind {
+            VALUE => Some(Self::Value),
+            DESCRIBED => Some(Self::Described),
+            ERROR => Some(Self::Error),
+            VALUES => Some(Self::Values),
+            _ => None,
+        }
+    }
+}

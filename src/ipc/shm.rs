@@ -1,0 +1,170 @@
+//! Memory that two processes share: a file without a name, mapped by both.
+//!
+//! Never a `&[u8]` over it: user code in the worker may write to it at any time. What is read is copied out first,
+//! what is synchronised goes through atomics, and every offset is checked here.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+/// Where an unnamed file is made when memfds are not to be had: memory-backed first.
+const FALLBACK_FOLDERS: [&str; 3] = ["/dev/shm", "/tmp", "/var/tmp"];
+
+/// Which kind of file to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// A memfd, sealed against shrinking. Where there are none, as [`Self::File`].
+    Memfd,
+    /// An unnamed file, whose blocks are reserved: a full file system is an error here, and no SIGBUS later.
+    File,
+}
+
+/// A file of `bytes` zeros, to be mapped by both sides.
+pub(super) fn create(name: &str, bytes: usize, backing: Backing) -> rustix::io::Result<OwnedFd> {
+    if backing == Backing::Memfd
+        && let Ok(fd) = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+    {
+        rustix::fs::ftruncate(&fd, bytes as u64)?;
+        // Without these seals a worker could truncate the file, and the host would die of SIGBUS.
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
+        return Ok(fd);
+    }
+    let mut last = Errno::NOSYS;
+    for folder in FALLBACK_FOLDERS {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let made = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).and_then(|fd| {
+            rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64)?;
+            Ok(fd)
+        });
+        match made {
+            Ok(fd) => return Ok(fd),
+            Err(errno) => last = errno,
+        }
+    }
+    Err(last)
+}
+
+/// A mapping of such a file.
+#[derive(Debug)]
+pub(super) struct Map {
+    at: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the memory is accessed through atomics and copies only; who may write what, and when, is the protocol's business
+// (`lane`, `arena`), and a breach of it garbles bytes, not memory safety.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Map `bytes` of the file, which must have them.
+    pub(super) fn new(fd: impl AsFd, bytes: usize) -> rustix::io::Result<Self> {
+        if usize::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0) < bytes {
+            return Err(Errno::INVAL);
+        }
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let at = unsafe {
+            let access = ProtFlags::READ | ProtFlags::WRITE;
+            rustix::mm::mmap(std::ptr::null_mut(), bytes, access, MapFlags::SHARED, fd, 0)?
+        };
+        Ok(Self { at: NonNull::new(at.cast()).ok_or(Errno::NOMEM)?, bytes })
+    }
+
+    /// As [`Self::new`], and a forked child does not get it. Failing in that leaves a mapping that nobody there touches.
+    pub(super) fn for_host(fd: impl AsFd, bytes: usize) -> rustix::io::Result<Self> {
+        let map = Self::new(fd, bytes)?;
+        // SAFETY: the range is the mapping that `map` owns.
+        let _ = unsafe { rustix::mm::madvise(map.at.as_ptr().cast(), bytes, Advice::LinuxDontFork) };
+        Ok(map)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    fn check(&self, at: usize, bytes: usize, align: usize) {
+        assert!(
+            at.is_multiple_of(align) && bytes <= self.bytes && at <= self.bytes - bytes,
+            "outside the shared memory"
+        );
+    }
+
+    /// The 64-bit number at this offset.
+    pub(super) fn u64(&self, at: usize) -> &AtomicU64 {
+        self.check(at, 8, 8);
+        // SAFETY: in bounds and aligned (checked; the mapping is page-aligned), valid for any bits, and mapped while `self` is.
+        unsafe { &*self.at.as_ptr().add(at).cast() }
+    }
+
+    /// The 32-bit number at this offset.
+    pub(super) fn u32(&self, at: usize) -> &AtomicU32 {
+        self.check(at, 4, 4);
+        // SAFETY: as above.
+        unsafe { &*self.at.as_ptr().add(at).cast() }
+    }
+
+    /// Copy into the memory.
+    pub(super) fn write(&self, at: usize, bytes: &[u8]) {
+        self.check(at, bytes.len(), 1);
+        // SAFETY: in bounds; `bytes` is ordinary memory, so the ranges cannot overlap.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.as_ptr().add(at), bytes.len()) };
+    }
+
+    /// Copy much into the memory.
+    ///
+    /// # Safety
+    /// `from` is readable for so many bytes, and lies outside this memory.
+    pub(super) unsafe fn fill(&self, at: usize, from: *const u8, bytes: usize) {
+        self.check(at, bytes, 1);
+        // SAFETY: in bounds here; the caller vouches for the other side.
+        unsafe { super::copy::copy(from, self.at.as_ptr().add(at), bytes) };
+    }
+
+    /// Where a part of the memory is mapped.
+    pub(super) fn address(&self, at: usize, bytes: usize) -> *mut u8 {
+        self.check(at, bytes, 1);
+        // SAFETY: in bounds.
+        unsafe { self.at.as_ptr().add(at) }
+    }
+
+    /// Copy out of the memory.
+    pub(super) fn read(&self, at: usize, into: &mut [u8]) {
+        self.check(at, into.len(), 1);
+        // SAFETY: as above, the other way.
+        unsafe { std::ptr::copy_nonoverlapping(self.at.as_ptr().add(at), into.as_mut_ptr(), into.len()) };
+    }
+
+    /// Copy out of the memory, to the end of a vector with enough room (or more is made).
+    pub(super) fn append_to(&self, at: usize, bytes: usize, vector: &mut Vec<u8>) {
+        self.check(at, bytes, 1);
+        vector.reserve(bytes);
+        // SAFETY: in bounds; the room was reserved, and is initialised by the copy before its length says so.
+        unsafe {
+            let end = vector.as_mut_ptr().add(vector.len());
+            std::ptr::copy_nonoverlapping(self.at.as_ptr().add(at), end, bytes);
+            vector.set_len(vector.len() + bytes);
+        }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // In a forked child the range is not mapped (see `for_host`) unless something else has taken it since: the pool's
+        // owner check keeps us from getting here.
+        // SAFETY: the mapping is ours and nobody holds a reference into it any more.
+        let _ = unsafe { rustix::mm::munmap(self.at.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// `read` bytes of the vector's spare capacity have been written by the kernel.
+pub(super) fn assume_filled(vector: &mut Vec<u8>, read: usize) {
+    assert!(read <= vector.capacity() - vector.len());
+    // SAFETY: checked above; the bytes were filled by read(2), which reported their number.
+    unsafe { vector.set_len(vector.len() + read) };
+}

@@ -1,0 +1,102 @@
+//! Turning the crank: taking what workers have answered, and sending them what there is room for.
+
+use std::time::Duration;
+
+use super::core::Core;
+use super::slot::Outcome;
+use crate::ipc::{Answer, HostLink, Order, Received};
+use crate::scheduler::types::{Completion, Time, WorkerId};
+
+/// Workers that a submitter takes answers from.
+const LOOKS_PER_SUBMIT: usize = 4;
+
+impl Core {
+    /// Turn the crank: take all answers that there are, and do what follows. Whether there were any.
+    pub(super) fn turn(&mut self) -> bool {
+        if !self.has_answers() {
+            return false;
+        }
+        let now = self.now();
+        self.look_at_all(now);
+        self.run_actions(now);
+        true
+    }
+
+    /// Whether some worker has answered.
+    pub(super) fn has_answers(&self) -> bool {
+        self.seats.iter().any(|seat| seat.link.as_ref().is_some_and(HostLink::has_answer))
+    }
+
+    pub(super) fn look_at_all(&mut self, now: Time) {
+        for slot in 0..self.seats.len() {
+            self.receive(slot, now);
+        }
+    }
+
+    /// A submitter looks at a few workers only, so that a submit costs the same however many there are.
+    pub(super) fn look_at_some(&mut self, now: Time) {
+        for _ in 0..LOOKS_PER_SUBMIT.min(self.seats.len()) {
+            self.next_look = (self.next_look + 1) % self.seats.len();
+            self.receive(self.next_look, now);
+        }
+    }
+
+    /// Take what this worker has answered.
+    pub(super) fn receive(&mut self, slot: usize, now: Time) {
+        let id = self.seats[slot].id;
+        let mut some = false;
+        while let Some(link) = self.seats[slot].link.as_mut()
+            && link.has_answer()
+        {
+            match link.receive() {
+                Ok(Some(received)) => self.answered(id, received, now),
+                Ok(None) => break,
+                Err(error) => {
+                    let seat = &mut self.seats[slot];
+                    seat.give_up(&error.to_string());
+                    seat.link = None;
+                    break;
+                }
+            }
+            some = true;
+        }
+        if some {
+            self.pump(slot);
+        }
+    }
+
+    fn answered(&mut self, id: WorkerId, received: Received, now: Time) {
+        let Received { run, answer, nanos, payload } = received;
+        let outcome = match answer {
+            Answer::Value => Outcome::Value(payload),
+            Answer::Values => Outcome::Values(payload),
+            Answer::Described => Outcome::Described(payload),
+            Answer::Error => Outcome::Error(payload),
+        };
+        let ran = Duration::from_nanos(nanos);
+        if self.scheduler.handle_completed(id, run, Some(ran), now) == Completion::Final {
+            self.raised += u64::from(answer == Answer::Error);
+            self.resolve(run.task, outcome, now);
+        }
+    }
+
+    /// Send this worker what there was no room for, and wake it.
+    pub(super) fn pump(&mut self, slot: usize) {
+        while let Some(&run) = self.seats[slot].outbox.front() {
+            if !self.send_now(slot, run) {
+                break;
+            }
+            self.seats[slot].outbox.pop_front();
+        }
+        let starving = self.scheduler.has_ready();
+        let seat = &mut self.seats[slot];
+        let Some(link) = seat.link.as_mut() else { return };
+        if seat.stopping && link.send(&Order::Stop) {
+            seat.stopping = false;
+        }
+        if starving || !seat.outbox.is_empty() {
+            link.call_at_half();
+        }
+        link.wake();
+    }
+}

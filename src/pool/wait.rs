@@ -1,0 +1,136 @@
+//! Waiting for a result without a hop to another thread.
+//!
+//! A waiting thread turns the crank itself. It looks for answers for a short while, since with short tasks the next one is
+//! a few microseconds away, and then sleeps on the bell that workers ring. Only one thread can sleep there, the *leader*;
+//! others, the *followers*, wait until somebody brings their result: the leader, and when it has left, the driver.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use super::slot::Slot;
+
+/// The longest look for an answer before sleeping: about what it costs to go to sleep and be woken.
+const MAX_SPIN: Duration = Duration::from_micros(40);
+
+/// The shortest: it is worth so much to notice when looking begins to pay.
+const MIN_SPIN: Duration = Duration::from_nanos(500);
+
+/// Of that, with the GIL held: every other Python thread stands still meanwhile.
+pub const SPIN_WITH_GIL: Duration = Duration::from_micros(10);
+
+/// Looks at the rings between two looks at the clock.
+const LOOKS_PER_CLOCK: usize = 8;
+
+impl Shared {
+    /// Turn the crank: take what workers have answered, and do what follows. Whether there was anything.
+    pub fn turn(&self) -> bool {
+        self.core.lock().turn()
+    }
+
+    /// Look for this result for a short while. Whether it is there.
+    pub fn spin(&self, slot: &Slot, limit: Duration) -> bool {
+        if slot.is_resolved() {
+            return true;
+        }
+        let worth = Duration::from_nanos(self.spin_nanos.load(Ordering::Relaxed)).max(MIN_SPIN);
+        let limit = limit.min(worth);
+        let start = Instant::now();
+        loop {
+            for _ in 0..LOOKS_PER_CLOCK {
+                self.turn();
+                if slot.is_resolved() {
+                    self.set_spin(MAX_SPIN);
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() >= limit {
+                return false;
+            }
+        }
+    }
+
+    fn set_spin(&self, spin: Duration) {
+        let nanos = spin.as_nanos() as u64;
+        if self.spin_nanos.load(Ordering::Relaxed) != nanos {
+            self.spin_nanos.store(nanos, Ordering::Relaxed);
+        }
+    }
+
+    /// Wait for this result, at most so long. Whether it is there.
+    pub fn wait(&self, slot: &Slot, timeout: Duration) -> bool {
+        let start = Instant::now();
+        if self.spin(slot, MAX_SPIN.min(timeout)) {
+            return true;
+        }
+        while !slot.is_resolved() {
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return false;
+            }
+            if self.leader.swap(true, Ordering::SeqCst) {
+                self.follow(slot, left);
+            } else {
+                self.lead(slot, left);
+            }
+        }
+        let worth = self.spin_nanos.load(Ordering::Relaxed);
+        let soon = start.elapsed() < 2 * MAX_SPIN; // a little longer, and there would have been no need to sleep
+        self.set_spin(if soon { MAX_SPIN } else { MIN_SPIN.max(Duration::from_nanos(worth / 2)) });
+        true
+    }
+
+    /// Sleep on the bell, and bring everybody's results, until ours is among them.
+    fn lead(&self, slot: &Slot, timeout: Duration) {
+        let start = Instant::now();
+        loop {
+            self.bell.announce();
+            // Results that came before the announcement ring for nobody: look once more.
+            self.turn();
+            let left = timeout.saturating_sub(start.elapsed());
+            if slot.is_resolved() || left.is_zero() {
+                break;
+            }
+            self.bell.sleep(left);
+        }
+        self.bell.retire();
+        self.leader.store(false, Ordering::SeqCst);
+        if self.attention.load(Ordering::SeqCst) > 0 {
+            self.arm_driver();
+        }
+    }
+
+    /// Let the leader bring our result, or the driver.
+    fn follow(&self, slot: &Slot, timeout: Duration) {
+        self.attend();
+        if self.leader.load(Ordering::SeqCst) {
+            slot.wait(timeout);
+        }
+        self.attention.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// From here on somebody wants to hear of results without looking for them. Whoever ends it counts `attention` down.
+    pub(super) fn attend(&self) {
+        if self.attention.fetch_add(1, Ordering::SeqCst) <= 0 {
+            self.arm_driver();
+        }
+    }
+
+    /// Have results ring the driver, and have it look for those that came before that.
+    fn arm_driver(&self) {
+        if !self.bell.is_driver_armed() {
+            self.bell.arm_driver(true);
+            self.waker.ring();
+        }
+    }
+
+    /// See [`Slot::observe`]; from then on the driver hears of results at once.
+    pub fn observe(&self, slot: &Slot) -> bool {
+        let (announced, first) = slot.observe();
+        if first {
+            self.attend();
+        }
+        announced
+    }
+}

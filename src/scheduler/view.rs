@@ -1,0 +1,82 @@
+//! What the layers above ask: what to do next, and how things stand.
+
+use super::task::TaskState;
+use super::types::{Action, TaskId, Time, WorkerId, WorkerPhase};
+use super::{Phase, Scheduler, Totals};
+
+impl Scheduler {
+    /// The next thing to do; `None` when there is nothing (more).
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`] next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        match (self.timers.next(), self.look_at) {
+            (Some(timer), Some(look)) => Some(timer.min(look)),
+            (timer, look) => timer.or(look),
+        }
+    }
+
+    /// Tasks that wait for a worker or a backoff.
+    pub fn queued(&self) -> usize {
+        self.tasks.len() - self.running()
+    }
+
+    /// Whether a task waits for a worker with room.
+    pub fn has_ready(&self) -> bool {
+        self.ready.len() > 0
+    }
+
+    /// Tasks that run on a worker or are the next to, one that is being killed included: no other may have them yet.
+    pub fn running(&self) -> usize {
+        self.workers.busy()
+    }
+
+    /// The next tasks in the queue, at most so many, in the order in which they will be dispatched; those first that
+    /// have been sent ahead.
+    pub fn next_in_queue(&self, limit: usize) -> impl Iterator<Item = TaskId> {
+        let held =
+            self.workers.iter().flat_map(|worker| worker.held.iter().skip(1)).map(|held| held.run.task);
+        let mut ahead: Vec<_> = held.collect();
+        ahead.sort_unstable_by_key(|&task| {
+            (std::cmp::Reverse(self.tasks.get(task).map(|task| task.spec.priority)), task)
+        });
+        let ready = self.ready.entries().filter(|&task| self.tasks.is_queued(task));
+        ahead.into_iter().chain(ready).take(limit)
+    }
+
+    /// Tasks accepted since the pool began.
+    pub fn submitted(&self) -> u64 {
+        self.tasks.submitted()
+    }
+
+    /// Totals since the pool began.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Whether a worker runs this task or will next; `None` for one that has ended.
+    pub fn is_running(&self, id: TaskId) -> Option<bool> {
+        self.tasks.get(id).map(|task| match task.state {
+            TaskState::Queued | TaskState::Backoff => false,
+            TaskState::Sent(worker) => {
+                self.workers.slot(worker.slot).front().is_some_and(|front| front.task == id)
+            }
+        })
+    }
+
+    /// Each place's current process, what it does, and how many tasks ended in that place.
+    pub fn workers(&self) -> impl Iterator<Item = (WorkerId, WorkerPhase, u64)> {
+        self.workers
+            .ids()
+            .zip(self.workers.iter())
+            .map(|(id, worker)| (id, worker.phase(), worker.tasks_done))
+    }
+
+    /// Whether tasks are still accepted.
+    pub fn is_accepting(&self) -> bool {
+        self.phase == Phase::Running
+    }
+}

@@ -1,0 +1,254 @@
+//! The worker table, and placement: which worker takes the next task.
+
+use std::collections::VecDeque;
+
+use super::restart::EarlyDeaths;
+use super::slots::SlotSet;
+use super::types::{Assignment, Time, WorkerId};
+#[cfg(any(test, debug_assertions))]
+use super::worker::PREFETCH_TASKS;
+use super::worker::{Held, PACK_NANOS, PACK_STALE, PREFETCH_NANOS, Standing, Worker, WorkerState};
+
+#[derive(Debug)]
+pub(crate) struct WorkerTable {
+    workers: Vec<Worker>,
+    /// Idle places; the one that was busy last is at the end. It is taken first: its caches are hot, and it may not
+    /// have gone to sleep yet.
+    idle: Vec<u32>,
+    /// Busy places that may be sent more.
+    open: SlotSet,
+    /// Places that can be asked for something back.
+    ahead: SlotSet,
+    /// How many have been, and have not answered.
+    retracting: usize,
+    /// How many have something to do.
+    busy: usize,
+    /// The place that was sent something last.
+    warm: u32,
+    /// A worker with as much work as this (by estimate) is sent no more: at most [`PREFETCH_NANOS`].
+    depth: u64,
+}
+
+impl WorkerTable {
+    pub(crate) fn new(count: u32) -> Self {
+        let vacant = Worker {
+            incarnation: 0,
+            state: WorkerState::Vacant,
+            standing: Standing::Unready,
+            early_deaths: EarlyDeaths::default(),
+            beat: None,
+            held: VecDeque::new(),
+            backlog: 0,
+            begun: 0,
+            progress: Time::ZERO,
+            retracting: None,
+            condemned: false,
+            stuck: false,
+            tasks_done: 0,
+        };
+        Self {
+            workers: vec![vacant; count as usize],
+            idle: Vec::with_capacity(count as usize),
+            open: SlotSet::new(count),
+            ahead: SlotSet::new(count),
+            retracting: 0,
+            busy: 0,
+            warm: 0,
+            depth: PREFETCH_NANOS,
+        }
+    }
+
+    /// The worker, if that very process still fills its place: the fence against stale facts. Whoever changes more than
+    /// its numbers comes through [`Self::change`].
+    pub(crate) fn current(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.workers.get_mut(id.slot as usize).filter(|worker| worker.incarnation == id.incarnation)
+    }
+
+    pub(crate) fn slot(&self, slot: u32) -> &Worker {
+        &self.workers[slot as usize]
+    }
+
+    pub(crate) fn id(&self, slot: u32) -> WorkerId {
+        WorkerId { slot, incarnation: self.workers[slot as usize].incarnation }
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = WorkerId> + use<> {
+        let ids: Vec<_> = (0..self.workers.len() as u32).map(|slot| self.id(slot)).collect();
+        ids.into_iter()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter()
+    }
+
+    /// A new process for this place.
+    pub(crate) fn start(&mut self, slot: u32) -> WorkerId {
+        self.change(slot, |worker| {
+            worker.incarnation += 1;
+            worker.state = WorkerState::Starting;
+            worker.standing = Standing::Unready;
+            worker.beat = None;
+        });
+        self.id(slot)
+    }
+
+    /// The process is gone. What it had.
+    pub(crate) fn end(&mut self, slot: u32) -> VecDeque<Held> {
+        self.change(slot, |worker| {
+            worker.state = WorkerState::Vacant;
+            worker.backlog = 0;
+            worker.begun = 0;
+            worker.retracting = None;
+            worker.condemned = false;
+            worker.stuck = false;
+            std::mem::take(&mut worker.held)
+        })
+    }
+
+    pub(crate) fn set(&mut self, slot: u32, state: WorkerState) {
+        self.change(slot, |worker| worker.state = state);
+    }
+
+    /// Every change of what a worker does comes through here, so that no list can disagree with it.
+    pub(crate) fn change<T>(&mut self, slot: u32, change: impl FnOnce(&mut Worker) -> T) -> T {
+        let worker = &mut self.workers[slot as usize];
+        let was_idle = worker.is_idle();
+        self.busy -= usize::from(!worker.held.is_empty());
+        self.retracting -= usize::from(worker.retracting.is_some());
+        let result = change(worker);
+        self.busy += usize::from(!worker.held.is_empty());
+        self.retracting += usize::from(worker.retracting.is_some());
+        match (was_idle, worker.is_idle()) {
+            (false, true) => self.idle.push(slot),
+            (true, false) if self.idle.last() == Some(&slot) => drop(self.idle.pop()),
+            (true, false) => self.idle.retain(|&idle| idle != slot),
+            (true, true) | (false, false) => {}
+        }
+        self.open.set(slot, worker.takes_more(self.depth));
+        self.ahead.set(slot, worker.has_prefetched());
+        result
+    }
+
+    /// Send this to that worker.
+    pub(crate) fn hold(&mut self, id: WorkerId, run: Assignment, estimate: u64, now: Time) {
+        self.warm = id.slot;
+        self.change(id.slot, |worker| {
+            if worker.held.is_empty() {
+                worker.progress = now;
+            }
+            worker.held.push_back(Held { run, estimate });
+            worker.backlog += estimate;
+        });
+    }
+
+    /// This dispatch is off that worker's hands. Whether it was there.
+    pub(crate) fn release(&mut self, id: WorkerId, run: Assignment) -> bool {
+        if self.current(id).is_none() {
+            return false;
+        }
+        self.change(id.slot, |worker| {
+            let Some(at) = worker.held.iter().position(|held| held.run == run) else { return false };
+            let Some(held) = worker.held.remove(at) else { return false };
+            worker.backlog -= held.estimate;
+            worker.begun -= usize::from(at < worker.begun);
+            if at == 0 {
+                worker.condemned = false; // whoever was meant is no longer there
+                worker.stuck = false;
+            }
+            true
+        })
+    }
+
+    /// The last `count` dispatches of that worker, of those that it was asked for, are back: which they are, oldest
+    /// first. Fewer than asked for means that it has begun all that are left.
+    pub(crate) fn take_back(&mut self, slot: u32, count: usize, asked: usize) -> VecDeque<Held> {
+        self.change(slot, |worker| {
+            worker.retracting = None;
+            let back = worker.held.split_off(worker.held.len().saturating_sub(count));
+            worker.backlog -= back.iter().map(|held| held.estimate).sum::<u64>();
+            if count < asked {
+                worker.begun = worker.held.len();
+            }
+            worker.begun = worker.begun.min(worker.held.len());
+            if worker.held.is_empty() {
+                worker.condemned = false;
+                worker.stuck = false;
+            }
+            back
+        })
+    }
+
+    /// Placement without waiting: the idle worker that was busy last.
+    pub(crate) fn warmest(&self) -> Option<WorkerId> {
+        self.idle.last().map(|&slot| self.id(slot))
+    }
+
+    /// Placement of something short: behind what the worker in use has, if that is soon done. Waking another one costs
+    /// more than it saves, and takes a processor from whoever submits.
+    pub(crate) fn packable(&self, estimate: u64, now: Time) -> Option<WorkerId> {
+        let worker = &self.workers[self.warm as usize];
+        let soon = worker.backlog + estimate <= PACK_NANOS;
+        let moving = now.saturating_sub(worker.progress) < PACK_STALE;
+        (soon && moving && worker.takes_more(self.depth)).then(|| self.id(self.warm))
+    }
+
+    /// Placement ahead of time: some busy worker that has room.
+    pub(crate) fn roomy(&self) -> Option<WorkerId> {
+        self.open.last().map(|slot| self.id(slot))
+    }
+
+    /// How much is sent ahead from now on.
+    pub(crate) fn set_depth(&mut self, depth: u64) {
+        if depth != self.depth {
+            self.depth = depth;
+            for (worker, slot) in self.workers.iter().zip(0..) {
+                self.open.set(slot, worker.takes_more(depth));
+            }
+        }
+    }
+
+    pub(crate) fn has_idle(&self) -> bool {
+        !self.idle.is_empty()
+    }
+
+    /// How many workers have something to do.
+    pub(crate) fn busy(&self) -> usize {
+        self.busy
+    }
+
+    /// Places that can be asked for something back.
+    pub(crate) fn ahead(&self) -> &SlotSet {
+        &self.ahead
+    }
+
+    /// No worker has anything that it might be about to begin, but for what it has in front.
+    pub(crate) fn nothing_ahead(&self) -> bool {
+        self.ahead.is_empty() && self.retracting == 0
+    }
+
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) fn check_lists(&self) {
+        for (worker, slot) in self.workers.iter().zip(0..) {
+            let times = |list: &[u32]| list.iter().filter(|&&listed| listed == slot).count();
+            assert_eq!(times(&self.idle), usize::from(worker.is_idle()), "slot {slot}: the idle stack");
+            assert_eq!(
+                times(self.open.as_slice()),
+                usize::from(worker.takes_more(self.depth)),
+                "slot {slot}: open"
+            );
+            assert_eq!(
+                times(self.ahead.as_slice()),
+                usize::from(worker.has_prefetched()),
+                "slot {slot}: ahead"
+            );
+            let backlog = worker.held.iter().map(|held| held.estimate).sum::<u64>();
+            assert_eq!(backlog, worker.backlog, "slot {slot}: backlog");
+            assert!(worker.begun <= worker.held.len(), "slot {slot}: it has begun what it does not have");
+            assert!(worker.held.len() <= PREFETCH_TASKS, "slot {slot}: too much was sent ahead");
+        }
+        let busy = self.workers.iter().filter(|worker| worker.front().is_some()).count();
+        assert_eq!(self.busy, busy, "busy workers");
+        let retracting = self.workers.iter().filter(|worker| worker.retracting.is_some()).count();
+        assert_eq!(self.retracting, retracting, "workers that were asked for something back");
+    }
+}

@@ -1,0 +1,256 @@
+//! What the oracle knows of tasks that are sent ahead of time: where that is allowed, and what it means to have them back.
+
+use std::time::Duration;
+
+use super::task::Place;
+use super::worker::Worker;
+use super::{Oracle, Phase};
+use crate::scheduler::types::{Assignment, FailReason, FunctionId, KillReason, TaskId, Time, WorkerId};
+use crate::scheduler::{LOOK_AFTER, PACK_NANOS, PACK_STALE, PREFETCH_NANOS, PREFETCH_TASKS, STEAL_NANOS};
+
+/// What an estimate counts at most, and one that there is none for.
+const LONGEST: u64 = 1_000 * PREFETCH_NANOS;
+
+/// One dispatch that a worker has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) run: Assignment,
+    pub(super) priority: i32,
+    /// How long it was expected to take when it was sent, in nanoseconds.
+    pub(super) estimate: u64,
+    /// Its function was entered: the oracle sees that, and the scheduler does not.
+    pub(super) begun: bool,
+}
+
+/// How long each function is expected to take, in nanoseconds: what it took the first time, and from then on seven
+/// parts of what was thought before and one of what is seen.
+#[derive(Debug, Default)]
+pub(super) struct Expected(Vec<(FunctionId, u64)>);
+
+impl Expected {
+    pub(super) fn learn(&mut self, function: FunctionId, ran: Duration) {
+        let ran = (ran.as_nanos() as u64).max(1);
+        match self.0.iter_mut().find(|(known, _)| *known == function) {
+            _ if function == FunctionId(0) => {}
+            Some((_, expected)) => *expected = (*expected - *expected / 8 + ran / 8).max(1),
+            None => self.0.push((function, ran)),
+        }
+    }
+
+    fn of(&self, function: FunctionId) -> Option<u64> {
+        self.0.iter().find(|(known, _)| *known == function).map(|&(_, expected)| expected)
+    }
+}
+
+fn sum<'a>(sent: impl Iterator<Item = &'a Sent>) -> u64 {
+    sent.map(|sent| sent.estimate).sum()
+}
+
+// Sending.
+impl Oracle {
+    pub(super) fn see_dispatch(&mut self, id: WorkerId, run: Assignment, now: Time) {
+        self.tasks.check_turn(run);
+        let worker = self.current(id).unwrap_or_else(|| panic!("{run:?} goes to {id:?}, which is not there"));
+        assert!(worker.serves(), "{run:?} goes to {worker:?}, which does not take any");
+        let spec = self.tasks.at(run.task).spec;
+        let expected = self.expected.of(spec.function);
+        let worker = &self.workers[id.slot as usize];
+        if worker.is_free() {
+            let freed = worker.freed;
+            let warmer = self.workers.iter().find(|other| other.is_free() && other.freed > freed);
+            assert!(warmer.is_none(), "{run:?} goes to {id:?}, and {warmer:?} was busy last");
+        } else {
+            self.check_ahead(worker, run, expected, now);
+            self.corners.prefetched += 1;
+            self.corners.packed += u64::from(self.workers.iter().any(Worker::is_free));
+        }
+        let task = self.tasks.at(run.task);
+        let shared = task.taken_from.is_some_and(|from| from != id);
+        task.dispatches += 1;
+        task.place = Place::On(id);
+        task.taken_from = None;
+        let worker = &mut self.workers[id.slot as usize];
+        self.corners.shared += u64::from(shared && worker.held.is_empty());
+        if worker.held.is_empty() {
+            worker.moved = now;
+            worker.limit = spec.timeout.map(|timeout| now.saturating_add(timeout));
+        }
+        let estimate = expected.unwrap_or(PREFETCH_NANOS).min(LONGEST);
+        worker.held.push_back(Sent { run, priority: spec.priority, estimate, begun: false });
+        self.touch(id);
+    }
+
+    /// This is to wait behind what that worker has. May it?
+    fn check_ahead(&self, worker: &Worker, run: Assignment, expected: Option<u64>, now: Time) {
+        let task = self.tasks.get(run.task).expect("its turn was checked");
+        let id = worker.id;
+        assert!(task.spec.timeout.is_none(), "{run:?} has a time-out, and waits for {id:?}");
+        let Some(expected) = expected else { panic!("{run:?} waits for {id:?}, and may be long") };
+        assert!(!self.cancelling, "{run:?} is sent ahead while everything of the kind is cancelled");
+        assert!(!worker.condemned && !worker.stuck, "{run:?} waits for {id:?}, which does not get on");
+        let backlog = sum(worker.held.iter());
+        assert!(backlog < PREFETCH_NANOS, "{run:?} waits for {id:?}, behind {backlog} ns");
+        assert!(worker.held.len() < PREFETCH_TASKS, "{run:?} waits behind {} others", worker.held.len());
+        let mut waiting = worker.held.iter().skip(1).filter(|sent| !sent.begun);
+        let lesser = waiting.find(|sent| sent.priority < task.spec.priority);
+        assert!(lesser.is_none(), "{run:?} waits behind {lesser:?}, which is less urgent");
+        if let Some(free) = self.workers.iter().find(|worker| worker.is_free()) {
+            let soon = backlog + expected <= PACK_NANOS && now < worker.moved + PACK_STALE;
+            assert!(soon, "{run:?} waits for {id:?}, and {:?} is free", free.id);
+        }
+    }
+}
+
+// Having it back.
+impl Oracle {
+    /// So many are asked back. It must be possible, and for a reason.
+    pub(super) fn see_retract(&mut self, id: WorkerId, count: usize, now: Time) {
+        let clock = self.clock_struck;
+        // A backoff may have ended: that is the scheduler's to choose.
+        let retried = clock && self.tasks.live().any(|(_, task)| matches!(task.place, Place::Backoff(_)));
+        let urgent = retried || self.tasks.most_urgent().is_some();
+        let free = self.workers.iter().any(Worker::is_free);
+        let cancelling = self.cancelling;
+        let worker =
+            self.current(id).unwrap_or_else(|| panic!("{count} are asked of {id:?}, which is not there"));
+        assert!(worker.serves(), "{count} are asked of {worker:?}, which does not serve");
+        assert!((1..=worker.waiting()).contains(&count), "{count} are asked of {worker:?}");
+        let still = clock && now >= worker.moved + LOOK_AFTER / 2;
+        let reason = cancelling || worker.condemned || urgent || free || still;
+        assert!(reason, "{count} are asked of {worker:?}, for nothing");
+        // Nothing but a look at the clock comes to this.
+        worker.stuck = still && !(cancelling || worker.condemned || urgent || free);
+        worker.asked = Some(count);
+        let stuck = worker.stuck;
+        self.corners.stuck += u64::from(stuck);
+        self.touch(id);
+    }
+
+    /// So many are back.
+    pub(super) fn retracted(&mut self, id: WorkerId, count: usize, now: Time) {
+        let Some(worker) = self.current(id) else { return };
+        let Some(asked) = worker.asked.take() else { return };
+        let back = worker.held.split_off(worker.held.len() - count.min(worker.held.len()));
+        if count < asked {
+            worker.refused = worker.held.len();
+        }
+        if worker.held.is_empty() {
+            worker.clear();
+        }
+        let condemned = worker.condemned;
+        let spared = condemned && worker.refused > 1;
+        worker.condemned &= !spared;
+        let alone = worker.held.len() == 1;
+        for sent in &back {
+            assert!(!sent.begun, "{sent:?} is taken back, and was begun");
+            self.tasks.at(sent.run.task).taken_from = Some(id);
+        }
+        self.corners.timeouts_spared += u64::from(spared);
+        self.corners.taken_back += u64::from(!back.is_empty());
+        self.corners.refused_in_part += u64::from(!back.is_empty() && count < asked);
+        let back: Vec<_> = back.iter().map(|sent| sent.run.task).collect();
+        self.come_back(&back);
+        if condemned && alone {
+            self.doom(id, KillReason::Timeout);
+        }
+        self.touch(id);
+        self.stop_if_drained(now);
+    }
+
+    /// What was never begun goes to where it was, or where it was to go.
+    pub(super) fn come_back(&mut self, tasks: &[TaskId]) {
+        if self.cancelling {
+            for &id in tasks {
+                self.fail(id, FailReason::Cancelled);
+            }
+        } else {
+            self.tasks.put_first(tasks);
+        }
+    }
+
+    /// The application had one dispatch taken back that it wants to cancel.
+    pub(super) fn taken_back(&mut self, id: WorkerId, run: Assignment, now: Time) {
+        let Some(worker) = self.current(id) else { return };
+        let Some(index) = worker.held.iter().position(|sent| sent.run == run) else { return };
+        let sent = worker.remove(index);
+        assert!(!sent.begun, "{sent:?} is cancelled, and was begun");
+        self.end(run.task);
+        self.totals.cancelled += 1;
+        self.corners.cancelled_prefetched += u64::from(index > 0);
+        self.touch(id);
+        self.stop_if_drained(now);
+    }
+
+    /// What is in front is over its time. It is killed for it, but only alone: what waits behind is not to be begun just
+    /// when the kill hits.
+    pub(super) fn overdue(&mut self, slot: usize) {
+        let worker = &mut self.workers[slot];
+        worker.limit = None;
+        if worker.held.len() == 1 {
+            let id = worker.id;
+            self.doom(id, KillReason::Timeout);
+        } else if worker.refused <= 1 {
+            worker.condemned = true;
+            self.corners.timeouts_with_more += 1;
+        }
+    }
+}
+
+// Between two events.
+impl Oracle {
+    /// What waits at a worker must be asked back wherever it should not wait.
+    pub(super) fn check_waiting(&mut self, alarm: Option<Time>, now: Time) {
+        let most_urgent = self.tasks.most_urgent();
+        let free = self.workers.iter().any(Worker::is_free);
+        let mut shared = self.phase == Phase::Broken;
+        let mut much = None;
+        for worker in &mut self.workers {
+            let waiting = worker.waiting();
+            if waiting == 0 || worker.asked.is_some() {
+                worker.waits_since = None;
+                shared |= worker.asked.is_some();
+                let follows = !worker.condemned || worker.asked.is_some();
+                assert!(follows, "{:?} is over its time, and nothing follows", worker.id);
+                continue;
+            }
+            assert!(!worker.condemned, "{:?} is over its time, and what waits is not asked back", worker.id);
+            assert!(!self.cancelling, "what waits at {:?} is to be cancelled, and not asked back", worker.id);
+            let first = worker.held.len() - waiting;
+            let lesser =
+                worker.held.range(first..).find(|sent| most_urgent.is_some_and(|most| most > sent.priority));
+            assert!(lesser.is_none(), "{lesser:?} will overtake what waits with {most_urgent:?}");
+            let since = *worker.waits_since.get_or_insert(now);
+            self.last_waited = now;
+            let limit = since.max(worker.moved) + LOOK_AFTER * 3 / 2;
+            let seen = alarm.is_some_and(|alarm| alarm <= limit) && !(self.clock_struck && now >= limit);
+            assert!(
+                seen,
+                "{:?} does not get on, and at {now:?} nobody will look before {alarm:?}",
+                worker.id
+            );
+            if sum(worker.held.iter().skip(1)) >= STEAL_NANOS {
+                much = Some(worker.id);
+            }
+        }
+        assert!(!free || shared || much.is_none(), "somebody is free, and {much:?} has more than it needs");
+    }
+
+    /// Note who has become free, and in which order.
+    pub(super) fn touch(&mut self, id: WorkerId) {
+        let next = self.frees + 1;
+        let Some(worker) = self.current(id) else { return };
+        match (worker.is_free(), worker.freed) {
+            (true, None) => {
+                worker.freed = Some(next);
+                self.frees = next;
+            }
+            (false, _) => worker.freed = None,
+            (true, Some(_)) => {}
+        }
+    }
+
+    pub(super) fn front(&self, id: WorkerId) -> Option<TaskId> {
+        let worker = self.workers.get(id.slot as usize).filter(|worker| worker.id == id)?;
+        worker.held.front().map(|sent| sent.run.task)
+    }
+}
