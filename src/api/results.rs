@@ -109,18 +109,24 @@ async fn after_cursor(
     wait_until(state, deadline, || state.pool.finished_count() > after).await;
     let page = state.pool.finished_after(after, limit)?;
     let mut results = Vec::with_capacity(page.finished.len());
-    let (mut cursor, mut bytes, mut more) = (after.max(page.before), 0, page.more);
+    let (mut cursor, mut bytes) = (after.max(page.before), 0);
+    let (mut more, mut missed) = (page.more, page.missed);
     for (number, slot) in page.finished {
         if bytes > FULL_BYTES {
             more = true;
             break;
         }
+        let Some(slot) = slot else {
+            cursor = number;
+            missed += 1;
+            continue;
+        };
         let view = ResultView::of(&state.pool, &slot, asked.pickle);
         bytes += view.size();
         cursor = number;
         results.push(view);
     }
-    Ok(Json(Results { results, cursor, more, missed: page.missed }))
+    Ok(Json(Results { results, cursor, more, missed }))
 }
 
 /// Wait, at most until the deadline. Looks again whenever a task has finished.

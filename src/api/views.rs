@@ -1,5 +1,7 @@
 //! Tasks and results as JSON.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -128,9 +130,11 @@ pub(super) struct TaskView {
     /// The worker's process id.
     pub(super) pid: Option<i32>,
     /// A repr of the value, or the error in one line.
-    pub(super) summary: String,
+    #[schema(value_type = String)]
+    pub(super) summary: Arc<str>,
     /// The traceback, or the worker's last lines of stderr.
-    pub(super) details: String,
+    #[schema(value_type = String)]
+    pub(super) details: Arc<str>,
 }
 
 impl TaskView {
@@ -162,8 +166,8 @@ impl TaskView {
             ran_seconds: task.ran.as_secs_f64(),
             ended_seconds_ago: None,
             pid: task.pid,
-            summary: String::new(),
-            details: String::new(),
+            summary: Arc::default(),
+            details: Arc::default(),
         }
     }
 }

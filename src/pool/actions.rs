@@ -121,8 +121,10 @@ impl Core {
         let entries = std::mem::take(&mut self.entries);
         for (task, entry) in entries {
             let failure = Failure::broken(&why, task.0, &entry.name);
+            let outcome = Outcome::Failed(Arc::new(failure));
+            self.note_abandoned(task, &entry, &outcome);
             if !entry.slot.is_resolved()
-                && entry.slot.resolve(Outcome::Failed(Arc::new(failure)))
+                && entry.slot.resolve(outcome)
                 && let Some(collector) = &self.collector
             {
                 let _ = collector.send(task);
@@ -133,5 +135,6 @@ impl Core {
         }
         self.collector = None;
         self.finished = true;
+        self.wake_abandoned();
     }
 }

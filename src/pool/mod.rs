@@ -11,8 +11,10 @@
 //! the way back the driver lands the bytes in the task's [`Slot`], where the thread in `result()` waits.
 //! Neither ever takes the GIL.
 
+mod abandon;
 mod actions;
 mod answer;
+mod batch;
 mod core;
 mod driver;
 mod failure;
@@ -26,10 +28,11 @@ mod stderr;
 mod waker;
 
 pub use answer::{error_text, value_json, value_pickle, value_repr};
+pub use batch::NewTask;
 pub use core::Keep;
 pub use failure::{Failure, FailureKind};
 pub use history::Past;
-pub use look::Present;
+pub use look::{ForeignCursor, Present};
 pub use results::{Lookup, Page, RetentionLimits};
 pub use slot::{Outcome, Slot};
 pub use status::{CurrentTask, PoolStatus, TotalsStatus, WorkerStateName, WorkerStatus};
@@ -44,7 +47,7 @@ use parking_lot::{Condvar, Mutex};
 use self::core::{Core, Parts};
 use crate::ipc::{MAX_PAYLOAD_BYTES, fork_generation};
 use crate::scheduler::types::{Shutdown, TaskId, TaskSpec};
-use crate::supervisor::SpawnSpec;
+pub use crate::supervisor::SpawnSpec;
 use results::ResultStore;
 use waker::Waker;
 
