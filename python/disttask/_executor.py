@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -202,7 +203,7 @@ class Executor(cf.Executor):
         """
         from ._serve import serve
 
-        server = serve(
+        return serve(
             self,
             host=host,
             port=port,
@@ -213,8 +214,6 @@ class Executor(cf.Executor):
             allow_plaintext=allow_plaintext,
             max_body=max_body,
         )
-        self._servers.append(server)  # nobody else has to hold it
-        return server
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks, and stop the workers when the accepted ones are done.
@@ -229,8 +228,8 @@ class Executor(cf.Executor):
         if wait:
             self._pool.wait_gone()
             self._collector.join()
-            while self._servers:  # up to here they tell of the work that is left
-                self._servers.pop().stop()
+            for server in list(self._servers):  # up to here they tell of the work that is left
+                server.stop()
             _lifecycle.forget(self._pool)
 
     def __enter__(self) -> Self:
@@ -277,6 +276,10 @@ class Executor(cf.Executor):
 
     def _submit_pickled(self, options: Options, pickled: Pickled, name: str, *, retain: bool = False) -> Future:
         return Future(self._pool, pickled.data, name, options.priority, options.retries, options.timeout, retain)
+
+    def _forget_server(self, server: Server) -> None:
+        with contextlib.suppress(ValueError):  # stopped twice
+            self._servers.remove(server)
 
     def _check_accepting(self) -> None:
         status = self._pool.status()
