@@ -17,6 +17,7 @@ UNLISTED = {
     "/": {"GET"},
     "/dashboard.js": {"GET"},
     "/dashboard.css": {"GET"},
+    "/text.js": {"GET"},
     "/icon.svg": {"GET"},
     "/login": {"GET"},
     "/openapi.json": {"GET"},
