@@ -6,6 +6,7 @@ import hmac
 import http.client
 import json
 import pickle
+import socket
 import urllib.parse
 
 import pytest
@@ -82,6 +83,32 @@ def test_a_proof_of_the_real_server_cannot_be_passed_on(native):
     assert [path.partition("?")[0] for _, path in seen] == ["/proof"]
 
 
+def test_somebody_else_at_the_other_address_of_this_machine(native):
+    """``localhost`` is [::1], too, where the server does not listen: whoever does could pass everything on."""
+    with socket.socket(socket.AF_INET6) as listener:
+        try:
+            listener.bind(("::1", native.port))
+        except OSError:
+            pytest.skip("no IPv6 here")
+        listener.listen()
+        listener.setblocking(False)
+        assert disttask.Client(f"http://localhost:{native.port}", token=native.token).status()["accepting"]
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    answer = native.call("GET", f"/proof?nonce={'a' * 32}", headers={"Host": f"[::1]:{native.port}"}, key=False)
+    assert answer.status == 421, "no proof for an address that is not its own"
+
+
+def test_a_server_at_the_other_address(tmp_path):
+    with running_executor(1) as executor:
+        try:
+            server = executor.serve(host="::1", port=0, token_file=tmp_path / "token")
+        except OSError:
+            pytest.skip("no IPv6 here")
+        for url in (server.url, f"http://localhost:{server.port}"):
+            assert disttask.Client(url, token=server.token).status()["accepting"]
+
+
 def test_nothing_of_an_unproven_server_is_unpickled(tmp_path):
     trap = base64.b64encode(pickle.dumps(hostile.Canary(str(tmp_path / "sprung")))).decode()
 
@@ -132,6 +159,7 @@ def test_the_proof_and_the_request_share_a_connection(native, monkeypatch):
         ("http://192.0.2.1:5000", {"allow_plaintext": True}, "for servers of this machine"),
         ("http://user:secret@127.0.0.1:5000", {}, "not a server's address"),
         ("http://127.0.0.1:5000", {"token": f"{TOKEN}\nX-Evil: 1"}, "the token given is no token"),
+        ("http://127.0.0.1:5000", {"token": " "}, "the token given is no token"),
         ("http://127.0.0.1:5000", {"token": f"{TOKEN} {TOKEN}"}, "the token given is no token"),
         ("http://127.0.0.1:5000", {"token": f"{TOKEN}\u00e9"}, "the token given is no token"),
     ],
@@ -151,6 +179,9 @@ def test_where_the_users_token_goes(token_file, url):
 def test_a_line_end_in_the_environment(native, monkeypatch):
     monkeypatch.setenv("DISTTASK_TOKEN", f" {native.token}\n")
     assert disttask.Client(f"http://127.0.0.1:{native.port}").status()["accepting"]
+    monkeypatch.setenv("DISTTASK_TOKEN", "\n")
+    with pytest.raises(ValueError, match="is empty"):
+        disttask.Client(f"http://127.0.0.1:{native.port}")
     monkeypatch.setenv("DISTTASK_TOKEN", f"{TOKEN}\nand more")
     with pytest.raises(ValueError, match=r"\$DISTTASK_TOKEN is no token") as caught:
         disttask.Client(f"http://127.0.0.1:{native.port}")

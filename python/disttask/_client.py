@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ._answers import ServerRefused, ServerUnreachable, is_pending, record_of, refuse
 from ._exceptions import UnknownTask
 from ._executor import Options
-from ._proof import ServerUnproven, host_value, is_local, is_proof, new_nonce, token_for
+from ._proof import ServerUnproven, addresses, host_value, is_local, is_proof, new_nonce, token_for
 from ._tasks import serialize_task
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Client:
             sent = False
             connection = self._connect(wait)
             try:
-                connection.connect()
+                self._open(connection)
                 self._have_proved(connection)
                 sent = True
                 return self._exchange(connection, method, path, body)
@@ -261,6 +261,17 @@ class Client:
         kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
         assert self._url.hostname
         return kind(self._url.hostname, self._url.port, timeout=self._timeout + wait)
+
+    def _open(self, connection: http.client.HTTPConnection) -> None:
+        name = self._url.hostname or ""
+        *first, last = addresses(name) if self._url.scheme == "http" else (name,)
+        for address in first:
+            connection.host = address
+            with contextlib.suppress(ConnectionRefusedError):
+                connection.connect()
+                return
+        connection.host = last
+        connection.connect()
 
     def _have_proved(self, connection: http.client.HTTPConnection) -> None:
         """Have the server prove that it knows the token; over https, its certificate has done that."""

@@ -50,6 +50,11 @@ def is_local(hostname: str) -> bool:
         return False
 
 
+def addresses(hostname: str) -> tuple[str, ...]:
+    """Where to connect. ``localhost`` has two addresses, and a server on one; on the other may be somebody else."""
+    return ("127.0.0.1", "::1") if hostname == "localhost" else (hostname,)
+
+
 def host_value(url: SplitResult) -> str:
     """What a client of this address sends as ``Host``."""
     name = url.hostname or ""
@@ -61,10 +66,14 @@ def host_value(url: SplitResult) -> str:
 def token_for(url: SplitResult, given: str | None) -> str | None:
     """The token to use there: the one given, the environment's, or the user's own. ``None``: there is none.
 
+    An empty one is given on purpose: it says that none is needed.
+
     Raises:
         ValueError: the one that there is cannot be sent, or not to that address.
         TokenFileError: the user's file cannot be used.
     """
+    if given == "":
+        return given
     if given is not None:
         return checked_token(given, "the token given")
     named = os.environ.get(TOKEN_VARIABLE)

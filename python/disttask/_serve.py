@@ -126,8 +126,11 @@ def is_loopback(host: str) -> bool:
 
 def _own_names(host: str) -> list[str]:
     """What browsers and clients may call this server in their ``Host`` header. ``0.0.0.0`` is never among them."""
+    if host in ("127.0.0.1", "::1", "[::1]"):
+        # Not the other's address: somebody else may listen there, and must get no proof for it (src/api/proof.rs).
+        return [host if host == "127.0.0.1" else "[::1]", "localhost"]
     if is_loopback(host):
         return [*LOOPBACK_HOSTS, *([] if host in LOOPBACK_HOSTS or ":" in host else [host])]
     if host in ("0.0.0.0", "::", ""):
-        return [*LOOPBACK_HOSTS, socket.gethostname()]
+        return [*LOOPBACK_HOSTS[: 2 if host == "0.0.0.0" else None], socket.gethostname()]
     return [f"[{host.strip('[]')}]" if ":" in host else host]

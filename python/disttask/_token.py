@@ -39,8 +39,8 @@ def checked_token(token: str, where: str) -> str:
         ValueError: it cannot be sent. The text says where it is from, and nothing of it.
     """
     token = token.strip()
-    if not is_token(token):
-        raise ValueError(f"{where} is no token: it holds spaces, line breaks or characters that no token has")
+    if not token or not is_token(token):
+        raise ValueError(f"{where} is no token: it is empty, or holds spaces, line breaks or what else no token has")
     return token
 
 

@@ -180,13 +180,14 @@ fn size_of(slot: &Slot) -> usize {
 async fn wait_until(state: &State, deadline: Instant, mut done: impl FnMut() -> bool) {
     let mut finished = state.finished.clone();
     let mut stopping = state.stopping.subscribe();
+    let mut pause = Duration::ZERO; // the first one to finish is seen at once
     loop {
         finished.mark_unchanged();
         if done() {
             return;
         }
         let look_again = async {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(pause).await;
             finished.changed().await
         };
         tokio::select! {
@@ -197,6 +198,7 @@ async fn wait_until(state: &State, deadline: Instant, mut done: impl FnMut() -> 
             }
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
+        pause = LOOK_EVERY;
     }
 }
 
