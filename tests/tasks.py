@@ -58,6 +58,14 @@ def fail_once(path, how):
     return "survived"
 
 
+def make_bytes(count):
+    return bytes(count)
+
+
+def make_text(count, letter):
+    return letter * count
+
+
 # --- ways to die -----------------------------------------------------------------------------------
 
 

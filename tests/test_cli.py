@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 import disttask
+import tasks
 from helpers import TESTS, children, is_alive, wait_until
 
 DISTTASK = [str(Path(sys.executable).with_name("disttask"))]
@@ -23,7 +25,7 @@ OK, FAILED, USAGE, SERVER = 0, 1, 2, 3
 class Serving:
     """``disttask serve`` in a process of its own."""
 
-    def __init__(self, home, *options):
+    def __init__(self, home, *options, cwd=None):
         self.home = home
         self.process = subprocess.Popen(
             [*DISTTASK, "serve", "--port", "0", "--workers", "2", *options],
@@ -31,6 +33,7 @@ class Serving:
             stderr=subprocess.PIPE,
             text=True,
             env=environment(home),
+            cwd=cwd,
         )
         self.greeting = [self.process.stdout.readline(), self.process.stdout.readline()]
         assert self.process.poll() is None
@@ -140,7 +143,7 @@ def test_all_results_are_shown_without_ids(start, tmp_path):
     client = disttask.Client(server.url, token="")
     ids = [client.submit(abs, number) for number in range(3)]
     client.get_results(ids)
-    command = [*DISTTASK, "results", "--json", "--url", server.url]
+    command = [*DISTTASK, "results", "--json", "--no-auth", "--url", server.url]
     ended = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path), timeout=30, check=True)
     assert sorted(json.loads(line)["task_id"] for line in ended.stdout.splitlines()) == sorted(ids)
 
@@ -149,7 +152,9 @@ def test_a_failed_task_is_exit_status_1(run):
     ended = run("submit", "hostile:throw_text", "no luck", "--wait", status=FAILED)
     assert ended.stdout.split(maxsplit=2)[1:] == ["failed", "ValueError: no luck\n"]
     record = json.loads(run("submit", "hostile:throw_text", "no luck", "--wait", "--json", status=FAILED).stdout)
-    assert record["error"] == "no luck"
+    assert (record["error"]["type"], record["error"]["message"]) == ("ValueError", "no luck")
+    assert "in throw_text" in record["error"]["traceback"]
+    assert run("results").returncode == OK, "the listing says nothing of one task"
 
 
 def test_an_unfinished_task_is_exit_status_1(run, tmp_path):
@@ -163,7 +168,8 @@ def test_an_unfinished_task_is_exit_status_1(run, tmp_path):
 def test_results_that_are_no_json_are_shown(run):
     for call in ("builtins:set", "builtins:complex", "hostile:odd_keys", "hostile:not_finite"):
         record = json.loads(run("submit", call, "--wait", "--json").stdout)
-        assert (record["status"], type(record["result"])) == ("succeeded", str)
+        assert (record["status"], record["result"]) == ("succeeded", None)
+        assert record["result_repr"]
         assert run("submit", call, "--wait").stdout.split()[1] == "succeeded"
 
 
@@ -209,7 +215,14 @@ def test_the_token_from_elsewhere(run, serving, tmp_path):
         (["status", "--url", "nowhere"], "not a server's address"),
         (["serve", "--port", "70000"], "70000"),
         (["serve", "--workers", "0"], "workers"),
-        (["serve", "--port", "0", "--host", "0.0.0.0"], "TLS"),
+        (["results", "--wait", "-1"], "no number of seconds"),
+        (["results", "--wait", "nan"], "no number of seconds"),
+        (["submit", "math:sqrt", "4", "--retries", "1001"], "1001"),
+        (["status", "--url", "http://192.0.2.1:5000"], "say --allow-plaintext"),
+        (["serve", "--keep-seconds", "nan"], "no number of seconds"),
+        (["serve", "--port", "0", "--host", "0.0.0.0"], "say --allow-plaintext"),
+        (["serve", "--port", "0", "--host", "0.0.0.0"], "--tls-cert"),
+        (["serve", "--port", "0", "--host", "0.0.0.0", "--no-auth"], "leave --no-auth out"),
         (["serve", "--port", "0", "--host", "0.0.0.0", "--no-auth", "--allow-plaintext"], "token"),
         (["serve", "--tls-cert", __file__], "belong together"),
         (["unknown"], "unknown"),
@@ -233,6 +246,7 @@ def test_a_port_in_use(run, serving):
     error = the_error(run("serve", "--port", port, status=SERVER))
     assert f"127.0.0.1:{port}" in error
     assert "in use" in error
+    assert "--port names another" in error
 
 
 def test_a_certificate_that_is_none(run):
@@ -286,17 +300,92 @@ def test_a_second_ctrl_c_stops_at_once(start):
     wait_until(lambda: client.status()["running"] == 1, 10, "running")
     workers = server.tree()
     server.process.send_signal(signal.SIGINT)
-    assert server.process.stdout.readline() == "stopping\n"
-    wait_until(lambda: refused(server.url), 5, "no longer listening")
+    said = server.process.stdout.readline()
+    assert re.fullmatch(r"stopping: 1 running task may go on for 10 s; another Ctrl-C kills at once\n", said)
+    assert client.status()["accepting"] is False, "it answers until the last task has ended"
     status, _, err = server.end(signal.SIGINT, timeout=8)
     assert "Traceback" not in err, err
     assert status == 0
     wait_until(lambda: not any(map(is_alive, workers)), 2, "no worker left")
 
 
-def refused(url):
+def test_results_can_be_fetched_until_the_last_task_has_ended(start, tmp_path):
+    """The server went first: what was finished, and who waited for the rest, got nothing."""
+    server = start("--no-auth")
+    client = disttask.Client(server.url, token="")
+    done = client.submit(abs, -3)
+    client.get_results([done])
+    gate = tmp_path / "gate"
+    running = [client.submit(tasks.wait_for_file, str(gate), number) for number in range(2)]
+    queued = client.submit(abs, -4)
+    wait_until(lambda: client.status()["running"] == 2, 10, "two running")
+    waited = []
+    waiting = threading.Thread(target=lambda: waited.extend(client.get_results(running)))
+    waiting.start()
+    server.process.send_signal(signal.SIGTERM)
+    said = server.process.stdout.readline()
+    assert said.startswith("stopping: 2 running tasks may go on for 10 s (1 waiting one is cancelled)")
+    assert client.get_results([done])[0]["result"] == 3
+    assert client.get_results([queued])[0]["status"] == "cancelled"
+    with pytest.raises(disttask.ServerRefused, match="shutdown"):
+        client.submit(abs, -5)
+    gate.touch()
+    waiting.join(10)
+    assert [record["result"] for record in waited] == [0, 1]
+    assert server.end()[0] == 0
+
+
+def test_modules_of_the_folder_are_found(tmp_path):
+    """As with python -m: the server's own folder is of no use to tasks."""
+    (tmp_path / "of_this_folder.py").write_text("def double(x):\n    return 2 * x\n")
+    server = Serving(tmp_path, "--no-auth", cwd=tmp_path)
     try:
-        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5).close()
-    except ConnectionRefusedError:
-        return True
-    return False
+        command = [*DISTTASK, "submit", "of_this_folder:double", "21", "--wait", "--no-auth", "--url", server.url]
+        ended = subprocess.run(
+            command, capture_output=True, text=True, env=environment(tmp_path), timeout=30, check=False, cwd=tmp_path
+        )
+        assert ended.stdout.split()[1:] == ["succeeded", "42"], ended
+    finally:
+        server.end()
+
+
+def test_what_is_kept_can_be_chosen(start):
+    server = start("--no-auth", "--keep-results", "2", "--keep-bytes", "100000", "--keep-seconds", "50")
+    client = disttask.Client(server.url, token="")
+    ids = [client.submit(abs, number) for number in range(3)]
+    client.get_results(ids[2:])
+    wait_until(lambda: len(client.get_results()) == 2, 10, "two results kept")
+    large = client.submit(bytes, 200_000)
+    wait_until(lambda: client.status()["totals"]["succeeded"] == 4, 10, "the large one done")
+    with pytest.raises(disttask.ResultEvicted, match="at most 100000 are kept"):
+        client.get_results([large])
+    assert len(client.get_results()) <= 2
+
+
+def test_options_of_a_task(run, tmp_path):
+    ended = run("submit", "tasks:sleep", "60", "--timeout", "0.2", "--wait", status=FAILED)
+    assert "TaskTimeout" in ended.stdout
+    assert re.fullmatch(r"[0-9a-f]{16}-\d+\n", ended.stderr), "the id comes before the wait"
+    log = tmp_path / "log"
+    assert "survived" in run("submit", "tasks:fail_once", log, "kill", "--retries", "1", "--wait").stdout
+
+
+def test_cancel(run, tmp_path):
+    gate = tmp_path / "gate"
+    held = [run("submit", "tasks:wait_for_file", gate).stdout.strip() for _ in range(2)]
+    waiting = run("submit", "tasks:add", "1", "--priority", "-5").stdout.strip()
+    assert run("cancel", waiting).stdout.split() == [waiting, "cancelled"]
+    gate.touch()
+    run("results", *held, "--wait", "10")
+    assert "has ended" in run("cancel", waiting, held[0], status=FAILED).stdout
+    assert "nobody-1" in the_error(run("cancel", "nobody-1", status=USAGE))
+
+
+def test_results_wait_for_everything_without_ids(start, tmp_path):
+    server = start("--no-auth")
+    client = disttask.Client(server.url, token="")
+    for number in range(4):
+        client.submit(tasks.sleep, 0.3, number)
+    command = [*DISTTASK, "results", "--json", "--wait", "20", "--no-auth", "--url", server.url]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path), timeout=30, check=True)
+    assert sorted(json.loads(line)["result"] for line in ended.stdout.splitlines()) == [0, 1, 2, 3]

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+import disttask
 import hostile
 import tasks
 from helpers import wait_busy, wait_until
@@ -182,13 +183,14 @@ def pids_shown(tab):
     return [int(text) for text in tab.page.locator('#workers [data-cell="pid"]').all_inner_texts() if text.isdigit()]
 
 
-def test_a_worker_killed_from_outside_is_seen_to_be_replaced(tab, door):
+def test_a_worker_killed_from_outside_is_seen_to_be_replaced(tab, door, tmp_path):
     tab.log_in(door)
     wait_until(lambda: len(pids_shown(tab)) == 2, 10, "two workers shown")
     before = pids_shown(tab)
     assert sorted(before) == sorted(worker["pid"] for worker in door.executor.status()["workers"])
-    running = submit(door, "its last", tasks.sleep, 60)
+    running = submit(door, "its last", tasks.logged_sleep, str(tmp_path / "log"), "begun", 60)
     (victim,) = wait_busy(door.executor)
+    wait_until(lambda: tasks.lines(tmp_path / "log"), 10, "the task begun")  # before that, it would just run again
     (other,) = set(before) - {victim}
     os.kill(victim, signal.SIGKILL)
     expect(tab.page.locator("#worker_deaths")).to_have_text("1")
@@ -222,8 +224,34 @@ def test_the_page_reconnects_to_a_server_that_comes_back(browser, tmp_path):
         with executor.serve(port=port, token_file=tmp_path / "native.token"):
             # Sessions end with their server: the page says what to do.
             expect(tab.page.locator("#link")).to_have_text("signed out")
-            expect(tab.page.locator("#signed-out")).to_contain_text("disttask token --link")
+            expect(tab.page.locator("#signed-out")).to_contain_text(f"token --link --url http://127.0.0.1:{port} ")
     tab.context.close()
+
+
+def test_a_server_that_was_started_anew_leaves_nothing_of_the_old_one(browser, tmp_path):
+    tab = Tab(browser)
+    with running_executor(1) as executor, native_door(executor, tmp_path, no_auth=True) as door:
+        tab.page.goto(f"http://127.0.0.1:{door.port}/")
+        submit(door, "of the first run", tasks.add, 1)
+        expect(tab.past("of the first run")).to_have_count(1)
+        port = door.port
+    with running_executor(1) as executor, executor.serve(port=port, no_auth=True) as server:
+        client = disttask.Client(server.url, token="")
+        task_id = client.submit(tasks.add, 1)
+        expect(tab.past("add")).to_have_count(1, timeout=20_000)
+        expect(tab.past("of the first run")).to_have_count(0)
+        assert task_id.endswith("-1"), "numbers begin anew: the rows must not be mixed"
+    tab.context.close()
+
+
+def test_how_a_task_failed_is_told_apart(tab, door):
+    tab.log_in(door)
+    for name, func, args in (("raises", hostile.throw_text, ("x",)), ("dies", tasks.kill_myself, ())):
+        submit(door, name, func, *args)
+    late = {**task_text("is late", tasks.sleep, 60), "timeout": 0.2}
+    door.call("POST", "/submit_task", late)
+    for name, state in (("raises", "raised"), ("dies", "crashed"), ("is late", "timed out")):
+        expect(tab.cell(tab.past(name), "state")).to_have_text(state)
 
 
 # --- text that would like to be code ---------------------------------------------------------------
@@ -316,6 +344,8 @@ def test_both_themes_fit_both_widths(browser, door, tmp_path, theme, width):
     tab.page.screenshot(path=folder / f"dashboard-{theme}-{width}.png", full_page=True)
     wide = tab.page.evaluate("document.documentElement.scrollWidth")
     assert wide <= width, "nothing has to be scrolled sideways"
+    cut = "[...document.querySelectorAll('.sub')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent)"
+    assert tab.page.evaluate(cut) == [], "no caption is cut off"
     colour = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
     shades = [int(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
     assert (min(shades) > 200) if theme == "light" else (max(shades) < 80), colour

@@ -1,6 +1,7 @@
 """The Flask extension: its prefix, the application's own log-in, its settings, and forks."""
 
 import contextlib
+import http.client
 import io
 import json
 import logging
@@ -15,7 +16,7 @@ from flask import Flask, session
 import disttask
 import tasks
 from disttask.integrations.flask import Disttask
-from web import LOGIN, flask_door, native_door, running_executor
+from web import HARDENED, LOGIN, flask_door, native_door, running_executor
 
 pytest_plugins = ["web_fixtures"]
 
@@ -68,8 +69,64 @@ def test_a_prefix(make_app, prefix, tmp_path):
     assert links
     for link in links:
         assert client.get(f"{short}/{link}", headers=bearer(tmp_path)).status_code == 200, "links keep the prefix"
-    answer = client.get(short, headers=HOST)
-    assert (answer.status_code, answer.headers["Location"].endswith(f"{short}/")) == (308, True)
+    answer = client.get(short, headers=bearer(tmp_path))
+    assert (answer.status_code, answer.headers["Location"]) == (308, f"{short}/")
+    assert hardened(answer)
+    assert client.get(short, headers=HOST).status_code == 401, "the door comes first"
+    for odd in ("//", "//healthz", "/a//b", "/%0a", "/%0astatus", "/healthz/", "/api/v1/../../status"):
+        for headers, statuses in ((HOST, {401}), (bearer(tmp_path), {404}), ({"Host": "evil.com"}, {421})):
+            answer = client.get(f"{short}{odd}", headers=headers)
+            assert answer.status_code in statuses, (odd, headers)
+            assert hardened(answer), odd
+
+
+def hardened(answer):
+    return all((answer.headers.get(name) or "").startswith(value) for name, value in HARDENED.items())
+
+
+class NotToBeRead(io.RawIOBase):
+    """A body of a megabyte that the door has no business with."""
+
+    at = 0
+
+    def seek(self, offset, whence=0):
+        self.at = offset if whence == 0 else 1_000_000
+        return self.at
+
+    def tell(self):
+        return self.at
+
+    def read(self, *_):
+        raise AssertionError("read before the door")
+
+    def readinto(self, *_):
+        raise AssertionError("read before the door")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [(HOST, 401), ({"Host": "evil.com"}, 421)], ids=["no key", "other host"]
+)
+def test_no_body_is_read_for_who_is_not_let_in(make_app, headers, status):
+    client = make_app(DISTTASK_URL_PREFIX="/tasks").test_client()
+    answer = client.post(
+        "/tasks/submit_task",
+        headers={**headers, "Content-Type": "application/json"},
+        input_stream=NotToBeRead(),
+    )
+    assert answer.status_code == status
+    assert hardened(answer)
+
+
+def test_a_client_below_a_prefix(executor, tmp_path):
+    with flask_door(executor, tmp_path, prefix="/a/b") as door:
+        url = f"http://127.0.0.1:{door.port}/a/b"
+        client = disttask.Client(url, token=door.token)
+        assert client.get_results([client.submit(tasks.add, 1)])[0]["result"] == 2
+        link = url + client.login_path()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", door.port, timeout=10)) as connection:
+            connection.request("GET", link.partition(f":{door.port}")[2])
+            answer = connection.getresponse()
+            assert (answer.status, answer.headers["location"]) == (303, "./")
 
 
 def test_a_wrong_prefix(make_app):
@@ -257,86 +314,6 @@ def stream(door):
     return connection
 
 
-FORK = """
-import os, sys
-from flask import Flask
-from disttask.integrations.flask import Disttask
-import disttask, tasks
-
-GIVEN = sys.argv[2] == "given"
-app = Flask("forks")
-app.config.update(DISTTASK_TOKEN_FILE=sys.argv[1], DISTTASK_WORKERS=1)
-executor = disttask.Executor(1) if GIVEN else None
-extension = Disttask(app, executor, authorize=lambda: True)
-assert extension._executor is executor, "nothing is made before it is needed"
-
-def ask(method="GET", path="/status", **more):
-    return app.test_client().open(path, method=method, headers={"Host": "127.0.0.1:5000"}, **more)
-
-def pid():
-    return ask().json["workers"][0]["pid"]
-
-def works():
-    task = {"task": disttask.serialize_task(tasks.add, 1)}
-    task_id = ask("POST", "/submit_task", json=task).json["task_id"]
-    return ask(path=f"/get_results?ids={task_id}&wait=20").json["results"][0]["result"] == 2
-
-assert works()
-ours = pid()
-child = os.fork()
-if not child:
-    if GIVEN:
-        answer = ask()
-        assert answer.status_code == 503 and answer.json["error"] == "unavailable", answer.text
-    else:
-        assert works()
-        assert pid() != ours, "a child has workers of its own"
-        extension.executor.shutdown()
-    sys.exit(0)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert works()
-assert pid() == ours
-print("fine")
-"""
-
-
-@pytest.mark.parametrize("which", ["given", "made"])
-def test_after_a_fork(run_script, tmp_path, which):
-    ended = run_script(FORK, args=[str(tmp_path / "token"), which])
-    assert "fine" in ended.out
-    assert ("ForkedPoolError" in ended.err) == (which == "given"), "the log says why"
-
-
-def test_a_child_keeps_no_listening_socket(run_script, tmp_path):
-    ended = run_script(
-        """
-import disttask, os, socket, sys, time
-executor = disttask.Executor(1)
-server = executor.serve(port=0, token_file=sys.argv[1])
-ready, gate = os.pipe(), os.pipe()
-child = os.fork()
-if not child:
-    server.stop()  # not the child's: returns at once
-    os.close(gate[1])
-    os.write(ready[1], b"x")
-    os.read(gate[0], 1)
-    os._exit(0)
-assert os.read(ready[0], 1) == b"x"
-socket.create_connection(("127.0.0.1", server.port)).close()
-server.stop()
-try:
-    socket.create_connection(("127.0.0.1", server.port))
-except ConnectionRefusedError:
-    print("nobody listens")
-os.close(gate[1])
-os.waitpid(child, 0)
-executor.shutdown()
-""",
-        args=[str(tmp_path / "token")],
-    )
-    assert ended.out == "nobody listens\n"
-
-
 def test_flask_is_asked_for_by_name(run_script):
     ended = run_script(
         """
@@ -350,4 +327,5 @@ except ImportError as exc:
     print(exc)
 """
     )
-    assert "pip install 'disttask[flask]'" in ended.out
+    assert "pip install '.[flask]'" in ended.out
+    assert "disttask[flask]" not in ended.out, "a stranger's package on PyPI"

@@ -18,11 +18,10 @@ pytest_plugins = ["web_fixtures"]
 def last_cursor(door):
     """The cursor after everything that the tests before have left to finish."""
     wait_until(lambda: (found := door.get("/status"))["queued"] + found["running"] == 0, 10, "nothing left to do")
-    cursor, more = 0, True
-    while more:
-        page = door.get(f"/get_results?after={cursor}")
-        cursor, more = page["cursor"], page["more"]
-    return cursor
+    page = door.get("/get_results")
+    while page["more"]:
+        page = door.get(f"/get_results?after={page['cursor']}")
+    return page["cursor"]
 
 
 def test_submit_and_fetch_by_id(door):
@@ -35,8 +34,9 @@ def test_submit_and_fetch_by_id(door):
 def test_several_ids_keep_their_order(door):
     ids = [door.submit(tasks.add, number) for number in range(5)]
     wanted = [ids[3], ids[0], ids[4], ids[0]]
-    found = door.get(f"/get_results?ids={','.join(wanted)}&wait=20")["results"]
-    assert [(one["task_id"], one["result"]) for one in found] == list(zip(wanted, [4, 1, 5, 1], strict=True))
+    found = door.get(f"/get_results?ids={','.join(wanted)}&wait=20")
+    assert [(one["task_id"], one["result"]) for one in found["results"]] == [(ids[3], 4), (ids[0], 1), (ids[4], 5)]
+    assert (found["more"], found["cursor"]) == (False, None)
 
 
 def test_the_cursor_gives_each_result_once(door):
@@ -57,9 +57,17 @@ def test_the_cursor_gives_each_result_once(door):
 
 
 def test_a_cursor_of_another_run_is_refused_at_once(door):
-    answer = door.call("GET", f"/get_results?after={last_cursor(door) + 1000}&wait=30")
-    assert (answer.status, answer.json["error"]) == (410, "stale_cursor")
-    assert "without 'after'" in answer.json["message"]
+    cursor = last_cursor(door)
+    run, _, number = cursor.partition(".")
+    assert task_prefix(door) == run
+    for other in (f"0123456789abcdef.{number}", "0123456789abcdef.0", f"{run}.{int(number) + 1000}"):
+        answer = door.call("GET", f"/get_results?after={other}&wait=30")
+        assert (answer.status, answer.json["error"]) == (410, "stale_cursor"), other
+        assert "without 'after'" in answer.json["message"]
+
+
+def task_prefix(door):
+    return door.submit(tasks.add, 1).partition("-")[0]
 
 
 @pytest.mark.parametrize("how", ["by id", "by cursor"])
@@ -231,6 +239,16 @@ def test_what_was_dropped_is_gone(kind, tmp_path):
         assert first in answer.json["message"]
         page = door.get(f"/get_results?after={cursor}")
         assert (len(page["results"]), page["missed"]) == (1, 1)
+
+
+def test_a_task_of_a_future_is_not_kept_for_others(kind, tmp_path):
+    with running_executor(1) as executor, open_door(kind, executor, tmp_path) as door:
+        future = executor.submit(tasks.add, 1)
+        future.result(20)
+        answer = door.call("GET", f"/get_results?ids={future.task_id}")
+        assert (answer.status, answer.json["error"]) == (410, "evicted")
+        assert "future's alone" in answer.json["message"]
+        assert "keep more" not in answer.json["message"], "it would not help"
 
 
 def test_a_pool_that_is_shut_down_takes_nothing(kind, tmp_path):

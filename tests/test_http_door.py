@@ -1,6 +1,8 @@
 """The door: who is let in at all. On every route and every method, with every kind of key."""
 
 import contextlib
+import hashlib
+import hmac
 import http.client
 
 import pytest
@@ -15,11 +17,14 @@ UNLISTED = {
     "/": {"GET"},
     "/dashboard.js": {"GET"},
     "/dashboard.css": {"GET"},
+    "/text.js": {"GET"},
     "/icon.svg": {"GET"},
     "/login": {"GET"},
     "/openapi.json": {"GET"},
 }
-OPEN = ("/healthz", "/login")
+OPEN = {"/healthz": 200, "/login": 401, "/proof": 400}
+"""What they answer to nobody in particular; without a nonce there is no proof."""
+
 READING = ("GET", "HEAD")
 REFUSED = (401, 429)
 
@@ -71,7 +76,7 @@ def test_without_the_token_only_health_and_log_in_answer(door, key):
     }[key]
     for (path, method), status in statuses(door, headers).items():
         if path in OPEN and method in READING:
-            assert status == (200 if path == "/healthz" else 401), (path, method)
+            assert status == OPEN[path], (path, method)
         else:
             assert status in REFUSED, (path, method, status)
 
@@ -187,11 +192,12 @@ def test_a_rebound_host_is_refused(door, key, host):
     assert ask(door, f"Host: {host.format(port=door.port)}", *key, target="/healthz") in (400, 421), "even there"
 
 
-def test_one_host_exactly(door, key):
+def test_one_host_exactly(door, key, kind):
     right = f"Host: 127.0.0.1:{door.port}"
     assert ask(door, right, *key) == 200
-    for name in ("localhost", "LocalHost", "[::1]"):
+    for name in ("localhost", "LocalHost"):
         assert ask(door, f"Host: {name}:{door.port}", *key) == 200, name
+    assert ask(door, f"Host: [::1]:{door.port}", *key) == (421 if kind == "native" else 200), "it does not listen there"
     assert ask(door, *key) in (400, 421), "none"
     assert ask(door, right, "Host: evil.com", *key) in (400, 421)
     assert ask(door, "Host: evil.com", right, *key) in (400, 421)
@@ -244,6 +250,75 @@ def test_no_cors_header_is_ever_sent(door):
         assert not [name for name in names if name.startswith("access-control")]
 
 
+def test_refusals_say_what_to_do(door):
+    none = door.call("GET", "/status", key=False)
+    assert "a token is needed" in none.json["message"]
+    assert none.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "text/html,application/xhtml+xml,*/*;q=0.8", "Text/HTML"])
+def test_a_person_without_a_key_gets_a_page(door, accept):
+    answer = door.call("GET", "/", headers={"Accept": accept}, key=False)
+    assert (answer.status, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
+    assert b"disttask token --link" in answer.body
+    assert answer.headers["www-authenticate"]
+    for path in ("/", "/status"):
+        assert door.call("GET", path, headers={"Accept": "*/*"}, key=False).json["error"] == "unauthorized"
+    assert door.call("GET", "/status", headers={"Accept": accept}, key=False).json["error"] == "unauthorized"
+
+
+def proof_of(token, host, nonce):
+    key = hashlib.sha256(token.encode()).digest()
+    message = b"disttask-proof-1\0" + host.encode() + b"\0" + nonce.encode()
+    return hmac.new(key, message, hashlib.sha256).hexdigest()
+
+
+def test_the_server_proves_that_it_knows_the_token(door):
+    seen = set()
+    for name in ("127.0.0.1", "localhost"):
+        for nonce in ("a" * 32, "B" * 128):
+            host = f"{name}:{door.port}"
+            answer = door.call("GET", f"/proof?nonce={nonce}", headers={"Host": host}, key=False)
+            assert answer.json == {"proof": proof_of(door.token, host, nonce)}
+            seen.add(answer.json["proof"])
+    assert len(seen) == 4, "another name, another nonce: another proof"
+
+
+def test_where_no_token_is_asked_for_there_is_nothing_to_prove(native, tmp_path):
+    from web import native_door
+
+    with native_door(native.executor, tmp_path, no_auth=True) as fresh:
+        answer = fresh.call("GET", f"/proof?nonce={'a' * 32}")
+        assert (answer.status, answer.json["error"]) == (409, "no_token_here")
+
+
+def ask_again_and_again(door, path, headers):
+    """What one connection answers until the server closes it, up to four times."""
+    statuses = []
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", door.port, timeout=10)) as connection:
+        connection.connect()
+        connection.auto_open = 0
+        for _ in range(4):
+            try:
+                connection.request("GET", path, headers=headers)
+            except http.client.NotConnected:
+                break
+            statuses.append(read_answer(connection.getresponse(), path).status)
+    return statuses
+
+
+def test_who_shows_no_token_keeps_no_place(native):
+    """Connections are few: whoever has no business here must not hold them open for those who have."""
+    assert ask_again_and_again(native, "/status", native.key) == [200] * 4
+    assert ask_again_and_again(native, "/status", log_in(native)) == [200] * 4
+    assert ask_again_and_again(native, "/healthz", {}) == [200]
+    assert ask_again_and_again(native, "/login", {}) == [401]
+    assert ask_again_and_again(native, "/status", {}) == [401]
+    assert ask_again_and_again(native, "/status", {"Authorization": "Bearer wrong"}) == [401]
+    nonce = "a" * 32
+    assert ask_again_and_again(native, f"/proof?nonce={nonce}", {}) == [200, 200], "once, to show the token next"
+
+
 def test_the_eleventh_wrong_token_in_a_second_has_to_wait(native, tmp_path):
     from web import native_door
 
@@ -255,4 +330,6 @@ def test_the_eleventh_wrong_token_in_a_second_has_to_wait(native, tmp_path):
                 answers.append(read_answer(connection.getresponse(), "/status"))
         assert [answer.status for answer in answers] == [401] * 10 + [429] * 2
         assert answers[-1].json["error"] == "too_many_wrong_tokens"
+        assert answers[-1].headers["retry-after"] == "1"
+        assert "the token is wrong" in answers[0].json["message"]
         assert fresh.get("/status")["accepting"], "whoever has the right one is not kept out"

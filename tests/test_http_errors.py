@@ -45,9 +45,21 @@ BAD = [
     ("GET", "/get_results?wait=61", None, 400, "bad_request", "between 0 and 60"),
     ("GET", "/get_results?wait=nan", None, 400, "bad_request", "between 0 and 60"),
     ("GET", "/get_results?wait=soon", None, 400, "bad_request", "wait"),
+    ("POST", "/submit_task", {**GOOD, "retries": 1001}, 400, "bad_request", "between 0 and 1000"),
+    ("POST", "/submit_task", [GOOD["task"], 0, 0, None], 400, "bad_request", "an object"),
+    ("POST", "/api/v1/tasks", [[GOOD]], 400, "bad_request", "an object"),
+    ("POST", "/api/v1/tasks", {"tasks": [[GOOD["task"], 0, 0, None]]}, 400, "bad_request", "an object"),
     ("GET", "/get_results?after=-1", None, 400, "bad_request", "after"),
+    ("GET", "/get_results?after=0", None, 400, "bad_request", "after"),
+    ("GET", "/get_results?limit=0", None, 400, "bad_request", "between 1 and 1000"),
+    ("GET", "/get_results?limit=1001", None, 400, "bad_request", "between 1 and 1000"),
+    ("GET", "/api/v1/tasks?limit=0", None, 400, "bad_request", "between 1 and 1000"),
+    ("GET", "/proof", None, 400, "bad_request", "nonce"),
+    ("GET", "/proof?nonce=0123456789", None, 400, "bad_request", "32 to 128"),
+    ("GET", "/proof?nonce=" + "a" * 129, None, 400, "bad_request", "32 to 128"),
+    ("GET", "/proof?nonce=" + "%0a" * 40, None, 400, "bad_request", "letters and digits"),
     ("GET", "/get_results?id=5", None, 400, "bad_request", "unknown field `id`"),
-    ("GET", "/get_results?ids=" + "x," * 1001, None, 400, "bad_request", "1000 ids"),
+    ("GET", "/get_results?ids=" + ",".join(map(str, range(1001))), None, 400, "bad_request", "1000 ids"),
     ("GET", "/api/v1/tasks?limit=many", None, 400, "bad_request", "limit"),
     # 404: nothing there
     ("GET", "/get_results?ids=nobody-1", None, 404, "unknown_task", "nobody-1"),
@@ -96,6 +108,11 @@ def test_each_mistake_is_explained(door, method, path, body, status, word, hint)
     assert (answer.status, answer.json["error"]) == (status, word), answer
     is_sentence(answer.json)
     assert re.search(hint, answer.json["message"]), answer.json
+
+
+def test_null_is_the_default(door):
+    answer = door.call("POST", "/submit_task", {**GOOD, "retries": None, "priority": None, "timeout": None})
+    assert answer.status == 200
 
 
 @pytest.mark.parametrize("path", ["/submit_task", "/api/v1/tasks", "/api/v1/login", "/api/v1/workers/1/restart"])
@@ -191,6 +208,26 @@ def streamed(door, path):
 def resolve(document, schema):
     reference = schema.get("$ref")
     return document["components"]["schemas"][reference.rpartition("/")[2]] if reference else schema
+
+
+def test_the_description_tells_how_the_door_refuses(door):
+    document = door.get("/openapi.json")
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert document["security"] == [{"token": []}]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            is_open = path in ("/healthz", "/proof")
+            assert operation.get("security") == ([] if is_open else None), path
+            wanted = {"403", "421", "431"} if is_open else {"401", "403", "421", "429", "431"}
+            assert wanted <= set(operation["responses"]), (method, path)
+
+
+def test_the_description_of_a_result(door):
+    schemas = door.get("/openapi.json")["components"]["schemas"]
+    result = schemas["ResultView"]["properties"]
+    assert "type" not in result["result"], "any JSON"
+    assert (result["pickle"]["format"], set(result["pickle"]["type"])) == ("byte", {"string", "null"})
+    assert schemas["Submission"]["properties"]["retries"]["maximum"] == 1000
 
 
 def test_every_reference_in_the_description_resolves(door):

@@ -42,6 +42,14 @@ def test_a_large_body_is_refused_before_it_is_sent(native):
         assert str(MAX_BODY) in answer.json["message"]
 
 
+def test_what_follows_a_refusal_is_read_for_a_moment(native):
+    """Closing at once would reset the connection, and a reset can overtake the refusal."""
+    with socket.create_connection(("127.0.0.1", native.port), timeout=10) as connection:
+        connection.sendall(post(native, "Content-Length: 8000000") + b"x" * 8_000_000)  # no broken pipe
+        answer = raw_exchange(connection, b"")
+    assert (answer.status, answer.json["error"]) == (413, "too_large")
+
+
 def test_the_largest_body_is_taken(door):
     whole = json.dumps({"task": disttask.serialize_task(tasks.add, 1)}).encode()
     padded = whole.ljust(MAX_BODY)

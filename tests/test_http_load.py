@@ -157,13 +157,14 @@ def test_every_result_arrives_once_while_workers_die(tmp_path):
             for number in range(QUEUED)
         ]
         memory = psutil.Process().memory_info().rss
+        cursor = door.get("/get_results")["cursor"]
         ids = []
         for start in range(0, QUEUED, 500):
             ids += door.call("POST", "/api/v1/tasks", {"tasks": batch[start : start + 500]}).json["task_ids"]
         killing = threading.Thread(target=kill_busy_workers, args=(executor, stop, killed))
         killing.start()
         try:
-            found = poll(door, 0, QUEUED, time.monotonic() + 100)
+            found = poll(door, cursor, QUEUED, time.monotonic() + 100)
         finally:
             stop.set()
             killing.join()

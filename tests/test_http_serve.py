@@ -1,17 +1,23 @@
 """`Executor.serve`: what it refuses to open, how long it lives, and under which names it answers."""
 
+import contextlib
 import gc
+import http.client
+import json
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import urllib.error
 import urllib.request
+import weakref
 
 import pytest
 
 import disttask
-from helpers import wait_idle
+import tasks
+from helpers import wait_idle, wait_until
 from web import running_executor
 
 pytest_plugins = ["web_fixtures"]
@@ -54,7 +60,9 @@ def test_beyond_loopback_it_is_asked_for_by_name(executor, tmp_path):
     server = executor.serve(host="0.0.0.0", port=0, token_file=tmp_path / "token", allow_plaintext=True)
     assert listens(server.port)
     assert "0.0.0.0" not in server.url
-    client = disttask.Client(f"http://0.0.0.0:{server.port}", token=server.token)
+    with pytest.raises(ValueError, match="another machine"):
+        disttask.Client(f"http://0.0.0.0:{server.port}", token=server.token)
+    client = disttask.Client(f"http://0.0.0.0:{server.port}", token=server.token, allow_plaintext=True)
     with pytest.raises(disttask.ServerRefused) as caught:
         client.status()
     assert caught.value.status == 421, "a browser would take 0.0.0.0 for this machine"
@@ -75,6 +83,82 @@ def test_it_ends_with_its_block_and_the_executor_goes_on(executor, tmp_path):
     assert not listens(server.port)
     server.stop()  # again: nothing happens
     assert executor.submit(pow, 2, 3).result(20) == 8
+
+
+def test_a_server_that_was_stopped_is_forgotten(executor, tmp_path):
+    """Each left its interface behind, to be told of every task that ended."""
+    servers = [executor.serve(port=0, token_file=tmp_path / "token") for _ in range(3)]
+    assert len(executor._servers) == 3
+    gone = [weakref.ref(server) for server in servers]
+    for server in servers:
+        server.stop()
+        assert server.login_url() == f"{server.url}/"
+    assert executor._servers == []
+    del server, servers
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 3
+
+
+@pytest.mark.parametrize("query", ["after", "ids", "events"])
+def test_waiting_requests_are_answered_when_it_stops(executor, tmp_path, query):
+    server = executor.serve(port=0, token_file=tmp_path / "token")
+    client = disttask.Client(server.url, token=server.token)
+    task_id = client.submit(tasks.wait_for_file, str(tmp_path / "gate"))
+    cursor = client._request("GET", "/get_results")["cursor"]
+    path = {
+        "after": f"/get_results?after={cursor}&wait=50",
+        "ids": f"/get_results?ids={task_id}&wait=50",
+        "events": "/api/v1/events",
+    }[query]
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {server.token}"})
+        if query == "events":
+            response = connection.getresponse()
+            assert response.readline() == b"event: picture\n"
+            server.stop()
+            response.read()  # the stream has an end: anything else raises IncompleteRead
+            return
+        waiting = threading.Thread(target=server.stop)
+        wait_until(lambda: client.status()["running"] == 1, 10, "task running")
+        waiting.start()
+        answer = json.loads(connection.getresponse().read())
+        waiting.join(10)
+    assert [one["status"] for one in answer["results"]] == (["running"] if query == "ids" else [])
+
+
+def test_a_fork_holds_no_connection_open(run_script, tmp_path):
+    ended = run_script(
+        """
+import disttask, os, socket, sys
+executor = disttask.Executor(1)
+server = executor.serve(port=0, token_file=sys.argv[1])
+connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+head = [
+    "POST /submit_task HTTP/1.1",
+    f"Host: 127.0.0.1:{server.port}",
+    f"Authorization: Bearer {server.token}",
+    "Content-Type: application/json",
+    "Content-Length: 9",
+    "Expect: 100-continue",
+]
+connection.sendall("\\r\\n".join([*head, "", ""]).encode())
+assert connection.recv(100).startswith(b"HTTP/1.1 100"), "the server waits for what never comes"
+gate = os.pipe()
+child = os.fork()
+if not child:
+    connection.close()
+    os.close(gate[1])
+    os.read(gate[0], 1)
+    os._exit(0)
+server.stop()
+print(connection.recv(1) == b"")  # a timeout, where the child's copy keeps it open
+os.close(gate[1])
+os.waitpid(child, 0)
+executor.shutdown()
+""",
+        args=[str(tmp_path / "token")],
+    )
+    assert ended.out == "True\n"
 
 
 def test_it_ends_with_the_process(run_script, tmp_path):

@@ -25,6 +25,22 @@ def test_block_runs(block, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_nobody_is_sent_to_a_strangers_package():
+    root = README.parent
+    for file in [*root.glob("*.md"), *root.glob("examples/**/*"), *root.glob("python/**/*.py")]:
+        if file.suffix in (".md", ".py"):
+            assert "disttask[" not in file.read_text(), file
+
+
+def test_every_link_leads_somewhere():
+    text = README.read_text()
+    targets = re.findall(r"\]\(([^)\s]*)", text)
+    assert len(targets) >= 6
+    for target in targets:
+        assert target.startswith(("https://", "#")) or (README.parent / target).exists(), target
+    assert text.count("](") == len(re.findall(r"\]\([^)\s]+\)", text)), "a link without an end"
+
+
 def test_the_two_commands_exist():
     makefile = (README.parent / "Makefile").read_text()
     for command in re.findall(r"^make (\w+)", README.read_text(), re.MULTILINE):

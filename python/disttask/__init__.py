@@ -43,13 +43,15 @@ from ._native import __version__
 from ._tasks import DefaultSubmitter, get_results, options, serialize_task, status, submit
 
 if _TYPE_CHECKING:
-    from ._client import Client, ServerRefused, ServerUnreachable
+    from ._client import Client, ClientSubmitter, ServerRefused, ServerUnproven, ServerUnreachable
     from ._serve import Server
     from ._token import TokenFileError
 
 _LATE = {
     "Client": "_client",
+    "ClientSubmitter": "_client",
     "ServerRefused": "_client",
+    "ServerUnproven": "_client",
     "ServerUnreachable": "_client",
     "Server": "_serve",
     "TokenFileError": "_token",
@@ -71,6 +73,7 @@ def __getattr__(name: str) -> object:
 
 __all__ = [
     "Client",
+    "ClientSubmitter",
     "DefaultExecutorError",
     "DefaultSubmitter",
     "DeserializationError",
@@ -87,6 +90,7 @@ __all__ = [
     "SerializationError",
     "Server",
     "ServerRefused",
+    "ServerUnproven",
     "ServerUnreachable",
     "Submitter",
     "TaskTimeout",

@@ -1,12 +1,14 @@
-"""The command line: ``disttask serve | submit | results | status | token``.
+"""The command line: ``disttask serve | submit | results | cancel | status | token``.
 
 Exit status: 0 all is well; 1 a task failed or has not finished; 2 wrong usage; 3 no server, or it refuses.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
+import math
 import os
 import resource
 import signal
@@ -18,11 +20,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from . import _serve
-from ._client import Client, ServerRefused, ServerUnreachable
+from ._client import Client, ServerRefused, ServerUnproven, ServerUnreachable
 from ._exceptions import DisttaskError
-from ._executor import Executor
+from ._executor import KEEP_BYTES, KEEP_RESULTS, KEEP_SECONDS, Executor
 from ._native import __version__
-from ._pickling import short_repr
 from ._token import TOKEN_VARIABLE, TokenFileError, default_path, read_token
 
 if TYPE_CHECKING:
@@ -35,8 +36,18 @@ EXIT_FAILED, EXIT_USAGE, EXIT_SERVER = 1, 2, 3
 DESCRIPTORS = 16_384
 """Half of them are for connections (`MAX_CONNECTIONS` in src/api/server.rs)."""
 
+ANOTHER_PORT = "--port names another; 0 is any free one"
+
 STOP_SECONDS = 10.0
 """How long running tasks have when the server is told to stop; a second Ctrl-C kills them at once."""
+
+IN_COMMANDS = {
+    "allow_plaintext": "--allow-plaintext",
+    "no_auth": "--no-auth",
+    "(tls)": "(--tls-cert, --tls-key)",
+    "token=''": "--no-auth",
+}
+"""What errors of Python functions call by the names of arguments, as the options that a user of commands has."""
 
 _url_option = click.option(
     "--url", default="http://127.0.0.1:5000", envvar="DISTTASK_URL", show_default=True, help="The server."
@@ -47,6 +58,32 @@ _token_file_option = click.option(
     default=None,
     help=f"Where the token is.  [default: {'~/.local/state/disttask/token'}; {TOKEN_VARIABLE} goes first]",
 )
+
+
+def _client_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command its client, made of the options by which it finds its server."""
+
+    @_url_option
+    @_token_file_option
+    @click.option("--no-auth", is_flag=True, help="The server asks for no token, and is trusted all the same.")
+    @click.option("--allow-plaintext", is_flag=True, help="Without https to another machine: something else encrypts.")
+    @functools.wraps(command)
+    def with_client(url: str, token_file: Path | None, no_auth: bool, allow_plaintext: bool, **others: Any) -> None:
+        def connect() -> Client:
+            token = "" if no_auth else None if token_file is None else read_token(token_file)
+            return Client(url, token=token, allow_plaintext=allow_plaintext)
+
+        command(client=_asked(connect), **others)
+
+    return with_client
+
+
+def _seconds(_context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 <= value < math.inf:
+        raise click.BadParameter(f"{value} is no number of seconds", param=parameter)
+    return value
+
+
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -66,6 +103,15 @@ def main() -> None:
 @click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False), help="Certificate chain, PEM.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="Its private key, PEM.")
 @click.option("--allow-plaintext", is_flag=True, help="Go without TLS beyond loopback: something else encrypts.")
+@click.option(
+    "--keep-results", default=KEEP_RESULTS, show_default=True, type=click.IntRange(0, sys.maxsize), help="Number."
+)
+@click.option(
+    "--keep-bytes", default=KEEP_BYTES, show_default=True, type=click.IntRange(0, sys.maxsize), help="Their bytes."
+)
+@click.option(
+    "--keep-seconds", default=KEEP_SECONDS, show_default=True, type=float, callback=_seconds, help="Their age."
+)
 @click.option("--max-body", default=_serve.MAX_BODY_BYTES, show_default=True, type=click.IntRange(1024), help="Bytes.")
 def serve(
     host: str,
@@ -77,16 +123,24 @@ def serve(
     tls_cert: str | None,
     tls_key: str | None,
     allow_plaintext: bool,
+    keep_results: int,
+    keep_bytes: int,
+    keep_seconds: float,
     max_body: int,
 ) -> None:
-    """Run workers and an HTTP interface to them, until told to stop."""
+    """Run workers and an HTTP interface to them, until told to stop.
+
+    Modules of the current directory can be imported in tasks, as with `python -m`. A signal (Ctrl-C, SIGTERM) ends it:
+    running tasks have 10 seconds, what waits is cancelled, and results can be fetched until the last task has ended.
+    """
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key belong together")
     _raise_descriptor_limit()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    executor = Executor(workers)
+    _find_modules_here()
+    executor = Executor(workers, _keep=(keep_results, keep_bytes, keep_seconds))
     try:
         server = executor.serve(
             host=host,
@@ -100,62 +154,111 @@ def serve(
         )
     except (ValueError, OSError) as exc:
         executor._pool.shutdown("now")
-        raise (_UsageFailure if isinstance(exc, ValueError) else _ServerFailure)(str(exc)) from None
+        hint = f" ({ANOTHER_PORT})" if "in use" in str(exc) else ""
+        kind = _UsageFailure if isinstance(exc, ValueError) else _ServerFailure
+        raise kind(_in_options(str(exc)) + hint) from None
     click.echo(f"disttask serves {executor._max_workers} workers at {server.url}")
     click.echo(f"dashboard: {server.login_url()}")
     sys.stdout.flush()
     stop.wait()
-    click.echo("stopping")
+    _stop(executor, server)
+
+
+def _stop(executor: Executor, server: _serve.Server) -> None:
+    """Take nothing more, let what runs end, and answer until then; a second Ctrl-C ends it at once."""
+    pool = executor._pool
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        server.stop()
-        executor._pool.shutdown("cancel")
-        gone = executor._pool.wait_gone(STOP_SECONDS)
+        before = pool.status()
+        pool.shutdown("cancel")
+        click.echo("stopping" + _what_is_waited_for(before))
+        sys.stdout.flush()
+        gone = pool.wait_gone(STOP_SECONDS)
     except KeyboardInterrupt:
         gone = False
     if not gone:
-        executor._pool.shutdown("now")
+        pool.shutdown("now")
+    server.stop()
+
+
+def _what_is_waited_for(status: dict[str, Any]) -> str:
+    running, queued = status["running"], status["queued"]
+    if not running:
+        return ""
+    cancelled = f" ({queued} waiting {'one is' if queued == 1 else 'ones are'} cancelled)" if queued else ""
+    tasks = "1 running task" if running == 1 else f"{running} running tasks"
+    return f": {tasks} may go on for {STOP_SECONDS:.0f} s{cancelled}; another Ctrl-C kills at once"
 
 
 @main.command()
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("arguments", nargs=-1, metavar="[ARG...]")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
-@_url_option
-@_token_file_option
+@click.option(
+    "--timeout", type=float, callback=_seconds, help="Seconds that one attempt may take.  [default: no limit]"
+)
+@click.option(
+    "--retries", type=click.IntRange(0, 1000), default=0, help="How often it may run again if its worker dies."
+)
+@click.option("--priority", type=click.IntRange(-(2**31), 2**31 - 1), default=0, help="Higher goes first.")
+@_client_options
 @_json_option
 def submit(
-    function: str, arguments: tuple[str, ...], wait: bool, url: str, token_file: Path | None, as_json: bool
+    function: str,
+    arguments: tuple[str, ...],
+    wait: bool,
+    timeout: float | None,
+    retries: int,
+    priority: int,
+    client: Client,
+    as_json: bool,
 ) -> None:
-    """Submit a call. Each ARG is JSON; what is not JSON is taken as a string."""
+    """Submit a call. Each ARG is JSON; what is not JSON is taken as a string.
+
+    Before arguments that begin with a dash, such as negative numbers, put two: disttask submit math:fabs -- -5
+    """
     call = _imported(function)
-    client = _client(url, token_file)
-    task_id = _asked(lambda: client.submit(call, *(_json_or_text(argument) for argument in arguments)))
+    given = [_json_or_text(argument) for argument in arguments]
+    submitter = _asked(lambda: client.options(retries=retries, timeout=timeout, priority=priority))
+    task_id = _asked(lambda: submitter.submit(call, *given))
     if wait:
-        _print_records(_asked(lambda: client.get_results([task_id])), as_json)
+        click.echo(task_id, err=True)  # for whoever gives up waiting
+        _print_views(_asked(lambda: client.describe_results([task_id])), as_json)
     else:
         click.echo(json.dumps({"task_id": task_id}) if as_json else task_id)
 
 
 @main.command()
 @click.argument("task_ids", nargs=-1)
-@click.option("--wait", type=float, default=0.0, help="Seconds to wait for them.")
-@_url_option
-@_token_file_option
+@click.option(
+    "--wait", type=float, default=0.0, callback=_seconds, help="Seconds to wait for them; without ids, for everything."
+)
+@_client_options
 @_json_option
-def results(task_ids: tuple[str, ...], wait: float, url: str, token_file: Path | None, as_json: bool) -> None:
-    """Print results: of these tasks, or all that are kept."""
-    client = _client(url, token_file)
-    _print_records(_asked(lambda: client.get_results(task_ids or None, timeout=wait)), as_json)
+def results(task_ids: tuple[str, ...], wait: float, client: Client, as_json: bool) -> None:
+    """Print results: of these tasks, or all that are kept. The exit status is 1 if one of these has not succeeded."""
+    views = _asked(lambda: client.describe_results(task_ids or None, timeout=wait))
+    _print_views(views, as_json, judge=bool(task_ids))
 
 
 @main.command()
-@_url_option
-@_token_file_option
+@click.argument("task_ids", nargs=-1, required=True)
+@_client_options
+def cancel(task_ids: tuple[str, ...], client: Client) -> None:
+    """Cancel tasks that wait. The exit status is 1 if one of them runs or has ended."""
+    cancelled = [_asked(functools.partial(client.cancel, task_id)) for task_id in task_ids]
+    for task_id, done in zip(task_ids, cancelled, strict=True):
+        click.echo(f"{task_id}  {'cancelled' if done else 'runs or has ended'}")
+    if not all(cancelled):
+        sys.exit(EXIT_FAILED)
+
+
+@main.command()
+@_client_options
 @_json_option
-def status(url: str, token_file: Path | None, as_json: bool) -> None:
+def status(client: Client, as_json: bool) -> None:
     """Print what the workers do."""
-    found = _asked(_client(url, token_file).status)
+    found = _asked(client.status)
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -172,14 +275,25 @@ def status(url: str, token_file: Path | None, as_json: bool) -> None:
 
 @main.command()
 @click.option("--link", is_flag=True, help="Print a link that logs a browser in, once (asks the server).")
+@click.option("--allow-plaintext", is_flag=True, help="Without https to another machine: something else encrypts.")
 @_url_option
 @_token_file_option
-def token(link: bool, url: str, token_file: Path | None) -> None:
+def token(link: bool, allow_plaintext: bool, url: str, token_file: Path | None) -> None:
     """Print the token."""
-    if link:
-        click.echo(url.rstrip("/") + _asked(_client(url, token_file).login_path))
-    else:
-        click.echo(_asked(lambda: read_token(token_file or default_path())))
+
+    def find() -> str:
+        if not link:
+            return read_token(token_file or default_path())
+        given = None if token_file is None else read_token(token_file)
+        return url.rstrip("/") + Client(url, token=given, allow_plaintext=allow_plaintext).login_path()
+
+    click.echo(_asked(find))
+
+
+def _find_modules_here() -> None:
+    """As `python -m` does it: the program is in a folder of its own, which is of no use to tasks."""
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.getcwd())
 
 
 def _raise_descriptor_limit() -> None:
@@ -198,25 +312,28 @@ class _ServerFailure(click.ClickException):
     exit_code = EXIT_SERVER
 
 
-def _client(url: str, token_file: Path | None) -> Client:
-    return _asked(lambda: Client(url, token=None if token_file is None else read_token(token_file)))
+def _in_options(message: str) -> str:
+    """An error of a Python function, in the words of the command line."""
+    for name, option in IN_COMMANDS.items():
+        message = message.replace(name, option)
+    return message
 
 
 def _asked(call: Callable[[], _T]) -> _T:
     """Make errors one line and an exit status."""
     try:
         return call()
-    except (ServerUnreachable, ServerRefused, TokenFileError) as exc:
-        raise _ServerFailure(str(exc)) from None
+    except (ServerUnreachable, ServerRefused, ServerUnproven, TokenFileError) as exc:
+        raise _ServerFailure(_in_options(str(exc))) from None
     except (DisttaskError, ValueError) as exc:
-        raise _UsageFailure(str(exc)) from None
+        raise _UsageFailure(_in_options(str(exc))) from None
 
 
 def _imported(name: str) -> Callable[..., Any]:
     module, colon, path = name.partition(":")
     if not colon or not module or not path:
         raise click.UsageError(f"{name!r} is not MODULE:FUNCTION, such as math:sqrt")
-    sys.path.insert(0, os.getcwd())
+    _find_modules_here()
     try:
         found: Any = importlib.import_module(module)
         for part in path.split("."):
@@ -236,23 +353,14 @@ def _json_or_text(argument: str) -> Any:
         return argument
 
 
-def _json_line(record: dict[str, Any]) -> str:
-    """One line of JSON; a value that JSON cannot hold is shown by its repr."""
-    try:
-        return json.dumps(record, default=str, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return json.dumps(record | {"result": short_repr(record["result"])})
-
-
-def _print_records(records: list[dict[str, Any]], as_json: bool) -> None:
-    for record in records:
-        if "error" in record:
-            outcome = f"{type(record['error']).__name__}: {record['error']}"
-        else:
-            outcome = short_repr(record["result"]) if "result" in record else ""
+def _print_views(views: list[dict[str, Any]], as_json: bool, *, judge: bool = True) -> None:
+    """One line for each: JSON as over HTTP, or the value's `repr` or the error."""
+    for view in views:
+        error = view.get("error")
+        outcome = f"{error['type']}: {error['message']}" if error else view.get("result_repr") or ""
         if as_json:
-            click.echo(_json_line(record))
+            click.echo(json.dumps(view))
         else:
-            click.echo(f"{record['task_id']}  {record['status']:<10}  {outcome}".rstrip())
-    if any(record["status"] != "succeeded" for record in records):
+            click.echo(f"{view['task_id']}  {view['status']:<10}  {outcome}".rstrip())
+    if judge and any(view["status"] != "succeeded" for view in views):
         sys.exit(EXIT_FAILED)

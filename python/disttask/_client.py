@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import json
-import os
+import math
 import time
 import urllib.parse
-from pathlib import Path
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from ._exceptions import (
-    DisttaskError,
-    InvalidTask,
-    RemoteError,
-    ResultEvicted,
-    UnknownTask,
-)
-from ._pickling import load_outcome
+from ._answers import ServerRefused, ServerUnreachable, is_pending, record_of, refuse
+from ._exceptions import UnknownTask
+from ._executor import Options
+from ._proof import ServerUnproven, addresses, host_value, is_local, is_proof, new_nonce, token_for
 from ._tasks import serialize_task
-from ._token import TOKEN_VARIABLE, default_path, read_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["Client", "ClientSubmitter", "ServerRefused", "ServerUnproven", "ServerUnreachable"]
 
 TRIES = 3
 """How often a request that changes nothing, or that never reached the server, is sent before the error is raised."""
@@ -35,30 +31,11 @@ RETRY_SECONDS = 0.2
 WAIT_SLICE_SECONDS = 30.0
 """A longer wait for results is asked for in slices of this: the server takes up to 60 s."""
 
+POLL_SECONDS = 0.2
+"""How often a wait for everything looks whether there is still something to do."""
+
 IDS_PER_REQUEST = 200
 """More ids go in several requests, so that no URL grows too long."""
-
-
-class ServerUnreachable(DisttaskError, ConnectionError):
-    """The server does not answer; the text says whether the request may have arrived."""
-
-
-class ServerRefused(DisttaskError, RuntimeError):
-    """The server answered with an error.
-
-    Attributes:
-        status: the HTTP status (`int`).
-        error: a word for programs, such as ``unauthorized`` (`str`).
-    """
-
-    def __init__(self, status: int, error: str, message: str) -> None:
-        super().__init__(status, error, message)
-        self.status = status
-        self.error = error
-        self.message = message
-
-    def __str__(self) -> str:
-        return f"{self.message} (HTTP {self.status})"
 
 
 class Client:
@@ -66,19 +43,41 @@ class Client:
 
     Args:
         url: where the server is.
-        token: its token. ``None``: ``$DISTTASK_TOKEN``, else the user's token file, else none.
+        token: its token. ``None``: ``$DISTTASK_TOKEN``, else the user's token file (for a server of this machine, or
+            behind https), else none. ``""``: the server asks for none, and is trusted all the same.
         timeout: seconds that one request may take without a sign of life.
+        allow_plaintext: talk to another machine without https, where something else encrypts.
 
-    Results are unpickled here: only talk to a server that you trust.
+    Over plain http the server has to prove, on each connection, that it knows the token, before it is sent: whoever
+    else holds the port gets nothing. Results are unpickled here, and only those of a server that has proved itself, by
+    the token or its certificate: `ServerUnproven` is raised otherwise.
+
+    Raises:
+        ValueError: the address is none, or not one to send a token or a task to; the token cannot be sent.
+        TokenFileError: the user's token file cannot be used.
     """
 
-    def __init__(self, url: str = "http://127.0.0.1:5000", *, token: str | None = None, timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:5000",
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        allow_plaintext: bool = False,
+    ) -> None:
         parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"not a server's address: {url!r}; expected something like http://127.0.0.1:5000")
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            shown = url.rpartition("@")[2]  # a password is not for error messages
+            raise ValueError(f"not a server's address: {shown!r}; expected something like http://127.0.0.1:5000")
+        if parts.scheme == "http" and not is_local(parts.hostname) and not allow_plaintext:
+            raise ValueError(
+                f"{parts.hostname} is another machine, and without https everybody on the way can read the token and "
+                "change the tasks: use https, or say allow_plaintext where something else encrypts"
+            )
         self._url = parts
         self._timeout = timeout
-        self._token = token if token is not None else _found_token()
+        self._token = token_for(parts, token)
+        self._trusted = parts.scheme == "https" or self._token is not None
 
     def submit(
         self,
@@ -94,75 +93,165 @@ class Client:
             ServerUnreachable: no answer. A request that may have arrived is not sent again: the task might run twice.
             ServerRefused: any other error.
         """
-        if not isinstance(task, str):
-            task = serialize_task(task, *args, **kwargs)
-        elif args or kwargs:
-            raise TypeError("a task text carries its own arguments: submit(text) takes no others")
-        answer = self._request("POST", "/submit_task", {"task": task})
-        with self._understanding():
-            return str(answer["task_id"])
+        return self.options().submit(task, *args, **kwargs)
+
+    def submit_many(self, tasks: Iterable[str]) -> list[str]:
+        """Submit up to 10,000 task texts in one request: all are accepted, or none. Returns their ids.
+
+        Raises:
+            InvalidTask: the server does not take one of the texts.
+            ServerUnreachable: no answer; see `submit`.
+            ServerRefused: any other error.
+        """
+        return self.options().submit_many(tasks)
+
+    def options(self, *, retries: int = 0, timeout: float | None = None, priority: int = 0) -> ClientSubmitter:
+        """Options for what is submitted through the object returned; see `Executor.options`."""
+        return ClientSubmitter(self, Options(retries=retries, timeout=timeout, priority=priority))
+
+    def cancel(self, task_id: str) -> bool:
+        """Cancel a task that waits. ``False``: it runs or has ended.
+
+        Raises:
+            UnknownTask: there is no such task.
+        """
+        return self._done(f"/api/v1/tasks/{urllib.parse.quote(task_id, safe='')}", "DELETE", "too_late")
+
+    def restart_worker(self, pid: int) -> bool:
+        """Kill a worker; another takes its place, and its task loses an attempt. ``False``: there is no such worker."""
+        return self._done(f"/api/v1/workers/{pid}/restart", "POST", "unknown_worker")
 
     def get_results(self, ids: Iterable[str] | None = None, *, timeout: float | None = None) -> list[dict[str, Any]]:
         """As `disttask.get_results`: results in the order of the ids, or all finished ones by completion.
 
-        With ``ids=None`` nothing is waited for.
+        With ``ids=None`` nothing is waited for, unless there is a timeout: then, until there is nothing left to do.
+
+        Raises:
+            UnknownTask: an id that the server did not give out.
+            ResultEvicted: a result that is no longer kept.
+            ServerUnproven: nothing is unpickled that came from this server.
         """
-        if isinstance(ids, str):
-            raise TypeError("ids must be a list of task ids, not one string: get_results([task_id])")
-        if ids is None:
-            return self._finished()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        wanted = list(ids)
-        records: list[dict[str, Any]] = []
-        for start in range(0, len(wanted), IDS_PER_REQUEST):
-            records += self._by_id(wanted[start : start + IDS_PER_REQUEST], deadline)
-        return records
+        if not self._trusted:
+            raise ServerUnproven(
+                f"results of {self._url.geturl()} are not unpickled: there is no token by which the server could prove "
+                "itself. Give its token; token='' means that it asks for none, and is trusted"
+            )
+        views = self._views(ids, timeout, pickle=True)
+        with self._understanding():
+            return [record_of(view) for view in views]
+
+    def describe_results(
+        self, ids: Iterable[str] | None = None, *, timeout: float | None = None
+    ) -> list[dict[str, Any]]:
+        """As `get_results`, as text, with nothing unpickled: what ``GET /get_results`` answers."""
+        return self._views(ids, timeout, pickle=False)
 
     def status(self) -> dict[str, Any]:
         """As `Executor.status`."""
         return self._request("GET", "/status")
 
     def login_path(self) -> str:
-        """A new path that logs a browser in, once."""
+        """A new path below the server's address that logs a browser in, once."""
         answer = self._request("POST", "/api/v1/login", {})
         with self._understanding():
             return str(answer["path"])
 
-    def _finished(self) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
-        cursor, more = 0, True
-        while more:
-            page = self._request("GET", f"/get_results?pickle=true&after={cursor}")
-            with self._understanding():
-                records += [_record(found) for found in page["results"]]
-                cursor, more = page["cursor"], page["more"]
-        return records
+    # --- results -----------------------------------------------------------------------------------------------------
 
-    def _by_id(self, ids: list[str], deadline: float | None) -> list[dict[str, Any]]:
-        query = urllib.parse.quote(",".join(ids), safe=",")
+    def _views(self, ids: Iterable[str] | None, timeout: float | None, *, pickle: bool) -> list[dict[str, Any]]:
+        if isinstance(ids, str):
+            raise TypeError("ids must be a list of task ids, not one string: get_results([task_id])")
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds, or None")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        what = "pickle=true" if pickle else "pickle=false"
+        if ids is None:
+            if deadline is not None:
+                self._wait_idle(deadline)
+            return self._finished(what)
+        wanted = [_checked_id(task_id) for task_id in ids]
+        once = list(dict.fromkeys(wanted))
+        found: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(once), IDS_PER_REQUEST):
+            found |= self._by_id(once[start : start + IDS_PER_REQUEST], deadline, what)
+        return [dict(found[task_id]) for task_id in wanted]
+
+    def _wait_idle(self, deadline: float) -> None:
+        while (left := deadline - time.monotonic()) > 0:
+            status = self.status()
+            with self._understanding():
+                if status["queued"] + status["running"] == 0:
+                    return
+            time.sleep(min(left, POLL_SECONDS))
+
+    def _finished(self, what: str) -> list[dict[str, Any]]:
+        """All that are kept. A server that was started anew meanwhile is asked from the beginning."""
+        views: list[dict[str, Any]] = []
+        cursor, more = "", True
+        while more:
+            after = f"&after={urllib.parse.quote(cursor)}" if cursor else ""
+            try:
+                page = self._request("GET", f"/get_results?{what}{after}")
+            except ServerRefused as exc:
+                if exc.error != "stale_cursor":
+                    raise
+                views, cursor = [], ""
+                continue
+            with self._understanding():
+                views += page["results"]
+                if cursor and page["missed"]:
+                    text = f"the server has dropped {page['missed']} results before they could be fetched"
+                    warnings.warn(text, RuntimeWarning, stacklevel=4)
+                cursor, more = str(page["cursor"]), page["more"]
+        return views
+
+    def _by_id(self, ids: list[str], deadline: float | None, what: str) -> dict[str, dict[str, Any]]:
+        """All of them, by id. What has come is not asked for again."""
+        found: dict[str, dict[str, Any]] = {}
         while True:
             left = WAIT_SLICE_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
             wait = min(left, WAIT_SLICE_SECONDS)
-            answer = self._request("GET", f"/get_results?pickle=true&ids={query}&wait={wait:.3f}", wait=wait)
+            missing = [task_id for task_id in ids if task_id not in found]
+            query = urllib.parse.quote(",".join(missing), safe=",")
+            answer = self._request("GET", f"/get_results?{what}&ids={query}&wait={wait:.3f}", wait=wait)
             with self._understanding():
-                found = answer["results"]
-                pending = any(one["status"] in ("queued", "running") for one in found)
-                if not pending or (wait >= left and deadline is not None):
-                    return [_record(one) for one in found]
+                views = {view["task_id"]: view for view in answer["results"]}
+                pending = {task_id: views[task_id] for task_id in missing if is_pending(views[task_id])}
+                ended = {task_id: view for task_id, view in views.items() if not is_pending(view)}
+                arrived = {task_id: view for task_id, view in ended.items() if not view.get("omitted")}
+                if ended and not arrived:
+                    raise ValueError("no result")
+            found |= arrived
+            if len(arrived) == len(ended) and (not pending or (wait >= left and deadline is not None)):
+                return found | pending
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def _done(self, path: str, method: str, not_done: str) -> bool:
+        try:
+            self._request(method, path)
+        except ServerRefused as exc:
+            if exc.error != not_done:
+                raise
+            return False
+        return True
 
     def _request(self, method: str, path: str, body: object = None, *, wait: float = 0.0) -> dict[str, Any]:
         """Send, and try again where that cannot do anything twice."""
         for attempt in range(1, TRIES + 1):
-            connected = False
+            sent = False
             connection = self._connect(wait)
             try:
-                connection.connect()
-                connected = True
+                self._open(connection)
+                self._have_proved(connection)
+                sent = True
                 return self._exchange(connection, method, path, body)
+            except ServerUnproven:
+                raise
             except (OSError, http.client.HTTPException) as exc:
-                repeatable = method == "GET" or not connected
+                repeatable = method == "GET" or not sent
                 if attempt == TRIES or not repeatable:
-                    raise ServerUnreachable(self._unreachable(exc, method, connected)) from exc
+                    raise ServerUnreachable(self._unreachable(exc, method, sent)) from exc
             finally:
                 connection.close()
             time.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
@@ -173,15 +262,65 @@ class Client:
         assert self._url.hostname
         return kind(self._url.hostname, self._url.port, timeout=self._timeout + wait)
 
-    def _exchange(self, connection: http.client.HTTPConnection, method: str, path: str, body: object) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+    def _open(self, connection: http.client.HTTPConnection) -> None:
+        name = self._url.hostname or ""
+        *first, last = addresses(name) if self._url.scheme == "http" else (name,)
+        for address in first:
+            connection.host = address
+            with contextlib.suppress(ConnectionRefusedError):
+                connection.connect()
+                return
+        connection.host = last
+        connection.connect()
+
+    def _have_proved(self, connection: http.client.HTTPConnection) -> None:
+        """Have the server prove that it knows the token; over https, its certificate has done that."""
+        if not self._token or self._url.scheme == "https":
+            return
+        nonce, where = new_nonce(), self._url.geturl()
+        try:
+            answer = self._exchange(connection, "GET", f"/proof?nonce={nonce}", None, show_token=False)
+        except ServerRefused as exc:
+            if exc.error != "no_token_here":
+                raise
+            raise ServerUnproven(
+                f"the server at {where} asks for no token, so it cannot prove that it is the one that you trust: if it "
+                "is, say token=''"
+            ) from None
+        if "proof" not in answer:
+            raise http.client.HTTPException(f"not an answer of a disttask server: {str(answer)[:80]}")
+        if not is_proof(answer["proof"], self._token, host_value(self._url), nonce):
+            raise ServerUnproven(
+                f"the server at {where} does not know this token, so it was not sent: it is another server's, or "
+                "somebody else's; 'disttask token', where the server runs, prints the right one"
+            )
+
+    def _exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: object,
+        *,
+        show_token: bool = True,
+    ) -> dict[str, Any]:
+        headers = {"Host": host_value(self._url)}
+        if self._token and show_token:
+            headers["Authorization"] = f"Bearer {self._token}"
         data = None
         if body is not None:
             data = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
-        connection.request(method, self._url.path.rstrip("/") + path, data, headers)
-        response = connection.getresponse()
-        text = response.read()
+        broken = None
+        try:
+            connection.request(method, self._url.path.rstrip("/") + path, data, headers)
+        except (BrokenPipeError, ConnectionResetError) as exc:
+            broken = exc  # it may have refused the request before all of it was sent: look what it says
+        try:
+            response = connection.getresponse()
+            text = response.read()
+        except (OSError, http.client.HTTPException) as exc:
+            raise (broken or exc) from None
         try:
             answer = json.loads(text)
         except ValueError:
@@ -189,7 +328,7 @@ class Client:
         if not isinstance(answer, dict):
             raise http.client.HTTPException(f"not an answer of a disttask server: {text[:80]!r}")
         if response.status >= 400:
-            _refuse(response.status, answer)
+            refuse(response.status, answer)
         return answer
 
     @contextlib.contextmanager
@@ -201,42 +340,46 @@ class Client:
             where = self._url.geturl()
             raise ServerUnreachable(f"not an answer of a disttask server, from {where}: {exc!r} in it") from exc
 
-    def _unreachable(self, exc: Exception, method: str, connected: bool) -> str:
+    def _unreachable(self, exc: Exception, method: str, sent: bool) -> str:
         where = self._url.geturl()
-        if connected and method != "GET":
+        if sent and method != "GET":
             return f"the server at {where} broke off ({exc}); the request may or may not have arrived"
         return f"no server answers at {where} ({exc}): is 'disttask serve' running there?"
 
 
-def _found_token() -> str | None:
-    token = os.environ.get(TOKEN_VARIABLE)
-    if token:
-        return token
-    path = default_path()
-    return read_token(path) if Path(path).exists() else None
+class ClientSubmitter:
+    """`submit` and `submit_many` of a client, with options. Made by `Client.options`."""
+
+    __slots__ = ("_client", "_options")
+
+    def __init__(self, client: Client, options: Options) -> None:
+        self._client = client
+        self._options = {"retries": options.retries, "timeout": options.timeout, "priority": options.priority}
+
+    def submit(self, task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> str:
+        """As `Client.submit`."""
+        if not isinstance(task, str):
+            task = serialize_task(task, *args, **kwargs)
+        elif args or kwargs:
+            raise TypeError("a task text carries its own arguments: submit(text) takes no others")
+        answer = self._client._request("POST", "/submit_task", {"task": task, **self._options})
+        with self._client._understanding():
+            return str(answer["task_id"])
+
+    def submit_many(self, tasks: Iterable[str]) -> list[str]:
+        """As `Client.submit_many`; the options hold for each task."""
+        texts = list(tasks)
+        if not all(isinstance(task, str) for task in texts):
+            raise TypeError("submit_many takes task texts: submit_many([serialize_task(f, x) for x in items])")
+        body = {"tasks": [{"task": task, **self._options} for task in texts]}
+        answer = self._client._request("POST", "/api/v1/tasks", body)
+        with self._client._understanding():
+            return [str(task_id) for task_id in answer["task_ids"]]
 
 
-def _refuse(status: int, answer: dict[str, Any]) -> None:
-    error, message = str(answer.get("error", "error")), str(answer.get("message", answer))
-    match error:
-        case "unknown_task":
-            raise UnknownTask(message)
-        case "evicted":
-            raise ResultEvicted(message)
-        case "invalid_task":
-            raise InvalidTask(message)
-    raise ServerRefused(status, error, message)
-
-
-def _record(found: dict[str, Any]) -> dict[str, Any]:
-    """A result of the server, as `disttask.get_results` gives it."""
-    record = {"task_id": found["task_id"], "status": found["status"]}
-    if found["status"] == "succeeded":
-        value, exc = load_outcome("value", base64.b64decode(found["pickle"]))
-        return record | ({"result": value} if exc is None else {"status": "failed", "error": exc})
-    if found["status"] == "failed":
-        if "pickle" in found:
-            return record | {"error": load_outcome("error", base64.b64decode(found["pickle"]))[1]}
-        error = found["error"]
-        return record | {"error": RemoteError(error["type"], error["message"], error["traceback"])}
-    return record
+def _checked_id(task_id: str) -> str:
+    if not isinstance(task_id, str):
+        raise TypeError(f"a task id is a str, not {type(task_id).__name__}")
+    if not task_id.strip() or "," in task_id:
+        raise UnknownTask(f"no task has the id {task_id!r}")
+    return task_id.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -228,7 +229,7 @@ class Executor(_Tasks, cf.Executor):
         """
         from ._serve import serve
 
-        server = serve(
+        return serve(
             self,
             host=host,
             port=port,
@@ -239,8 +240,6 @@ class Executor(_Tasks, cf.Executor):
             allow_plaintext=allow_plaintext,
             max_body=max_body,
         )
-        self._servers.append(server)  # nobody else has to hold it
-        return server
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks, and stop the workers when the accepted ones are done.
@@ -255,8 +254,8 @@ class Executor(_Tasks, cf.Executor):
         if wait:
             self._pool.wait_gone()
             self._collector.join()
-            while self._servers:  # up to here they tell of the work that is left
-                self._servers.pop().stop()
+            for server in list(self._servers):  # up to here they tell of the work that is left
+                server.stop()
             _lifecycle.forget(self._pool)
 
     def __enter__(self) -> Self:
@@ -281,6 +280,10 @@ class Executor(_Tasks, cf.Executor):
 
     def __repr__(self) -> str:
         return f"<disttask.Executor max_workers={self._max_workers}>"
+
+    def _forget_server(self, server: Server) -> None:
+        with contextlib.suppress(ValueError):  # stopped twice
+            self._servers.remove(server)
 
 
 class Submitter(_Tasks):

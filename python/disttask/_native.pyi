@@ -12,6 +12,8 @@ from typing_extensions import disjoint_base
 __version__: str
 ABI3: bool
 """Whether this build uses the stable ABI (one wheel for all versions) instead of this Python's own."""
+HARDENING: dict[str, str]
+"""Headers that every answer over HTTP carries."""
 MAX_WORKERS: int
 """The largest pool, 1024: each worker takes a process and a few descriptors."""
 
@@ -185,9 +187,9 @@ class HttpServer:
     def port(self) -> int:
         """The port it listens on."""
     def login_path(self) -> str | None:
-        """A new path that logs a browser in, once. `None`: no token is asked for."""
+        """A new path that logs a browser in, once. `None`: no token is asked for, or it was stopped."""
     def stop(self) -> None:
-        """Stop listening; open requests have 2 s. Returns when the thread has ended."""
+        """Stop listening; waiting requests are answered, others have 2 s. Returns when the thread has ended."""
 
 @final
 class HttpApi:
@@ -206,6 +208,10 @@ class HttpApi:
     ) -> HttpApi: ...
     def login_path(self) -> str | None:
         """As `HttpServer.login_path`."""
+    def check(
+        self, method: str, target: str, headers: list[tuple[str, str]]
+    ) -> tuple[tuple[int, list[tuple[str, str]]], bytes] | None:
+        """The answer to a request that is not let in, before it has a body; `None`: it is let in."""
     def handle(
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
     ) -> tuple[tuple[int, list[tuple[str, str]]], Pieces]:

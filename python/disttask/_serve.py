@@ -13,7 +13,7 @@ from . import _native
 from ._token import default_path, ensure_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Self
 
@@ -36,8 +36,11 @@ class Server:
         token: what requests must carry, or ``None`` (`str`).
     """
 
-    def __init__(self, native: _native.HttpServer, url: str, token: str | None) -> None:
+    def __init__(
+        self, native: _native.HttpServer, url: str, token: str | None, forget: Callable[[Server], None]
+    ) -> None:
         self._native = native
+        self._forget = forget
         self.url = url
         self.token = token
 
@@ -51,8 +54,9 @@ class Server:
         return self.url + (self._native.login_path() or "/")
 
     def stop(self) -> None:
-        """Stop listening. Open requests have two seconds. The executor goes on."""
+        """Stop listening. Waiting requests are answered at once, others have two seconds. The executor goes on."""
         self._native.stop()
+        self._forget(self)
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +106,9 @@ def serve(
     name = f"[{host.strip('[]')}]" if ":" in host else host
     if host in ("0.0.0.0", "::", ""):
         name = socket.gethostname()
-    return Server(native, f"{'https' if tls else 'http'}://{name}:{native.port}", token)
+    server = Server(native, f"{'https' if tls else 'http'}://{name}:{native.port}", token, executor._forget_server)
+    executor._servers.append(server)  # nobody else has to hold it
+    return server
 
 
 def is_loopback(host: str) -> bool:
@@ -120,8 +126,11 @@ def is_loopback(host: str) -> bool:
 
 def _own_names(host: str) -> list[str]:
     """What browsers and clients may call this server in their ``Host`` header. ``0.0.0.0`` is never among them."""
+    if host in ("127.0.0.1", "::1", "[::1]"):
+        # Not the other's address: somebody else may listen there, and must get no proof for it (src/api/proof.rs).
+        return [host if host == "127.0.0.1" else "[::1]", "localhost"]
     if is_loopback(host):
         return [*LOOPBACK_HOSTS, *([] if host in LOOPBACK_HOSTS or ":" in host else [host])]
     if host in ("0.0.0.0", "::", ""):
-        return [*LOOPBACK_HOSTS, socket.gethostname()]
+        return [*LOOPBACK_HOSTS[: 2 if host == "0.0.0.0" else None], socket.gethostname()]
     return [f"[{host.strip('[]')}]" if ":" in host else host]

@@ -32,6 +32,23 @@ def default_path() -> Path:
     return Path(base).expanduser() / "disttask" / "token"
 
 
+def checked_token(token: str, where: str) -> str:
+    """The token without the space around it (``$(cat token)`` in a script, a line's end in an environment file).
+
+    Raises:
+        ValueError: it cannot be sent. The text says where it is from, and nothing of it.
+    """
+    token = token.strip()
+    if not token or not is_token(token):
+        raise ValueError(f"{where} is no token: it is empty, or holds spaces, line breaks or what else no token has")
+    return token
+
+
+def is_token(token: str) -> bool:
+    """Whether a header can hold it."""
+    return token.isascii() and token.isprintable() and " " not in token
+
+
 def read_token(path: Path) -> str:
     """The token in the file.
 
@@ -53,7 +70,7 @@ def read_token(path: Path) -> str:
         token = os.read(descriptor, MAX_TOKEN_BYTES).decode("ascii", "replace").strip()
     finally:
         os.close(descriptor)
-    if len(token) < MIN_TOKEN_CHARS or not token.isascii() or not token.isprintable() or " " in token:
+    if len(token) < MIN_TOKEN_CHARS or not is_token(token):
         raise TokenFileError(f"there is no token in {path}: remove the file, and a new one is made")
     return token
 

@@ -16,6 +16,10 @@ pub(super) fn router() -> Router<Arc<State>> {
             "/dashboard.js",
             get(|| async { asset("text/javascript; charset=utf-8", include_str!("assets/dashboard.js")) }),
         )
+        .route(
+            "/text.js",
+            get(|| async { asset("text/javascript; charset=utf-8", include_str!("assets/text.js")) }),
+        )
         .route("/icon.svg", get(|| async { asset("image/svg+xml", include_str!("assets/icon.svg")) }))
         .route(
             "/dashboard.css",

@@ -40,6 +40,7 @@ pub(super) const CSRF_HEADER: &str = "x-disttask-csrf";
 /// Paths that answer without a key.
 pub(super) const HEALTH_PATH: &str = "/healthz";
 pub(super) const LOGIN_PATH: &str = "/login";
+pub(super) const PROOF_PATH: &str = "/proof";
 
 /// How the door is set up.
 #[derive(Clone, Debug)]
@@ -110,6 +111,11 @@ impl Door {
         self.token.is_some()
     }
 
+    /// See [`super::proof`]; `None` where there is no token.
+    pub(super) fn prove(&self, host: &[u8], nonce: &[u8]) -> Option<String> {
+        self.token.as_ref().map(|token| token.prove(host, nonce))
+    }
+
     /// Let the request in, or say why not.
     pub(super) fn check(&self, head: &Parts) -> Result<Caller, ApiError> {
         check_size(head)?;
@@ -156,7 +162,7 @@ impl Door {
         let path = head.uri.path();
         let reading = matches!(head.method, Method::GET | Method::HEAD);
         let Some(token) = &self.token else { return Ok(Caller::Token) };
-        if reading && (path == HEALTH_PATH || path == LOGIN_PATH) {
+        if reading && [HEALTH_PATH, LOGIN_PATH, PROOF_PATH].contains(&path) {
             return Ok(Caller::Nobody);
         }
         let mut given = head.headers.get_all(AUTHORIZATION).iter();
@@ -198,7 +204,7 @@ impl Door {
         if guests.wrong > WRONG_TOKENS_PER_SECOND {
             ApiError::too_many_wrong_tokens()
         } else {
-            ApiError::unauthorized()
+            ApiError::wrong_token()
         }
     }
 

@@ -1,7 +1,7 @@
 //! Errors as callers see them: a status and one JSON object with a sentence that helps.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -22,17 +22,34 @@ pub(super) struct ErrorBody {
 pub(super) struct ApiError {
     status: StatusCode,
     body: ErrorBody,
+    /// What the status asks for.
+    header: Option<(HeaderName, &'static str)>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, error: &'static str, message: impl Into<String>) -> Self {
-        Self { status, body: ErrorBody { error, message: message.into() } }
+        Self { status, body: ErrorBody { error, message: message.into() }, header: None }
+    }
+
+    fn with(self, name: HeaderName, value: &'static str) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
     }
 
     pub(super) fn unauthorized() -> Self {
         let message = "a token is needed: send 'Authorization: Bearer TOKEN' ('disttask token' prints it), or open \
                        the URL that the server printed";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+            .with(header::WWW_AUTHENTICATE, "Bearer realm=\"disttask\"")
+    }
+
+    pub(super) fn wrong_token() -> Self {
+        let message = "the token is wrong: 'disttask token', where the server runs, prints the right one";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+            .with(header::WWW_AUTHENTICATE, "Bearer realm=\"disttask\", error=\"invalid_token\"")
     }
 
     pub(super) fn too_many_wrong_tokens() -> Self {
@@ -41,6 +58,7 @@ impl ApiError {
             "too_many_wrong_tokens",
             "too many wrong tokens: wait a second",
         )
+        .with(header::RETRY_AFTER, "1")
     }
 
     pub(super) fn used_login() -> Self {
@@ -96,8 +114,23 @@ impl ApiError {
         Self::new(StatusCode::GONE, "evicted", message)
     }
 
+    pub(super) fn too_large_to_keep(id: &str, bytes: usize, limit: usize) -> Self {
+        let message = format!(
+            "the result of task {id} has {bytes} bytes, and at most {limit} are kept: raise --keep-bytes, or return less"
+        );
+        Self::new(StatusCode::GONE, "evicted", message)
+    }
+
+    pub(super) fn not_kept(id: &str) -> Self {
+        let message = format!(
+            "the result of task {id} is not kept: it was submitted to the executor itself, and is its future's alone"
+        );
+        Self::new(StatusCode::GONE, "evicted", message)
+    }
+
     pub(super) fn stale_cursor() -> Self {
-        let message = "this cursor is from before the server was started: begin again without 'after'";
+        let message =
+            "this cursor is another run's (the server was started anew): begin again without 'after'";
         Self::new(StatusCode::GONE, "stale_cursor", message)
     }
 
@@ -119,6 +152,16 @@ impl ApiError {
 
     pub(super) fn no_value(id: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "no_value", format!("task {id} has no value: it has not returned"))
+    }
+
+    pub(super) fn no_token_here() -> Self {
+        let message = "this server asks for no token, so it has none to prove: talk to it without one";
+        Self::new(StatusCode::CONFLICT, "no_token_here", message)
+    }
+
+    pub(super) fn backlog_full() -> Self {
+        let message = "too many tasks wait already: submit this again when some have ended";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "backlog_full", message).with(header::RETRY_AFTER, "5")
     }
 
     pub(super) fn no_login_needed() -> Self {
@@ -149,6 +192,7 @@ impl ApiError {
 impl From<PoolError> for ApiError {
     fn from(error: PoolError) -> Self {
         let word = match error {
+            PoolError::Backlog => return Self::backlog_full(),
             PoolError::ShutDown => "shut_down",
             PoolError::Broken(_) => "pool_broken",
             PoolError::Forked => "forked",
@@ -161,6 +205,10 @@ impl From<PoolError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let mut answer = (self.status, Json(self.body)).into_response();
+        if let Some((name, value)) = self.header {
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        answer
     }
 }

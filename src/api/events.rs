@@ -15,14 +15,16 @@ use crate::pool::PoolStatus;
 /// Twice a second looks live, and reading `/proc` for a thousand workers costs less than a percent of a core.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Tasks that have ended which one event tells of: newer ones push older ones out of the page anyway.
-const PAST_PER_EVENT: usize = 100;
+/// Ended tasks that one event tells of: as many as the page keeps.
+const PAST_PER_EVENT: usize = 200;
 
 /// Tasks that run or wait, in one event.
 const PRESENT_PER_EVENT: usize = 50;
 
 #[derive(Serialize)]
 struct Picture {
+    /// Names the pool: another one means that the server was started anew.
+    run: String,
     status: PoolStatus,
     present: Vec<TaskView>,
     /// Ended since the last event, the last one first.
@@ -36,8 +38,12 @@ pub(super) async fn events(
     Extract(state): Shares,
 ) -> Sse<impl futures_core::Stream<Item = Result<Event, Infallible>>> {
     let pictures = futures_util::stream::unfold((state, 0, false), |(state, cursor, waited)| async move {
+        let mut stopping = state.stopping.subscribe();
         if waited {
-            tokio::time::sleep(EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => return None,
+            }
         }
         let (event, cursor) = picture(&state, cursor);
         Some((Ok(event), (state, cursor, true)))
@@ -50,6 +56,7 @@ fn picture(state: &Arc<State>, cursor: u64) -> (Event, u64) {
     let past = pool.past(cursor, PAST_PER_EVENT);
     let cursor = past.first().map_or(cursor, |newest| newest.number);
     let picture = Picture {
+        run: pool.run().to_owned(),
         status: pool.status(),
         present: pool.present(PRESENT_PER_EVENT).iter().map(|task| TaskView::present(pool, task)).collect(),
         past: past.into_iter().map(|past| TaskView::past(pool, past)).collect(),

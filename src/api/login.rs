@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Extension, Query, State as Extract, rejection::QueryRejection};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::{Json, Router, routing};
@@ -62,6 +63,25 @@ async fn login(
         },
         Err(_) => (StatusCode::FORBIDDEN, Html(include_str!("assets/login.html"))).into_response(),
     }
+}
+
+/// The answer to whom the door refuses: a person at the address gets a page that says what to do.
+pub(super) fn refused(head: &Parts, refusal: ApiError) -> Response {
+    let reads = matches!(head.method, Method::GET | Method::HEAD) && head.uri.path() == "/";
+    let accepts =
+        head.headers.get_all(header::ACCEPT).iter().any(|accept| {
+            accept.to_str().is_ok_and(|accept| accept.to_ascii_lowercase().contains("text/html"))
+        });
+    let page = reads && accepts && refusal.is_unauthorized();
+    let mut answer = refusal.into_response();
+    if page {
+        answer.headers_mut().remove(header::CONTENT_LENGTH);
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        *answer.body_mut() = include_str!("assets/login.html").into();
+    }
+    answer
 }
 
 /// What the dashboard's script needs to know of its log-in.

@@ -11,14 +11,18 @@
 
 mod assets;
 mod body;
+mod description;
 mod door;
 mod error;
 mod events;
+mod heavy;
 mod login;
 mod metrics;
+mod proof;
 mod results;
 mod secret;
 mod server;
+mod socket;
 mod status;
 mod submit;
 mod tasks;
@@ -34,7 +38,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Request, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use tokio::sync::watch;
 use tower::ServiceExt;
 use utoipa::OpenApi;
@@ -42,14 +46,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::pool::Shared;
-use door::Door;
+use description::Description;
+use door::{Caller, Door};
 use error::ApiError;
+use heavy::Heavy;
 
 /// Largest body that is taken, by default: 64 MiB.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// What every answer carries, errors included. The page may load from here only, and run nothing inline.
-const HARDENING: [(HeaderName, &str); 5] = [
+pub const HARDENING: [(HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -71,8 +77,15 @@ struct State {
     python: String,
     /// Counts finished tasks; waiting requests watch it.
     finished: watch::Receiver<u64>,
+    /// Waiting requests are answered as things are, and streams end.
+    stopping: watch::Sender<bool>,
+    heavy: Heavy,
     began: Instant,
 }
+
+/// Marks the answer to somebody who has shown no key: the server does not keep the connection for them.
+#[derive(Clone, Copy, Debug)]
+struct Stranger;
 
 type Shares = axum::extract::State<Arc<State>>;
 
@@ -83,20 +96,14 @@ pub struct Api {
     router: Router,
 }
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "disttask",
-    description = "Submit tasks, fetch results, watch the workers. Every request but /healthz needs the token."
-))]
-struct Description;
-
 impl Api {
     /// An interface to this pool.
     pub fn new(pool: Arc<Shared>, door: &DoorConfig, max_body: usize, python: String) -> Self {
         let (finish, finished) = watch::channel(0);
+        let (stopping, stopped) = watch::channel(false);
         pool.on_finish(Box::new(move || {
             finish.send_modify(|count| *count += 1);
-            !finish.is_closed()
+            !*stopped.borrow() && !finish.is_closed()
         }));
         let state = Arc::new(State {
             pool,
@@ -104,6 +111,8 @@ impl Api {
             max_body,
             python,
             finished,
+            stopping,
+            heavy: Heavy::new(),
             began: Instant::now(),
         });
         let (router, mut description) = OpenApiRouter::with_openapi(Description::openapi())
@@ -111,6 +120,7 @@ impl Api {
             .routes(routes!(results::get_results))
             .routes(routes!(status::status))
             .routes(routes!(status::healthz))
+            .routes(routes!(proof::proof))
             .routes(routes!(submit::submit_many, tasks::list))
             .routes(routes!(tasks::one, tasks::cancel))
             .routes(routes!(results::pickle))
@@ -121,7 +131,7 @@ impl Api {
             .routes(routes!(login::invite))
             .routes(routes!(events::events))
             .split_for_parts();
-        env!("CARGO_PKG_VERSION").clone_into(&mut description.info.version);
+        description::complete(&mut description);
         let description = description.to_json().unwrap_or_default();
         let router = router
             .merge(assets::router())
@@ -145,21 +155,34 @@ impl Api {
         B::Error: Into<axum::BoxError>,
     {
         let (mut head, body) = request.into_parts();
-        let mut answer = match self.state.door.check(&head) {
+        let (mut answer, stranger) = match self.state.door.check(&head) {
             Ok(caller) => {
+                let stranger = matches!(caller, Caller::Nobody);
                 head.extensions.insert(caller);
                 let request = Request::from_parts(head, Body::new(body));
-                self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+                let answer = self.router.clone().oneshot(request).await;
+                (answer.unwrap_or_else(|never| match never {}), stranger)
             }
-            Err(refusal) => refusal.into_response(),
+            Err(refusal) => (login::refused(&head, refusal), true),
         };
-        for (name, value) in &HARDENING {
-            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        if stranger {
+            answer.extensions_mut().insert(Stranger);
         }
-        if !answer.headers().contains_key(header::CACHE_CONTROL) {
-            answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        }
+        harden(&mut answer);
         answer
+    }
+
+    /// What the door says to this request, where it does not let it in: asked before there is a body.
+    pub fn refusal(&self, head: &axum::http::request::Parts) -> Option<Response> {
+        let mut answer = login::refused(head, self.state.door.check(head).err()?);
+        harden(&mut answer);
+        Some(answer)
+    }
+
+    /// Answer waiting requests as things are, end streams, and have no more of the pool.
+    pub fn stop(&self) {
+        self.state.stopping.send_replace(true);
+        self.state.pool.sweep_on_finish();
     }
 
     /// A path with a one-time token that logs a browser in; `None` where no token is asked for.
@@ -170,5 +193,14 @@ impl Api {
             .then(|| self.state.door.invite().ok())
             .flatten()
             .map(|secret| login::path(&secret))
+    }
+}
+
+fn harden(answer: &mut Response) {
+    for (name, value) in &HARDENING {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    if !answer.headers().contains_key(header::CACHE_CONTROL) {
+        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
 }

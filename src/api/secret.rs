@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -11,6 +12,9 @@ use super::error::ApiError;
 
 /// 256 bits, like Jupyter's and Ray's tokens.
 const SECRET_BYTES: usize = 32;
+
+/// Begins what a proof is made of: the same digest, used for something else one day, gives no proofs.
+const PROOF_PURPOSE: &[u8] = b"disttask-proof-1";
 
 /// A random secret, in URL-safe text. Its `Debug` shows nothing.
 #[derive(Clone)]
@@ -49,6 +53,15 @@ pub(super) struct Digest([u8; 32]);
 impl Digest {
     pub(super) fn of(secret: &str) -> Self {
         Self(Sha256::digest(secret.as_bytes()).into())
+    }
+
+    /// See [`super::proof`].
+    pub(super) fn prove(&self, host: &[u8], nonce: &[u8]) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any key is long enough");
+        for part in [PROOF_PURPOSE, b"\0", host, b"\0", nonce] {
+            mac.update(part);
+        }
+        format!("{:x}", mac.finalize().into_bytes())
     }
 
     pub(super) fn matches(&self, given: &str) -> bool {

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,8 +17,10 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig as RustlsConfig};
 
-use super::Api;
-use super::door::MAX_HEAD_BYTES;
+use super::door::{MAX_HEAD_BYTES, PROOF_PATH};
+use super::heavy::HEAVY_AT_ONCE;
+use super::socket::{Socket, Unread};
+use super::{Api, Stranger};
 use crate::ipc::{ClosedInChildren, block_all_signals, fork_generation};
 
 /// How long a request's head may take; also how long an idle connection is kept.
@@ -92,6 +96,7 @@ pub struct Server {
 /// A server at work. Dropping it stops it.
 #[derive(Debug)]
 pub struct Running {
+    api: Api,
     stop: watch::Sender<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
     generation: u32,
@@ -117,28 +122,32 @@ impl Server {
     /// Answer requests, on a thread of its own.
     pub fn run(self, api: Api) -> Result<Running, ServerError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .on_thread_start(block_all_signals)
+            .max_blocking_threads(HEAVY_AT_ONCE)
             .enable_all()
             .build()
             .map_err(ServerError::Thread)?;
         let (stop, stopped) = watch::channel(false);
+        let answering = api.clone();
         let thread = std::thread::Builder::new()
             .name("disttask-http".into())
             .spawn(move || {
                 block_all_signals();
-                runtime.block_on(serve(self, api, stopped));
+                runtime.block_on(serve(self, answering, stopped));
                 runtime.shutdown_timeout(Duration::from_millis(100));
             })
             .map_err(ServerError::Thread)?;
-        Ok(Running { stop, thread: Some(thread), generation: fork_generation() })
+        Ok(Running { api, stop, thread: Some(thread), generation: fork_generation() })
     }
 }
 
 impl Running {
-    /// Stop listening, let open requests go on for a moment, and return when the thread has ended.
+    /// Stop listening, answer waiting requests, let others go on for a moment, and return when the thread has ended.
     pub fn stop(&mut self) {
         if self.generation != fork_generation() {
             return; // a forked child has neither the socket nor the thread
         }
+        self.api.stop();
         let _ = self.stop.send(true);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -192,23 +201,37 @@ async fn accept(
 
 async fn connection(socket: TcpStream, tls: Option<TlsAcceptor>, api: Api, stop: watch::Receiver<bool>) {
     let _ = socket.set_nodelay(true);
+    let unread = Unread::new();
+    let socket = Socket::new(socket, unread.clone(), stop.clone());
     match tls {
-        None => http(guarded(socket), api, stop).await,
+        None => http(guarded(socket), api, unread, stop).await,
         Some(tls) => {
             if let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(socket)).await {
-                http(guarded(socket), api, stop).await;
+                http(guarded(socket), api, unread, stop).await;
             }
         }
     }
 }
 
-async fn http<S>(socket: S, api: Api, mut stop: watch::Receiver<bool>)
+async fn http<S>(socket: S, api: Api, unread: Unread, mut stop: watch::Receiver<bool>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let answer = service_fn(move |request| {
-        let api = api.clone();
-        async move { Ok::<_, std::convert::Infallible>(api.answer(request).await) }
+    let proved = Arc::new(AtomicBool::new(false));
+    let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let (api, unread, proved) = (api.clone(), unread.clone(), Arc::clone(&proved));
+        async move {
+            let asks_for_proof = request.uri().path() == PROOF_PATH;
+            let mut answer = api.answer(request).await;
+            unread.set(answer.status().is_client_error());
+            let stays = asks_for_proof && !proved.swap(true, Ordering::Relaxed);
+            if answer.extensions().get::<Stranger>().is_some() && !stays {
+                // Whoever has shown no token holds no place: there are others who wait for one. A client that asks for
+                // a proof shows its token next, on this very connection.
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

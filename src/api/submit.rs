@@ -10,12 +10,16 @@ use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body::JsonBody;
+use super::body::{JsonBody, Object};
 use super::error::{ApiError, ErrorBody};
 use super::{Shares, State};
 use crate::ipc::Form;
-use crate::pool::{Keep, PoolError, Work};
+use crate::pool::{Backlog, Keep, NewTask, PoolError, Work};
 use crate::scheduler::types::{FunctionId, TaskSpec};
+
+/// What may wait, since the server takes tasks faster than workers end them, and memory is bounded: a million tasks take
+/// some 500 MB beside their pickles, and of pickles 1 GiB is sixteen of the largest requests.
+const BACKLOG: Backlog = Backlog { tasks: 1_000_000, bytes: 1 << 30 };
 
 /// Tasks in one request: a larger batch would hold its answer back for too long.
 const MAX_BATCH: usize = 10_000;
@@ -23,6 +27,12 @@ const MAX_BATCH: usize = 10_000;
 /// What is kept of a task's name, in bytes: as long as the longest dotted name that a person would want to read. Each
 /// task that the history remembers keeps one.
 const MAX_NAME_BYTES: usize = 256;
+
+/// A task that kills a thousand workers is no bad luck any more.
+const MAX_RETRIES: u16 = 1000;
+
+/// What accepting a task costs beside its text, in bytes that could be decoded in that time.
+const TASK_OVERHEAD_BYTES: usize = 1024;
 
 /// The text format of `disttask.serialize_task` that this server knows.
 const FORMAT: &str = "disttask-1";
@@ -36,11 +46,11 @@ pub(super) struct Submission {
     task: String,
     /// Higher goes first.
     #[serde(default)]
-    priority: i32,
+    priority: Option<i32>,
     /// How often it may run again after its worker died.
     #[serde(default)]
     #[schema(maximum = 1000)]
-    retries: u16,
+    retries: Option<u16>,
     /// Seconds that one attempt may take.
     #[serde(default)]
     #[schema(exclusive_minimum = 0.0)]
@@ -57,7 +67,8 @@ pub(super) struct Accepted {
 #[serde(deny_unknown_fields)]
 pub(super) struct Batch {
     /// At most 10,000.
-    tasks: Vec<Submission>,
+    #[schema(value_type = Vec<Submission>)]
+    tasks: Vec<Object<Submission>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -82,10 +93,11 @@ pub(super) async fn submit_task(
     Extract(state): Shares,
     JsonBody(submission): JsonBody<Submission>,
 ) -> Result<Json<Accepted>, ApiError> {
-    submit(&state, &submission).map(|task_id| Json(Accepted { task_id }))
+    let mut task_ids = submit(state, vec![submission]).await?;
+    Ok(Json(Accepted { task_id: task_ids.pop().unwrap_or_default() }))
 }
 
-/// Submit many tasks. All are checked before the first is accepted.
+/// Submit many tasks: all are accepted, or none.
 #[utoipa::path(
     post, path = "/api/v1/tasks", request_body = Batch,
     responses(
@@ -104,36 +116,38 @@ pub(super) async fn submit_many(
     if batch.tasks.len() > MAX_BATCH {
         return Err(ApiError::bad_request(format!("at most {MAX_BATCH} tasks in one request")));
     }
-    let parsed: Vec<_> = batch.tasks.iter().map(|task| parse(&state, task)).collect::<Result<_, _>>()?;
-    let task_ids = parsed.into_iter().map(|parsed| queue(&state, parsed)).collect::<Result<_, _>>()?;
-    Ok(Json(AcceptedBatch { task_ids }))
+    let tasks = batch.tasks.into_iter().map(|Object(task)| task).collect();
+    Ok(Json(AcceptedBatch { task_ids: submit(state, tasks).await? }))
 }
 
-struct Parsed<'a> {
-    work: Work,
-    name: &'a str,
-    spec: TaskSpec,
+/// Check them all, then queue them all.
+async fn submit(state: Arc<State>, tasks: Vec<Submission>) -> Result<Vec<String>, ApiError> {
+    let bytes = tasks.iter().map(|task| task.task.len() + TASK_OVERHEAD_BYTES).sum();
+    let shares = Arc::clone(&state);
+    let queue = move || {
+        let parsed: Vec<_> = tasks.iter().map(|task| parse(&state, task)).collect::<Result<_, _>>()?;
+        let ids = state.pool.submit_all(parsed, Keep::ForEverybody, BACKLOG)?;
+        Ok(ids.into_iter().map(|id| state.pool.id_text(id)).collect())
+    };
+    shares.heavy.run(bytes, queue).await?
 }
 
-fn submit(state: &Arc<State>, submission: &Submission) -> Result<String, ApiError> {
-    queue(state, parse(state, submission)?)
-}
-
-fn queue(state: &Arc<State>, task: Parsed<'_>) -> Result<String, ApiError> {
-    let slot = state.pool.submit(task.work, task.name, task.spec, Keep::ForEverybody)?;
-    Ok(state.pool.id_text(slot.id()))
-}
-
-fn parse<'a>(state: &State, submission: &'a Submission) -> Result<Parsed<'a>, ApiError> {
+fn parse<'a>(state: &State, submission: &'a Submission) -> Result<NewTask<'a>, ApiError> {
     let timeout = match submission.timeout {
         None => None,
         Some(seconds) if seconds > 0.0 => std::time::Duration::try_from_secs_f64(seconds).ok(),
         Some(_) => return Err(ApiError::bad_request("timeout must be more than 0 seconds")),
     };
+    let retries = submission.retries.unwrap_or(0);
+    if retries > MAX_RETRIES {
+        return Err(ApiError::bad_request(format!(
+            "retries must be between 0 and {MAX_RETRIES}, not {retries}"
+        )));
+    }
     let spec = TaskSpec {
         function: FunctionId::default(),
-        priority: submission.priority,
-        retries: u32::from(submission.retries),
+        priority: submission.priority.unwrap_or(0),
+        retries: u32::from(retries),
         crash_limit: None,
         timeout,
     };
@@ -145,7 +159,7 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<Parsed<'a>, Ap
         return Err(ApiError::invalid_task("the task is damaged: its body is empty"));
     }
     let payload = state.pool.payload(&payload)?.ok_or(PoolError::Full(payload.len()))?;
-    Ok(Parsed { work: Work { form: Form::ToDescribe, code: None, payload }, name, spec })
+    Ok(NewTask { work: Work { form: Form::ToDescribe, code: None, payload }, name, spec })
 }
 
 /// The function's name and the base64 body of `disttask-1;py=3.11;code=value;name=f;BODY`.

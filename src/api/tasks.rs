@@ -3,6 +3,8 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State as Extract};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -20,7 +22,7 @@ const LISTED: usize = 100;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Asked {
-    /// At most so many of each kind, up to 1000.
+    /// At most so many of each kind, 1 to 1000.
     limit: Option<usize>,
 }
 
@@ -46,13 +48,19 @@ pub(super) struct Cancelled {
 pub(super) async fn list(
     Extract(state): Shares,
     asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Json<TaskList>, ApiError> {
+) -> Result<Response, ApiError> {
     let Query(asked) = asked.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let limit = asked.limit.unwrap_or(LISTED).clamp(1, MAX_LISTED);
+    let limit = asked.limit.unwrap_or(LISTED);
+    if !(1..=MAX_LISTED).contains(&limit) {
+        return Err(ApiError::bad_request(format!("limit must be between 1 and {MAX_LISTED}")));
+    }
     let pool = &state.pool;
     let present = pool.present(limit).iter().map(|task| TaskView::present(pool, task)).collect();
-    let past = pool.past(0, limit).into_iter().map(|past| TaskView::past(pool, past)).collect();
-    Ok(Json(TaskList { present, past }))
+    let past: Vec<_> = pool.past(0, limit).into_iter().map(|past| TaskView::past(pool, past)).collect();
+    let bytes = past.iter().map(|task| task.summary.len() + task.details.len()).sum();
+    let text = state.heavy.run(bytes, move || serde_json::to_vec(&TaskList { present, past })).await?;
+    let text = text.map_err(|_| ApiError::internal("the tasks cannot be written as JSON"))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 /// One task.

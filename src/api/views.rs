@@ -1,11 +1,13 @@
 //! Tasks and results as JSON.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::pool::{Outcome, Past, Shared, Slot, error_text, value_json, value_repr};
+use crate::pool::{FailureKind, Outcome, Past, Shared, Slot, error_text, value_json, value_repr};
 
 /// Where a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -28,6 +30,29 @@ pub(super) struct ErrorView {
     pub(super) message: String,
     /// The traceback in the worker, or the worker's last lines of stderr.
     pub(super) traceback: String,
+    /// Where the task ended without an answer of its own: why, and what is known of its worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failure: Option<FailureView>,
+}
+
+/// How a task ended that never answered.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct FailureView {
+    /// `worker_crashed`, `task_timeout`, `pool_broken` or `pool_shutdown`.
+    #[schema(value_type = String)]
+    kind: FailureKind,
+    /// The task's number in its pool.
+    task: u64,
+    /// The function's name.
+    name: String,
+    /// How often it was dispatched.
+    attempts: u32,
+    /// The worker that ran it last.
+    pid: Option<i32>,
+    /// Its exit status, where it left by itself.
+    exit_status: Option<i32>,
+    /// The signal that ended it.
+    signal: Option<i32>,
 }
 
 /// What became of a task.
@@ -37,7 +62,7 @@ pub(super) struct ResultView {
     pub(super) status: TaskStatus,
     /// The value, where JSON can hold it; else null, and `result_repr` shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>, nullable)]
     pub(super) result: Option<Box<RawValue>>,
     /// The value's `repr()`, shortened.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,19 +71,35 @@ pub(super) struct ResultView {
     pub(super) error: Option<ErrorView>,
     /// The pickled value or error description in base64, where `pickle=true` was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = "byte")]
     pub(super) pickle: Option<String>,
+    /// The answer was full: ask again for this one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) omitted: bool,
 }
 
 impl ResultView {
-    pub(super) fn of(pool: &Shared, slot: &Slot, with_pickle: bool) -> Self {
-        let mut view = Self {
+    fn empty(pool: &Shared, slot: &Slot) -> Self {
+        Self {
             task_id: pool.id_text(slot.id()),
             status: TaskStatus::Queued,
             result: None,
             result_repr: None,
             error: None,
             pickle: None,
-        };
+            omitted: false,
+        }
+    }
+
+    /// Only that it has ended, and how.
+    pub(super) fn omitted(pool: &Shared, slot: &Slot) -> Self {
+        let failed = matches!(slot.outcome(), Some(Outcome::Error(_) | Outcome::Failed(_)));
+        let status = if failed { TaskStatus::Failed } else { TaskStatus::Succeeded };
+        Self { status, omitted: true, ..Self::empty(pool, slot) }
+    }
+
+    pub(super) fn of(pool: &Shared, slot: &Slot, with_pickle: bool) -> Self {
+        let mut view = Self::empty(pool, slot);
         match slot.outcome() {
             None if pool.is_running(slot.id()) => view.status = TaskStatus::Running,
             None => {}
@@ -82,6 +123,7 @@ impl ResultView {
                     type_name: text.type_name,
                     message: text.message,
                     traceback: text.traceback,
+                    failure: None,
                 });
                 view.pickle = with_pickle.then(|| encode(&bytes));
             }
@@ -91,6 +133,15 @@ impl ResultView {
                     type_name: failure.kind.exception_name().to_owned(),
                     message: failure.message.to_string(),
                     traceback: failure.stderr.clone(),
+                    failure: Some(FailureView {
+                        kind: failure.kind,
+                        task: failure.task,
+                        name: failure.name.clone(),
+                        attempts: failure.attempts,
+                        pid: failure.pid,
+                        exit_status: failure.exit_status,
+                        signal: failure.signal,
+                    }),
                 });
             }
             Some(Outcome::Cancelled) => view.status = TaskStatus::Cancelled,
@@ -118,8 +169,12 @@ fn encode(bytes: &[u8]) -> String {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TaskView {
     pub(super) task_id: String,
-    pub(super) name: String,
+    #[schema(value_type = String)]
+    pub(super) name: Arc<str>,
     pub(super) status: TaskStatus,
+    /// How it failed: `raised`, `worker_crashed`, `task_timeout`, `pool_broken` or `pool_shutdown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failure: Option<&'static str>,
     /// Seconds from the submission to the (last) dispatch, or to now, or to the end.
     pub(super) waited_seconds: f64,
     /// Seconds since the (last) dispatch, or to the end.
@@ -130,9 +185,11 @@ pub(super) struct TaskView {
     /// The worker's process id.
     pub(super) pid: Option<i32>,
     /// A repr of the value, or the error in one line.
-    pub(super) summary: String,
+    #[schema(value_type = String)]
+    pub(super) summary: Arc<str>,
     /// The traceback, or the worker's last lines of stderr.
-    pub(super) details: String,
+    #[schema(value_type = String)]
+    pub(super) details: Arc<str>,
 }
 
 impl TaskView {
@@ -144,8 +201,9 @@ impl TaskView {
         };
         Self {
             task_id: pool.id_text(past.task),
-            name: past.name.to_string(),
+            name: past.name,
             status,
+            failure: past.failure,
             waited_seconds: past.waited.as_secs_f64(),
             ran_seconds: past.ran.as_secs_f64(),
             ended_seconds_ago: Some(pool.age(past.ended).as_secs_f64()),
@@ -158,14 +216,15 @@ impl TaskView {
     pub(super) fn present(pool: &Shared, task: &crate::pool::Present) -> Self {
         Self {
             task_id: pool.id_text(task.task),
-            name: task.name.to_string(),
+            name: Arc::clone(&task.name),
             status: if task.running { TaskStatus::Running } else { TaskStatus::Queued },
+            failure: None,
             waited_seconds: task.waited.as_secs_f64(),
             ran_seconds: task.ran.as_secs_f64(),
             ended_seconds_ago: None,
             pid: task.pid,
-            summary: String::new(),
-            details: String::new(),
+            summary: Arc::default(),
+            details: Arc::default(),
         }
     }
 }

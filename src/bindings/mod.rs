@@ -43,6 +43,13 @@ pub mod _native {
         let _: Python<'_> = module.py();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("ABI3", cfg!(feature = "abi3"))?;
+        module.add(
+            "HARDENING",
+            crate::api::HARDENING
+                .iter()
+                .map(|(name, value)| (name.as_str(), *value))
+                .collect::<std::collections::BTreeMap<_, _>>(),
+        )?;
         module.add("MAX_WORKERS", crate::pool::MAX_WORKERS)
     }
 }

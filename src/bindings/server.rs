@@ -30,7 +30,8 @@ impl From<ServerError> for PyErr {
 
 #[pyclass(frozen, module = "disttask._native")]
 pub(super) struct HttpServer {
-    api: Api,
+    /// Gone once it was stopped, and with it all that it has of the pool.
+    api: Mutex<Option<Api>>,
     host: String,
     port: u16,
     running: Mutex<Option<Running>>,
@@ -65,7 +66,12 @@ impl HttpServer {
         let api = Api::new(Arc::clone(&pool.shared), &door, max_body, python);
         let running = server.run(api.clone())?;
         let host = address.ip().to_string();
-        Ok(Self { api, host, port: address.port(), running: Mutex::new(Some(running)) })
+        Ok(Self {
+            api: Mutex::new(Some(api)),
+            host,
+            port: address.port(),
+            running: Mutex::new(Some(running)),
+        })
     }
 
     #[getter]
@@ -79,11 +85,12 @@ impl HttpServer {
     }
 
     fn login_path(&self) -> Option<String> {
-        self.api.login_path()
+        self.api.lock().as_ref().and_then(Api::login_path)
     }
 
     fn stop(&self, py: Python<'_>) {
         py.detach(|| {
+            self.api.lock().take();
             if let Some(mut running) = self.running.lock().take() {
                 running.stop();
             }
@@ -108,6 +115,25 @@ impl Drop for HttpApi {
 }
 
 type Head = (u16, Vec<(String, String)>);
+
+fn request<B>(
+    method: &str,
+    target: &str,
+    headers: Vec<(String, String)>,
+    body: B,
+) -> PyResult<axum::http::Request<B>> {
+    let mut request = axum::http::Request::builder().method(method).uri(target);
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    request.body(body).map_err(|error| PyValueError::new_err(format!("not an HTTP request: {error}")))
+}
+
+fn head_of(head: &axum::http::response::Parts) -> Head {
+    let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    (head.status.as_u16(), headers)
+}
 
 #[pymethods]
 impl HttpApi {
@@ -138,6 +164,23 @@ impl HttpApi {
         self.api.login_path()
     }
 
+    fn check<'py>(
+        &self,
+        py: Python<'py>,
+        method: &str,
+        target: &str,
+        headers: Vec<(String, String)>,
+    ) -> PyResult<Option<(Head, Bound<'py, PyBytes>)>> {
+        let (head, ()) = request(method, target, headers, ())?.into_parts();
+        let Some(answer) = self.api.refusal(&head) else { return Ok(None) };
+        let (head, body) = answer.into_parts();
+        let runtime = self.runtime.lock().as_ref().map(|runtime| runtime.handle().clone());
+        let runtime = runtime.ok_or_else(|| PyRuntimeError::new_err("the interface was closed"))?;
+        let body = py.detach(|| runtime.block_on(body.collect()));
+        let body = body.map_err(|error| PyRuntimeError::new_err(error.to_string()))?.to_bytes();
+        Ok(Some((head_of(&head), PyBytes::new(py, &body))))
+    }
+
     fn handle(
         &self,
         py: Python<'_>,
@@ -146,13 +189,7 @@ impl HttpApi {
         headers: Vec<(String, String)>,
         body: &[u8],
     ) -> PyResult<(Head, Pieces)> {
-        let mut request = axum::http::Request::builder().method(method).uri(target);
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        let request = request
-            .body(Body::from(body.to_vec()))
-            .map_err(|error| PyValueError::new_err(format!("not an HTTP request: {error}")))?;
+        let request = request(method, target, headers, Body::from(body.to_vec()))?;
         let (head_sender, head_receiver) = crossbeam_channel::bounded(1);
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
         let api = self.api.clone();
@@ -174,12 +211,13 @@ impl HttpApi {
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Some(None),
         })?;
         let head = head.flatten().ok_or_else(|| PyRuntimeError::new_err("the interface was closed"))?;
-        let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        Ok(((head.status.as_u16(), headers), Pieces { pieces: Mutex::new(pieces), runtime }))
+        Ok((head_of(&head), Pieces { pieces: Mutex::new(pieces), runtime }))
     }
 
     fn close(&self, py: Python<'_>) {
+        if self.generation == crate::ipc::fork_generation() {
+            py.detach(|| self.api.stop());
+        }
         let runtime = self.runtime.lock().take();
         if let Some(runtime) = runtime {
             py.detach(|| runtime.shutdown_timeout(CLOSE_LIMIT));

@@ -138,6 +138,7 @@ impl Core {
     pub(super) fn resolve(&mut self, task: TaskId, outcome: Outcome, now: Time) {
         // Only after `abandon`, which has resolved everything, can the entry be missing.
         let Some(entry) = self.entries.remove(task) else { return };
+        self.waiting_bytes -= entry.work.payload.len();
         self.resolved = true;
         if entry.slot.is_retained() {
             self.results.finish(task, outcome.size(), now);
@@ -155,7 +156,16 @@ impl Core {
         if entry.slot.resolve(outcome) {
             self.announce(task);
         }
+        self.call_hooks();
+    }
+
+    /// Tell whoever wants to know of every ending.
+    pub(super) fn call_hooks(&mut self) {
+        let before = self.on_finish.len();
         self.on_finish.retain(|OnFinish(call)| call());
+        for _ in self.on_finish.len()..before {
+            self.attention.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 
     /// Somebody has looked at this future in ways that only Python can serve.
@@ -174,7 +184,9 @@ impl Core {
         for task in self.entries.ids() {
             let Some(entry) = self.entries.remove(task) else { continue };
             let failure = Failure::broken(&why, task.0, &entry.name);
-            if !entry.slot.is_resolved() && entry.slot.resolve(Outcome::Failed(Arc::new(failure))) {
+            let outcome = Outcome::Failed(Arc::new(failure));
+            self.note_abandoned(task, &entry, &outcome);
+            if !entry.slot.is_resolved() && entry.slot.resolve(outcome) {
                 self.announce(task);
             }
         }
@@ -183,5 +195,6 @@ impl Core {
         }
         self.collector = None;
         self.finished = true;
+        self.wake_abandoned();
     }
 }

@@ -3,6 +3,8 @@
 //! A *described* value and every exception travel as sections: a count (u32), that many lengths (u64), then the bytes;
 //! little-endian. `disttask._pickling` writes them.
 
+use crate::ipc::Payload;
+
 /// Where a value's sections stand.
 const JSON: usize = 0;
 const REPR: usize = 1;
@@ -45,6 +47,31 @@ fn section(bytes: &[u8], index: usize) -> Option<&[u8]> {
 
 fn text(bytes: &[u8], index: usize) -> String {
     String::from_utf8_lossy(section(bytes, index).unwrap_or_default()).into_owned()
+}
+
+/// A described value or an exception without its pickle, which is the last section and can be large.
+pub(super) fn shown(payload: &Payload) -> Vec<u8> {
+    let mut head = vec![0; payload.len().min(4 + 8 * MAX_SECTIONS)];
+    payload.read(&mut head);
+    let lengths = head.split_first_chunk::<4>().and_then(|(count, rest)| {
+        let count = u32::from_le_bytes(*count) as usize;
+        let lengths: Vec<_> = rest.chunks_exact(8).take(count).collect();
+        (lengths.len() == count).then_some(lengths)
+    });
+    let texts = lengths.and_then(|lengths| {
+        let (_, texts) = lengths.split_last()?;
+        let sizes = texts.iter().map(|length| u64::from_le_bytes((*length).try_into().expect("eight bytes")));
+        usize::try_from(sizes.fold(4 + 8 * lengths.len() as u64, u64::saturating_add)).ok()
+    });
+    let mut bytes = vec![0; texts.unwrap_or(0).min(payload.len())];
+    payload.read(&mut bytes);
+    // The section that was left out is an empty one now.
+    if let Some(count) = bytes.first_chunk::<4>().map(|count| u32::from_le_bytes(*count) as usize)
+        && let Some(last) = bytes.get_mut(8 * count - 4..8 * count + 4)
+    {
+        last.fill(0);
+    }
+    bytes
 }
 
 /// The texts of an exception.
@@ -104,6 +131,17 @@ mod tests {
         assert_eq!(value_repr(&described), "[1]");
         assert_eq!(value_pickle(&described), b"\x80pickle");
         assert_eq!(value_json(&packed(&[b"", b"<object>", b"p"])), None);
+    }
+
+    #[test]
+    fn the_pickle_is_left_out_and_nothing_else() {
+        let pickle = vec![7; 100_000];
+        let parts = shown(&Payload::copied(&packed(&[b"[1]", b"<list>", &pickle])));
+        assert_eq!(parts, packed(&[b"[1]", b"<list>", b""]));
+        assert_eq!(value_repr(&parts), "<list>");
+        for garbage in [&b""[..], b"x", &[0; 4], &[255; 40], &[1, 0, 0, 0], &[3, 0, 0, 0, 9]] {
+            assert_eq!(value_repr(&shown(&Payload::copied(garbage))), "");
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@ use super::results::ResultStore;
 use super::seat::Seat;
 use super::slot::{Outcome, Slot};
 use super::waker::{Topic, Waker};
-use crate::ipc::{Arena, Form, HostBell, Payload};
+use super::work::{Keep, Work};
+use crate::ipc::{Arena, HostBell};
 use crate::scheduler::types::{Assignment, Cancel, Shutdown, TaskId, TaskSpec, Time, WorkerId};
 use crate::scheduler::{Scheduler, SubmitError, TaskMap};
 use crate::supervisor::{Exit, Process, Spawned};
@@ -34,17 +35,6 @@ const TICK_WITHOUT_PIDFD: Duration = Duration::from_millis(100);
 /// second per 100 MB, so not at the first pause.
 const ARENA_REST: Duration = Duration::from_secs(5);
 
-/// Who will want a task's result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// Only whoever holds the future.
-    ForTheFuture,
-    /// Whoever has its id, in this process.
-    ForItsId,
-    /// Whoever has its id, anywhere: the worker describes the value as well.
-    ForEverybody,
-}
-
 /// See [`Core::on_finish`]. Says whether it wants to be called again.
 pub(super) struct OnFinish(pub(super) Box<dyn Fn() -> bool + Send + Sync>);
 
@@ -52,26 +42,6 @@ impl std::fmt::Debug for OnFinish {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("OnFinish")
     }
-}
-
-/// A function that travels by number; its pickle is sent to each worker once.
-#[derive(Debug)]
-pub struct Code {
-    /// Not 0.
-    pub number: u32,
-    /// What defines it.
-    pub pickle: Payload,
-}
-
-/// What a worker is to run.
-#[derive(Clone, Debug)]
-pub struct Work {
-    /// What the payload is.
-    pub form: Form,
-    /// The function, where it is not in the payload.
-    pub code: Option<Arc<Code>>,
-    /// The arguments, or everything.
-    pub payload: Payload,
 }
 
 /// What is kept for a task until it is resolved.
@@ -95,6 +65,8 @@ pub(super) struct Core {
     /// Called, under the lock, whenever a task has ended.
     pub(super) on_finish: Vec<OnFinish>,
     pub(super) entries: TaskMap<Entry>,
+    /// Bytes of their payloads.
+    pub(super) waiting_bytes: usize,
     pub(super) born: Instant,
     pub(super) waker: Arc<Waker>,
     /// Announces observed futures to the Python collector. Gone once the pool has finished.
@@ -152,6 +124,7 @@ impl Core {
             history: History::default(),
             on_finish: Vec::new(),
             entries: TaskMap::default(),
+            waiting_bytes: 0,
             born: Instant::now(),
             waker: parts.waker,
             collector: Some(parts.collector),
@@ -208,6 +181,7 @@ impl Core {
             submitted: now,
             dispatched: None,
         };
+        self.waiting_bytes += entry.work.payload.len();
         self.entries.insert(id, entry);
         self.look_at_some(now);
         self.run_actions(now);

@@ -22,6 +22,16 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// As it is serialized.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WorkerCrashed => "worker_crashed",
+            Self::TaskTimeout => "task_timeout",
+            Self::PoolBroken => "pool_broken",
+            Self::PoolShutdown => "pool_shutdown",
+        }
+    }
+
     /// The name of the exception that a Python caller gets.
     pub fn exception_name(self) -> &'static str {
         match self {

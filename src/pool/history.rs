@@ -4,12 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::{error_text, value_repr};
+use super::answer::{error_text, shown, value_repr};
 use super::slot::Outcome;
 use crate::scheduler::types::{TaskId, Time};
 
-/// Tasks kept. More than a page shows; with tracebacks cut as below, 10 MB at the most.
+/// Tasks kept. More than a page shows.
 const HISTORY_TASKS: usize = 1000;
+
+/// Their texts, in bytes: a thousand long tracebacks in ASCII. In other scripts, they could be four times as much.
+const HISTORY_BYTES: usize = 10 << 20;
 
 /// What is kept of a traceback: its end says what happened.
 const TRACEBACK_CHARS: usize = 8 * 1024;
@@ -28,6 +31,8 @@ pub struct Past {
     pub name: Arc<str>,
     /// `succeeded`, `failed` or `cancelled`.
     pub status: &'static str,
+    /// Where it failed: `raised`, `worker_crashed`, `task_timeout`, `pool_broken` or `pool_shutdown`.
+    pub failure: Option<&'static str>,
     /// From the last dispatch to the end; zero where it was never dispatched.
     pub ran: Duration,
     /// From submission to the last dispatch, or to the end.
@@ -37,9 +42,15 @@ pub struct Past {
     /// Who ran it last.
     pub pid: Option<i32>,
     /// A repr of the value, or the error in one line.
-    pub summary: String,
+    pub summary: Arc<str>,
     /// The error's traceback or the worker's last words.
-    pub details: String,
+    pub details: Arc<str>,
+}
+
+impl Past {
+    fn size(&self) -> usize {
+        self.name.len() + self.summary.len() + self.details.len()
+    }
 }
 
 /// What the pool knew of a task when it ended.
@@ -56,6 +67,7 @@ pub(super) struct Facts {
 #[derive(Debug, Default)]
 pub(super) struct History {
     past: VecDeque<Past>,
+    bytes: usize,
     ended: u64,
 }
 
@@ -63,22 +75,25 @@ impl History {
     pub(super) fn record(&mut self, facts: Facts, outcome: &Outcome) {
         self.ended += 1;
         let (status, summary, details) = tell(outcome);
-        if self.past.len() == HISTORY_TASKS {
-            self.past.pop_front();
-        }
         let begun = facts.dispatched.unwrap_or(facts.ended);
-        self.past.push_back(Past {
+        let past = Past {
             number: self.ended,
             task: facts.task,
             name: facts.name,
             status,
+            failure: failure_of(outcome),
             ran: facts.ended.saturating_sub(begun),
             waited: begun.saturating_sub(facts.submitted),
             ended: facts.ended,
             pid: facts.pid,
-            summary,
-            details,
-        });
+            summary: summary.into(),
+            details: details.into(),
+        };
+        self.bytes += past.size();
+        self.past.push_back(past);
+        while self.past.len() > HISTORY_TASKS || self.bytes > HISTORY_BYTES {
+            self.bytes -= self.past.pop_front().map_or(0, |oldest| oldest.size());
+        }
     }
 
     /// The last ones, newest first, that ended after the cursor.
@@ -91,16 +106,28 @@ impl History {
     }
 }
 
+fn failure_of(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Error(_) => Some("raised"),
+        Outcome::Failed(failure) => Some(failure.kind.name()),
+        Outcome::Value(_)
+        | Outcome::Values(_)
+        | Outcome::Described(_)
+        | Outcome::Cancelled
+        | Outcome::Released => None,
+    }
+}
+
 fn tell(outcome: &Outcome) -> (&'static str, String, String) {
     match outcome {
         Outcome::Value(_) | Outcome::Values(_) | Outcome::Released => {
             ("succeeded", String::new(), String::new())
         }
         Outcome::Described(bytes) => {
-            ("succeeded", head(&value_repr(&bytes.to_vec()), LINE_CHARS), String::new())
+            ("succeeded", head(&value_repr(&shown(bytes)), LINE_CHARS), String::new())
         }
         Outcome::Error(bytes) => {
-            let error = error_text(&bytes.to_vec());
+            let error = error_text(&shown(bytes));
             let line = head(&format!("{}: {}", error.type_name, error.message), LINE_CHARS);
             ("failed", line, tail(&error.traceback, TRACEBACK_CHARS))
         }
@@ -122,6 +149,7 @@ fn tail(text: &str, chars: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::failure::Failure;
     use super::*;
 
     #[test]
@@ -143,6 +171,23 @@ mod tests {
         let latest = history.latest(HISTORY_TASKS as u64 + 2, 2);
         assert_eq!(latest.iter().map(|past| past.task.0).collect::<Vec<_>>(), [1005, 1004]);
         assert!(history.find(TaskId(1)).is_none());
+    }
+
+    #[test]
+    fn its_bytes_are_bounded_whatever_the_script() {
+        let mut history = History::default();
+        for id in 1..=HISTORY_TASKS as u64 {
+            let failure = Failure::broken(&"😀".repeat(2 * LINE_CHARS).into(), id, "f");
+            let failure = Failure { stderr: "😀".repeat(2 * TRACEBACK_CHARS), ..failure };
+            let at = Duration::from_millis(id);
+            let (task, name) = (TaskId(id), Arc::from("f"));
+            let facts = Facts { task, name, submitted: at, dispatched: None, ended: at, pid: None };
+            history.record(facts, &Outcome::Failed(Arc::new(failure)));
+        }
+        let bytes: usize = history.past.iter().map(Past::size).sum();
+        assert_eq!(bytes, history.bytes);
+        assert!(bytes <= HISTORY_BYTES && bytes > HISTORY_BYTES / 2, "{bytes}");
+        assert!(history.find(TaskId(HISTORY_TASKS as u64)).is_some(), "the last one is there");
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub struct Present {
     pub pid: Option<i32>,
 }
 
+/// A cursor of another pool, mostly that of an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignCursor;
+
 impl Shared {
     /// See [`super::Ident::id_text`].
     pub fn id_text(&self, task: TaskId) -> String {
@@ -44,6 +48,47 @@ impl Shared {
     pub fn on_finish(&self, call: Box<dyn Fn() -> bool + Send + Sync>) {
         self.core.lock().on_finish.push(OnFinish(call));
         self.attend();
+    }
+
+    /// Call them now, and so forget those that want no more calls.
+    pub fn sweep_on_finish(&self) -> usize {
+        let mut core = self.core.lock();
+        core.call_hooks();
+        core.on_finish.len()
+    }
+
+    /// The bytes of a result that was too large to be kept, and the limit; `None`: that is not why it is gone.
+    pub fn oversized(&self, task: TaskId) -> Option<(usize, usize)> {
+        self.core.lock().results.oversized(task)
+    }
+
+    /// Whether a task's result is its future's alone: it is not kept, and nothing has ever been dropped.
+    pub fn is_private(&self, task: TaskId) -> bool {
+        let core = self.core.lock();
+        core.entries.contains(task) || core.results.is_complete()
+    }
+
+    /// A place in the order of completion, as text: like a task's id, it names the pool that it belongs to.
+    pub fn cursor_text(&self, number: u64) -> String {
+        format!("{}.{number}", self.ident.prefix)
+    }
+
+    /// The place that such a text names; `Err`: another pool's.
+    pub fn parse_cursor(&self, text: &str) -> Option<Result<u64, ForeignCursor>> {
+        let (prefix, number) = text.split_once('.')?;
+        let plain =
+            !prefix.is_empty() && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = if plain { number.parse().ok()? } else { return None };
+        Some(if prefix == &*self.ident.prefix && number <= self.finished_count() {
+            Ok(number)
+        } else {
+            Err(ForeignCursor)
+        })
+    }
+
+    /// Names this pool among all others, of this process and earlier ones.
+    pub fn run(&self) -> &str {
+        &self.ident.prefix
     }
 
     /// How many retained tasks have finished.

@@ -12,8 +12,10 @@
 //! it wants done. A submitter does it on its way, a thread in `result()` does it until it has what it waits for (see
 //! `wait`), the driver does the rest. None of them takes the GIL for it.
 
+mod abandon;
 mod actions;
 mod answer;
+mod batch;
 mod core;
 mod crank;
 mod driver;
@@ -28,16 +30,18 @@ mod status;
 mod stderr;
 mod wait;
 mod waker;
+mod work;
 
 pub use answer::{error_text, value_json, value_pickle, value_repr};
-pub use core::{Code, Keep, Work};
+pub use batch::{Backlog, NewTask};
 pub use failure::{Failure, FailureKind};
 pub use history::Past;
-pub use look::Present;
+pub use look::{ForeignCursor, Present};
 pub use results::{Lookup, Page, RetentionLimits};
 pub use slot::{Outcome, Slot};
 pub use status::{CurrentTask, PoolStatus, TotalsStatus, WorkerStateName, WorkerStatus};
 pub use wait::SPIN_WITH_GIL;
+pub use work::{Code, Keep, Work};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -49,7 +53,7 @@ use parking_lot::{Condvar, Mutex};
 use self::core::{Core, Parts};
 use crate::ipc::{Arena, HostBell, MAX_INLINE_BYTES, NoRoom, Payload, Range, fork_generation};
 use crate::scheduler::types::{Shutdown, TaskId, TaskSpec};
-use crate::supervisor::SpawnSpec;
+pub use crate::supervisor::SpawnSpec;
 use results::ResultStore;
 use waker::Waker;
 
@@ -116,6 +120,9 @@ pub enum PoolError {
         "this Executor belongs to the parent process and does not survive os.fork(): make a new one in this process"
     )]
     Forked,
+    /// More tasks wait than the submitter allows.
+    #[error("too many tasks wait already: submit this again when some have ended")]
+    Backlog,
     /// The memory set aside for payloads is in use.
     #[error("no room now for a payload of {0} bytes: wait until other tasks have ended")]
     Full(usize),

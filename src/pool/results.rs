@@ -25,6 +25,9 @@ impl Default for RetentionLimits {
     }
 }
 
+/// Results that were too large to be kept at all, of which that is remembered, so that whoever asks is told why.
+const OVERSIZED_REMEMBERED: usize = 1000;
+
 /// Tasks submitted with `retain`, pending ones included.
 #[derive(Debug)]
 pub(super) struct ResultStore {
@@ -35,13 +38,15 @@ pub(super) struct ResultStore {
     /// How many have ever finished: the number of the last one.
     count: u64,
     bytes: usize,
+    /// The last results that alone were over the limit on bytes.
+    oversized: VecDeque<(TaskId, usize)>,
 }
 
 /// Finished results after a cursor.
 #[derive(Debug)]
 pub struct Page {
-    /// With their numbers, in order of completion.
-    pub finished: Vec<(u64, Arc<Slot>)>,
+    /// With their numbers, in order of completion; `None`: it was too large to be kept.
+    pub finished: Vec<(u64, Option<Arc<Slot>>)>,
     /// The number before the first of them, or of the last result there is.
     pub before: u64,
     /// There are more.
@@ -72,7 +77,14 @@ pub enum Lookup {
 
 impl ResultStore {
     pub(super) fn new(limits: RetentionLimits) -> Self {
-        Self { limits, slots: TaskMap::default(), finished: VecDeque::new(), count: 0, bytes: 0 }
+        Self {
+            limits,
+            slots: TaskMap::default(),
+            finished: VecDeque::new(),
+            count: 0,
+            bytes: 0,
+            oversized: VecDeque::new(),
+        }
     }
 
     pub(super) fn insert(&mut self, slot: Arc<Slot>) {
@@ -85,6 +97,16 @@ impl ResultStore {
             return;
         }
         self.count += 1;
+        let fits = bytes <= self.limits.bytes;
+        if !fits {
+            // It alone goes: making room for it would cost everybody else's, and in vain.
+            self.slots.remove(task);
+            self.oversized.push_back((task, bytes));
+            if self.oversized.len() > OVERSIZED_REMEMBERED {
+                self.oversized.pop_front();
+            }
+        }
+        let bytes = if fits { bytes } else { 0 };
         self.finished.push_back(Finished { number: self.count, task, at: now, bytes });
         self.bytes += bytes;
         self.evict(now);
@@ -118,6 +140,17 @@ impl ResultStore {
         }
     }
 
+    /// Whether everything that ever finished is still here.
+    pub(super) fn is_complete(&self) -> bool {
+        self.oversized.is_empty() && self.finished.len() as u64 == self.count
+    }
+
+    /// The bytes of a result that was too large to be kept, and the limit.
+    pub(super) fn oversized(&self, task: TaskId) -> Option<(usize, usize)> {
+        let found = self.oversized.iter().rev().find(|(large, _)| *large == task)?;
+        Some((found.1, self.limits.bytes))
+    }
+
     /// Finished tasks in order of completion.
     pub(super) fn finished(&self) -> Vec<Arc<Slot>> {
         self.finished.iter().filter_map(|done| self.slots.get(done.task)).map(Arc::clone).collect()
@@ -135,7 +168,7 @@ impl ResultStore {
         let before = cursor.max(first_kept - 1);
         let skip = (before + 1 - first_kept) as usize;
         let rest = self.finished.iter().skip(skip);
-        let found = rest.filter_map(|done| Some((done.number, Arc::clone(self.slots.get(done.task)?))));
+        let found = rest.map(|done| (done.number, self.slots.get(done.task).map(Arc::clone)));
         let finished: Vec<_> = found.take(limit).collect();
         let last = finished.last().map_or(before, |(number, _)| *number);
         Page { finished, before, more: last < self.count, missed: before - cursor }
@@ -178,6 +211,26 @@ mod tests {
         assert_eq!(kept(&store_with(RetentionLimits { bytes: 25, ..roomy }, 5, 10)), [4, 5]);
         assert_eq!(kept(&store_with(RetentionLimits { age: 2 * SECOND, ..roomy }, 5, 10)), [4, 5]);
         assert_eq!(kept(&store_with(RetentionLimits { bytes: 5, ..roomy }, 2, 10)), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn one_that_is_too_large_costs_nobody_else_anything() {
+        let mut store = store_with(RetentionLimits { bytes: 100, ..RetentionLimits::default() }, 5, 10);
+        let slot = Slot::new(TaskId(6), true);
+        store.insert(Arc::clone(&slot));
+        slot.resolve(Outcome::Value(Payload::copied(&[0; 101])));
+        store.finish(TaskId(6), 101, SECOND);
+        assert_eq!(kept(&store), [1, 2, 3, 4, 5]);
+        assert!(matches!(store.lookup(TaskId(6), 6), Lookup::Evicted));
+        assert_eq!(store.oversized(TaskId(6)), Some((101, 100)));
+        assert_eq!(store.oversized(TaskId(5)), None);
+        let page = store.after(4, 10);
+        assert_eq!(
+            page.finished.iter().map(|(n, slot)| (*n, slot.is_some())).collect::<Vec<_>>(),
+            [(5, true), (6, false)]
+        );
+        assert_eq!((page.more, page.missed), (false, 0));
+        assert!(!store.after(5, 1).more, "a reader is not kept coming back for it");
     }
 
     #[test]

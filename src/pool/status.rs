@@ -143,7 +143,8 @@ impl Shared {
                 retried: totals.retried,
                 worker_deaths: totals.worker_deaths,
             },
-            accepting: core.scheduler.is_accepting(),
+            // A pool whose driver has died is finished, whatever its scheduler thinks.
+            accepting: core.scheduler.is_accepting() && !core.finished,
             broken: core.broken.as_deref().map(str::to_owned),
         }
     }

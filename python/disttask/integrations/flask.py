@@ -26,10 +26,12 @@ from urllib.parse import quote
 
 try:
     from flask import Blueprint, Response, current_app, request
+    from werkzeug.routing import BaseConverter
+    from werkzeug.wsgi import get_input_stream
 except ModuleNotFoundError as exc:
-    raise ImportError(f"disttask.integrations.flask needs Flask ({exc}): pip install 'disttask[flask]'") from exc
-
-from werkzeug.wsgi import get_input_stream
+    raise ImportError(
+        f"disttask.integrations.flask needs Flask ({exc}): pip install '.[flask]' in disttask's clone"
+    ) from exc
 
 from disttask import _native
 from disttask._exceptions import DisttaskError
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
     from flask.blueprints import BlueprintSetupState
+    from flask.sansio.app import App
 
 _NAME = "disttask"
 
@@ -176,13 +179,23 @@ class _Mount:
     def add_rules(self, state: BlueprintSetupState) -> None:
         """Take every path and every method: what there is, the native router knows (`Flask.route` lists methods)."""
         endpoint = f"{state.name}.answer"
-        for path in ("/", "/<path:path>"):
-            rule = state.app.url_rule_class(f"{state.url_prefix or ''}{path}", endpoint=endpoint, methods=None)
-            state.app.url_map.add(rule)
+        state.app.url_map.converters[_EVERYTHING] = _Everything
+        for path in ("/", f"/<{_EVERYTHING}:path>", ""):
+            rule = f"{state.url_prefix or ''}{path}"
+            if rule:
+                self._add_rule(state.app, rule, endpoint, bare=not path)
         state.app.view_functions[endpoint] = self.answer
 
-    def answer(self, path: str = "") -> Response:
-        """The view: hand the request on, and stream the answer back."""
+    @staticmethod
+    def _add_rule(app: App, path: str, endpoint: str, *, bare: bool) -> None:
+        """One that is never answered by the router itself: its redirects and errors would come before the door."""
+        defaults = {"bare": True} if bare else None
+        app.url_map.add(
+            app.url_rule_class(path, endpoint=endpoint, methods=None, merge_slashes=False, defaults=defaults)
+        )
+
+    def answer(self, path: str = "", *, bare: bool = False) -> Response:
+        """The view: hand the request on, and stream the answer back. The prefix itself leads to what is below it."""
         try:
             door = self._extension._door(self)
         except (DisttaskError, OSError):
@@ -191,7 +204,14 @@ class _Mount:
         query = request.query_string
         target = quote(f"/{path}") + (f"?{quote(query, safe=_QUERY_SAFE)}" if query else "")
         try:
-            (status, headers), pieces = door.api.handle(request.method, target, self._headers(door.token), self._body())
+            sent = self._headers(door.token)
+            refused = door.api.check(request.method, target, sent)
+            if refused is not None:  # nothing is read of its body
+                (status, headers), text = refused
+                return Response(text, status, headers)
+            if bare:
+                return _redirect(f"{request.root_path.rstrip('/')}{self.prefix}/")
+            (status, headers), pieces = door.api.handle(request.method, target, sent, self._body())
         except ValueError as exc:
             return _own_error(400, "bad_request", str(exc))
         response = Response(pieces, status, headers, direct_passthrough=True)
@@ -214,10 +234,27 @@ class _Mount:
         return get_input_stream(request.environ).read(self._max_body + 1)
 
 
+_EVERYTHING = "disttask_everything"
+
+
+class _Everything(BaseConverter):
+    """Any rest of a path, slashes and line breaks included; what else the application has goes first."""
+
+    regex = r"[\s\S]+"
+    part_isolating = False
+    weight = 1000
+
+
+def _redirect(location: str) -> Response:
+    return _own_answer(308, f"<a href='{quote(location)}'>here</a>", "text/html", {"Location": quote(location)})
+
+
 def _own_error(status: int, error: str, message: str) -> Response:
-    body = json.dumps({"error": error, "message": message})
-    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-    return Response(body, status, headers, mimetype="application/json")
+    return _own_answer(status, json.dumps({"error": error, "message": message}), "application/json", {})
+
+
+def _own_answer(status: int, body: str, kind: str, headers: dict[str, str]) -> Response:
+    return Response(body, status, {**_native.HARDENING, "Cache-Control": "no-store", **headers}, mimetype=kind)
 
 
 def _host_values(names: str | Iterable[str], port: int) -> list[str]:

@@ -3,6 +3,8 @@
 // Whatever the server tells of tasks is somebody else's text. It enters the page through `textContent`, `title` and
 // `dataset` only, and a URL through `encodeURIComponent`. All URLs are relative: the page may live below a prefix.
 
+import { NONE, clock, count, duration, linkCommand, outcomeText, shortId, tenths } from "./text.js";
+
 const KEPT_TASKS = 200;
 const SEEN_TASKS = 2000;
 const HISTORY_SECONDS = 120;
@@ -16,28 +18,9 @@ const HIDDEN_MS = 30000;
 const NOTICE_MS = 6000;
 // A summary longer than this is cut off even on a wide screen, so it is worth a details row.
 const LONG_SUMMARY = 60;
-const NONE = "–";
 const TILES = ["queued", "running", "succeeded", "failed", "retried", "worker_deaths"];
 
 const byId = (id) => document.getElementById(id);
-
-// ---- text
-const grouped = new Intl.NumberFormat("en");
-const clock = new Intl.DateTimeFormat("en", { timeStyle: "medium", hourCycle: "h23" });
-const count = (number) => grouped.format(number);
-const padded = (number) => String(number).padStart(2, "0");
-function duration(seconds) {
-  if (seconds < 0.9995) return `${(seconds * 1000).toFixed(seconds < 0.001 ? 1 : 0)} ms`;
-  if (seconds < 59.95) return `${seconds.toFixed(seconds < 9.995 ? 2 : 1)} s`;
-  const whole = Math.round(seconds);
-  if (whole < 3600) return `${Math.floor(whole / 60)} m ${padded(whole % 60)} s`;
-  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${padded(Math.floor(whole / 60) % 60)} m`;
-  return `${Math.floor(whole / 86400)} d ${padded(Math.floor(whole / 3600) % 24)} h`;
-}
-
-const tenths = (number) => (number < 99.95 ? number.toFixed(1) : count(Math.round(number)));
-/** An id ends with the task's number; the part before it is the same for all tasks of one pool. */
-const shortId = (id) => `#${id.slice(id.lastIndexOf("-") + 1)}`;
 
 // ---- rows
 /** Writes only what differs: an unchanged cell keeps its selection and costs no layout. */
@@ -212,6 +195,7 @@ function pastRow({ task, ended }) {
   cells.when.title = ended.toLocaleString("sv");
   putTitled(cells.name, task.name || "(no name)");
   putState(cells.state, task.status);
+  put(cells.state, outcomeText(task));
   put(cells.ran, task.pid === null && task.status === "cancelled" ? NONE : duration(task.ran_seconds));
   put(cells.waited, duration(task.waited_seconds));
   put(cells.pid, String(task.pid ?? NONE));
@@ -292,6 +276,16 @@ function pausePast() {
 /** Of the server's clock, and thus of all differences: a page that slept or a slow network cannot bend it. */
 let uptime = 0;
 let history = [];
+/** Names the pool; a server that was started anew has another one. */
+let run;
+
+function beginAnew() {
+  history = [];
+  usage.clear();
+  for (const row of past.rows) row.root.remove();
+  Object.assign(past, { rows: [], seen: new Set(), held: [] });
+  dismiss();
+}
 
 /** Tasks a second over the last seconds, or over the gap if the page has missed them. */
 function noteRate({ succeeded, failed }) {
@@ -315,10 +309,9 @@ function drawRates() {
 
 function show(picture) {
   const { status, present } = picture;
-  if (picture.uptime_seconds < uptime) {
-    history = []; // Another server's totals and clocks begin anew.
-    usage.clear();
-  }
+  // Another server's totals, clocks and tasks begin anew.
+  if (run !== undefined && picture.run !== run) beginAnew();
+  run = picture.run;
   uptime = picture.uptime_seconds;
   put(byId("uptime"), uptime < 59 ? `${Math.floor(uptime)} s` : duration(uptime));
   const tiles = { ...status.totals, queued: status.queued, running: status.running };
@@ -396,4 +389,5 @@ byId("filter").addEventListener("input", notePast);
 byId("filter").addEventListener("submit", (event) => event.preventDefault());
 byId("pause").addEventListener("click", pausePast);
 byId("notice-close").addEventListener("click", dismiss);
+put(byId("link-command"), linkCommand(location));
 connect();

@@ -1,0 +1,36 @@
+//! What is handed to a pool.
+
+use std::sync::Arc;
+
+use crate::ipc::{Form, Payload};
+
+/// Who will want a task's result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Only whoever holds the future.
+    ForTheFuture,
+    /// Whoever has its id, in this process.
+    ForItsId,
+    /// Whoever has its id, anywhere: the worker describes the value as well.
+    ForEverybody,
+}
+
+/// A function that travels by number; its pickle is sent to each worker once.
+#[derive(Debug)]
+pub struct Code {
+    /// Not 0.
+    pub number: u32,
+    /// What defines it.
+    pub pickle: Payload,
+}
+
+/// What a worker is to run.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// What the payload is.
+    pub form: Form,
+    /// The function, where it is not in the payload.
+    pub code: Option<Arc<Code>>,
+    /// The arguments, or everything.
+    pub payload: Payload,
+}
