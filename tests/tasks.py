@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import pickle
 import signal
 import threading
 import time
@@ -183,3 +184,23 @@ def start_grandchild(path):
 def write_lines(count):
     for line in range(count):
         os.write(2, b"%09d\n" % line)
+
+
+def checked_sum(data, salt):
+    """Something of what came, and all of it again: in a ring, or in an arena, each way."""
+    view = memoryview(data).cast("B")
+    return len(view) * view[-1] + salt, bytes(view)
+
+
+def array_of(length, salt):
+    """A result that is used where it stands."""
+    import array
+
+    return pickle.PickleBuffer(array.array("B", [salt]) * length)
+
+
+def burn(seconds):
+    """Use so much processor time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass

@@ -11,7 +11,7 @@ import pytest
 
 import disttask
 from helpers import assert_usable, children, is_alive, wait_busy, wait_idle, wait_until
-from tasks import add, fail, lines, log, pid_of_worker, sleep, wait_for_file
+from tasks import add, burn, fail, lines, log, pid_of_worker, sleep, wait_for_file
 
 
 def test_submit_passes_arguments_and_returns_the_value(executor):
@@ -91,7 +91,9 @@ def test_status_has_the_documented_shape(executor, tmp_path):
     assert busy["task"] == {"id": 1, "name": "wait_for_file", "attempt": 1}
     assert idle["task"] is None
     assert {busy["pid"], idle["pid"]} <= children()
-    assert all(w["memory_bytes"] > 10**6 and w["cpu_seconds"] > 0 for w in status["workers"])
+    assert all(w["memory_bytes"] > 10**6 and w["cpu_seconds"] >= 0 for w in status["workers"])
+    executor.submit(burn, 0.1).result(timeout=20)
+    assert sum(w["cpu_seconds"] for w in executor.status()["workers"]) > 0.05
     (tmp_path / "go").touch()
     running.result(timeout=10)
     wait_until(lambda: executor.status()["totals"]["succeeded"] == 1)

@@ -14,49 +14,78 @@ Instead of `concurrent.futures.ProcessPoolExecutor`::
 """
 
 import sys as _sys
-from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if not _sys.platform.startswith("linux"):
     raise ImportError(
         f"disttask runs on Linux only for now (it builds on pidfd, memfd and epoll); this is {_sys.platform}"
     )
 
-from ._default import DefaultExecutorError, configure, default_executor
-from ._exceptions import (
-    DeserializationError,
-    DisttaskError,
-    ForkedPoolError,
-    InvalidTask,
-    PoolBroken,
-    PoolShutdown,
-    RemoteError,
-    RemoteTraceback,
-    ResultEvicted,
-    SerializationError,
-    TaskTimeout,
-    UnknownTask,
-    WorkerCrashed,
-)
-from ._executor import Executor, Submitter
-from ._future import Future
 from ._native import __version__
-from ._tasks import DefaultSubmitter, get_results, options, serialize_task, status, submit
 
-if _TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:
     from ._client import Client, ClientSubmitter, ServerRefused, ServerUnproven, ServerUnreachable
+    from ._default import DefaultExecutorError, configure, default_executor
+    from ._exceptions import (
+        DeserializationError,
+        DisttaskError,
+        ForkedPoolError,
+        InvalidTask,
+        PoolBroken,
+        PoolShutdown,
+        RemoteError,
+        RemoteTraceback,
+        ResultEvicted,
+        SerializationError,
+        TaskTimeout,
+        UnknownTask,
+        WorkerCrashed,
+    )
+    from ._executor import Executor, Submitter
+    from ._functions import Task, task
+    from ._future import Future
     from ._serve import Server
+    from ._tasks import DefaultSubmitter, get_results, options, serialize_task, status, submit
     from ._token import TokenFileError
+del TYPE_CHECKING
 
 _LATE = {
     "Client": "_client",
     "ClientSubmitter": "_client",
+    "DefaultExecutorError": "_default",
+    "DefaultSubmitter": "_tasks",
+    "DeserializationError": "_exceptions",
+    "DisttaskError": "_exceptions",
+    "Executor": "_executor",
+    "ForkedPoolError": "_exceptions",
+    "Future": "_future",
+    "InvalidTask": "_exceptions",
+    "PoolBroken": "_exceptions",
+    "PoolShutdown": "_exceptions",
+    "RemoteError": "_exceptions",
+    "RemoteTraceback": "_exceptions",
+    "ResultEvicted": "_exceptions",
+    "SerializationError": "_exceptions",
+    "Server": "_serve",
     "ServerRefused": "_client",
     "ServerUnproven": "_client",
     "ServerUnreachable": "_client",
-    "Server": "_serve",
+    "Submitter": "_executor",
+    "Task": "_functions",
+    "TaskTimeout": "_exceptions",
     "TokenFileError": "_token",
+    "UnknownTask": "_exceptions",
+    "WorkerCrashed": "_exceptions",
+    "configure": "_default",
+    "default_executor": "_default",
+    "get_results": "_tasks",
+    "options": "_tasks",
+    "serialize_task": "_tasks",
+    "status": "_tasks",
+    "submit": "_tasks",
+    "task": "_functions",
 }
-"""Names that only some programs need: http.client alone would double the time that `import disttask` takes."""
+"""Where each name is defined. Loaded when it is first asked for: a worker needs few of them, and an import none."""
 
 
 def __dir__() -> list[str]:
@@ -68,7 +97,9 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_LATE[name]}", __name__), name)
+    value = getattr(import_module(f".{_LATE[name]}", __name__), name)
+    globals()[name] = value
+    return value
 
 
 __all__ = [
@@ -93,6 +124,7 @@ __all__ = [
     "ServerUnproven",
     "ServerUnreachable",
     "Submitter",
+    "Task",
     "TaskTimeout",
     "TokenFileError",
     "UnknownTask",
@@ -105,4 +137,5 @@ __all__ = [
     "serialize_task",
     "status",
     "submit",
+    "task",
 ]

@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 from ._exceptions import DisttaskError, InvalidTask, RemoteError, ResultEvicted, UnknownTask, from_failure
-from ._pickling import load_outcome
+from ._loading import load_outcome
 
 _FAILURE_FIELDS = ("kind", "task", "name", "attempts", "pid", "exit_status", "signal")
 

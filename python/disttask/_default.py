@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import Any
 
 from . import _handshake
 from ._exceptions import DisttaskError
 from ._executor import KEEP_BYTES, KEEP_RESULTS, KEEP_SECONDS, Executor, checked_workers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class DefaultExecutorError(DisttaskError, RuntimeError):

@@ -21,7 +21,10 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import BrokenExecutor
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class DisttaskError(Exception):

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import weakref
 from concurrent import futures as cf
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from . import _handshake, _lifecycle, _native
 from ._exceptions import PoolBroken, SerializationError
 from ._future import Collector, Future
+from ._loading import dumps_task
 from ._map import adaptive_map
-from ._pickling import dumps_task, task_name
+from ._pickling import task_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from ._serve import Server
 
@@ -36,28 +35,34 @@ KEEP_SECONDS = 3600.0
 _MAX_RETRIES = 2**32 - 1
 
 
-@dataclass(frozen=True, slots=True)
 class Options:
-    """How a task is run. See `Executor.options`."""
+    """How a task is run. See `Executor.options`. Not a dataclass: that takes as long to import as all of ours."""
 
-    retries: int = 0
-    timeout: float | None = None
-    priority: int = 0
+    __slots__ = ("priority", "retries", "timeout")
 
-    def __post_init__(self) -> None:
+    def __init__(self, retries: int = 0, timeout: float | None = None, priority: int = 0) -> None:
         for name, value, low, high in (
-            ("retries", self.retries, 0, _MAX_RETRIES),
-            ("priority", self.priority, -(2**31), 2**31 - 1),
+            ("retries", retries, 0, _MAX_RETRIES),
+            ("priority", priority, -(2**31), 2**31 - 1),
         ):
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"{name} must be an int, not {type(value).__name__}")
             if not low <= value <= high:
                 raise ValueError(f"{name} must be between {low} and {high}, not {value}")
-        if self.timeout is not None:
-            if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)):
-                raise TypeError(f"timeout must be a number of seconds or None, not {type(self.timeout).__name__}")
-            if not self.timeout > 0:
-                raise ValueError(f"timeout must be more than 0 seconds, not {self.timeout}; None means no limit")
+        if timeout is not None:
+            if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+                raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+            if not timeout > 0:
+                raise ValueError(f"timeout must be more than 0 seconds, not {timeout}; None means no limit")
+        self.retries, self.timeout, self.priority = retries, timeout, priority
+
+    def changed(self, **changes: Any) -> Options:
+        """The same with these changed."""
+        return Options(**{name: getattr(self, name) for name in self.__slots__} | changes)
+
+    def is_default(self) -> bool:
+        """Whether they change nothing."""
+        return (self.retries, self.timeout, self.priority) == (0, None, 0)
 
 
 class _Tasks(_native.Submitter):
@@ -299,7 +304,7 @@ class Submitter(_Tasks):
 
     def options(self, **changes: Any) -> Submitter:
         """The same with these options changed; see `Executor.options`."""
-        return Submitter(self._executor, replace(self._options, **changes))
+        return Submitter(self._executor, self._options.changed(**changes))
 
 
 def checked_workers(max_workers: int | None) -> int:
@@ -318,6 +323,8 @@ def checked_workers(max_workers: int | None) -> int:
 def _checked_executable(executable: str | os.PathLike[str] | None) -> str:
     path = os.fspath(executable) if executable is not None else sys.executable
     if path and os.sep not in path:
+        import shutil
+
         path = shutil.which(path) or path
     if not path:
         raise RuntimeError(

@@ -7,19 +7,26 @@ importable, or a function for which the same holds. The native side then compare
 
 from __future__ import annotations
 
-import builtins
-import dis
-import pickle
+import functools
 import types
-from typing import TYPE_CHECKING, Any
+import weakref
+from _pickle import dumps as _pickle_dumps
 
 from ._pickling import PROTOCOL, task_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
     Shape = tuple[
-        types.FunctionType, types.CodeType, Any, Any, list[tuple[Any, Any]], dict[str, Any], list[tuple[str, Any]]
+        weakref.ref[types.FunctionType],
+        types.CodeType,
+        Any,
+        Any,
+        list[tuple[Any, int, Any]],
+        dict[str, Any],
+        list[tuple[str, int, Any]],
     ]
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range)
@@ -30,6 +37,12 @@ _MAX_DEPTH = 20
 
 _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
 
+_BY_NAME = (types.FunctionType, types.BuiltinFunctionType, type)
+"""What may be importable."""
+
+_SAME, _MISSING, _ITSELF = 0, 1, 2
+"""Of a name or a cell: it held this value, there was none, it held the function that is examined."""
+
 _MAIN = b"__main__"
 
 
@@ -37,25 +50,83 @@ class _Mutable(Exception):
     """Something that the function uses may change without being replaced."""
 
 
-def prepare(func: Any) -> tuple[bytes, str, list[Shape]] | None:
-    """The function's pickle, its name, and what must be unchanged for it to be used again. ``None``: do not."""
+class Task:
+    """A function that is pickled once; see `task`."""
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        if not callable(func):
+            raise TypeError(f"task needs a callable, not {type(func).__name__}")
+        self.func = func
+        functools.update_wrapper(self, func)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, here."""
+        return self.func(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return Task, (self.func,)
+
+
+def task(func: Callable[..., Any]) -> Task:
+    """The function, to be pickled once per executor, at its first submit: for one that captures much.
+
+    What it captures is then what it was at that time: a later change is not seen. Each task gets a fresh copy, unless
+    all of it is immutable. Can be used as a decorator.
+
+    Args:
+        func: any callable that can be pickled.
+
+    Raises:
+        TypeError: it is not callable.
+    """
+    return Task(func)
+
+
+def prepare(func: Any) -> tuple[bytes, str, list[Shape], bool] | None:
+    """The function's pickle, its name, what must be unchanged for it to be used again, whether a worker may keep it.
+
+    ``None``: pickle it with each task.
+    """
+    if isinstance(func, Task):
+        return _prepare_once(func.func)
     data = _by_reference(func)
     if data is not None:
-        return data, task_name(func), []
-    if not isinstance(func, types.FunctionType):
+        return data, task_name(func), [], True
+    shapes = _shapes(func)
+    if shapes is None:
         return None
-    shapes: dict[int, Shape] = {}
-    try:
-        _examine(func, shapes, _MAX_DEPTH)
-    except _Mutable:
-        return None
+    data = _by_value(func)
+    return None if data is None else (data, task_name(func), shapes, True)
+
+
+def _prepare_once(func: Any) -> tuple[bytes, str, list[Shape], bool] | None:
+    data = _by_reference(func)
+    if data is not None:
+        return data, task_name(func), [], True
+    data = _by_value(func)
+    return None if data is None else (data, task_name(func), [], _shapes(func) is not None)
+
+
+def _by_value(func: Any) -> bytes | None:
     import cloudpickle
 
     try:
-        data = cloudpickle.dumps(func, PROTOCOL)
+        data: bytes = cloudpickle.dumps(func, PROTOCOL)
     except Exception:
         return None  # the submit itself will find out, and say what is wrong
-    return data, task_name(func), list(shapes.values())
+    return data
+
+
+def _shapes(func: Any) -> list[Shape] | None:
+    """What the function is made of; ``None`` where some of that is mutable."""
+    if not isinstance(func, types.FunctionType):
+        return None
+    examination = _Examination(func)
+    try:
+        examination.add(func, _MAX_DEPTH)
+    except _Mutable:
+        return None
+    return list(examination.shapes.values())
 
 
 def _by_reference(func: Any) -> bytes | None:
@@ -65,33 +136,58 @@ def _by_reference(func: Any) -> bytes | None:
     if module == "__main__" or not (bound_to is None or isinstance(bound_to, types.ModuleType)):
         return None
     try:
-        data = pickle.dumps(func, PROTOCOL)
+        data = _pickle_dumps(func, PROTOCOL)
     except Exception:
         return None
     return None if _MAIN in data else data
 
 
-def _examine(func: types.FunctionType, shapes: dict[int, Shape], depth: int) -> None:
-    """Add the function's shape, and those of the functions that it uses."""
-    if id(func) in shapes:
-        return
-    if func.__kwdefaults__ is not None or func.__dict__ or depth == 0:
-        raise _Mutable
-    names = _global_names(func.__code__)
-    cells = [(cell, _content(cell)) for cell in func.__closure__ or ()]
-    found = [(name, func.__globals__.get(name, func)) for name in names]
-    shapes[id(func)] = (
-        func, func.__code__, func.__defaults__, func.__closure__, cells, func.__globals__, found
-    )  # fmt: skip
-    for value in func.__defaults__ or ():
-        _check(value, shapes, depth - 1)
-    for _, value in cells:
-        _check(value, shapes, depth - 1)
-    for name, value in found:
-        if name in func.__globals__:
-            _check(value, shapes, depth - 1)
-        elif not hasattr(builtins, name):
-            continue  # missing, and to be missing still: that is compared, too
+class _Examination:
+    """Of a function, and of those that it uses. Nothing that is noted holds the function itself."""
+
+    def __init__(self, root: types.FunctionType) -> None:
+        self.root = root
+        self.shapes: dict[int, Shape] = {}
+
+    def add(self, func: types.FunctionType, depth: int) -> None:
+        """Note the function's shape, and those of the functions that it uses."""
+        if id(func) in self.shapes:
+            return
+        if func.__kwdefaults__ is not None or func.__dict__ or depth == 0:
+            raise _Mutable
+        cells = [(cell, *self._noted(_content(cell))) for cell in func.__closure__ or ()]
+        scope = func.__globals__
+        names = [
+            (name, *self._noted(scope[name])) if name in scope else (name, _MISSING, None)
+            for name in _global_names(func.__code__)
+        ]
+        self.shapes[id(func)] = (
+            weakref.ref(func), func.__code__, func.__defaults__, func.__closure__, cells, scope, names
+        )  # fmt: skip
+        for value in func.__defaults__ or ():
+            self._check(value, depth - 1)
+        for _, mark, value in (*cells, *names):
+            if mark == _SAME:
+                self._check(value, depth - 1)
+
+    def _noted(self, value: Any) -> tuple[int, Any]:
+        return (_ITSELF, None) if value is self.root else (_SAME, value)
+
+    def _check(self, value: Any, depth: int) -> None:
+        kind = type(value)
+        if kind in _PLAIN or isinstance(value, types.ModuleType):
+            return
+        if depth == 0:
+            raise _Mutable
+        if kind is tuple or kind is frozenset:
+            for item in value:
+                self._check(item, depth - 1)
+        elif isinstance(value, _BY_NAME) and _by_reference(value) is not None:
+            return
+        elif kind is types.FunctionType:
+            self.add(value, depth)
+        else:
+            raise _Mutable
 
 
 def _content(cell: Any) -> Any:
@@ -101,30 +197,14 @@ def _content(cell: Any) -> Any:
         raise _Mutable from None
 
 
-def _check(value: Any, shapes: dict[int, Shape], depth: int) -> None:
-    kind = type(value)
-    if kind in _PLAIN or isinstance(value, types.ModuleType):
-        return
-    if depth == 0:
-        raise _Mutable
-    if kind is tuple or kind is frozenset:
-        for item in value:
-            _check(item, shapes, depth - 1)
-        return
-    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type)) and _by_reference(value) is not None:
-        return
-    if kind is types.FunctionType:
-        _examine(value, shapes, depth)
-        return
-    raise _Mutable
-
-
 def _global_names(code: types.CodeType) -> list[str]:
     """Names that the code, and the code within it, may look up among the globals.
 
     Raises:
         _Mutable: it assigns a global, or a variable of an enclosing function: a copy must be made for each task.
     """
+    import dis
+
     names: dict[str, None] = {}
     for part in _nested(code):
         names.update(dict.fromkeys(part.co_names))

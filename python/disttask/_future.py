@@ -15,11 +15,14 @@ import contextlib
 import logging
 import threading
 from concurrent import futures as cf
-from typing import Any
 
 from . import _native
 from ._exceptions import ForkedPoolError
-from ._pickling import load_outcome
+from ._loading import load_outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _logger = logging.getLogger("disttask")
 
@@ -125,10 +128,8 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
             # The traceback must keep neither the future alive nor, in a cycle, the exception.
             self = exc = None  # type: ignore[assignment]  # noqa: PLW0642
 
-    def _chunk_outcome(self, timeout: float | None) -> Any:
-        """For a chunk of `map`: nanoseconds, errors by index, values; or why the whole chunk failed."""
-        if not self._wait(timeout):
-            raise TimeoutError
+    def _chunk_outcome(self) -> Any:
+        """Of a chunk of `map` that is resolved: errors by index, and values; or why the whole chunk failed."""
         outcome = self._outcome()
         assert outcome is not None
         kind, data = outcome

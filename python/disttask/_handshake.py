@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-import pickle
 import sys
-from typing import Any
+from _pickle import dumps, loads
 
 from . import _native
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _BOOTSTRAP = "import sys; sys.path[:] = {path!r}; from disttask._worker import main; main()"
 """The worker's program. It sets the host's module path first, so that it finds this very disttask."""
@@ -36,9 +39,12 @@ def enter_worker() -> None:
 
 def worker_args() -> list[str]:
     """The interpreter's arguments: the host's own flags (``-O``, ``-W``, ``-X`` …), then the program."""
-    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]  # multiprocessing uses it, too
+    flags: list[str] = []
+    if any(sys.flags) or sys.warnoptions or sys._xoptions:
+        # multiprocessing uses it, too; 5 ms to import
+        from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
-    flags: list[str] = _args_from_interpreter_flags()
+        flags = _args_from_interpreter_flags()
     path = [entry for entry in sys.path if isinstance(entry, str)]  # Python itself ignores the others
     return [*flags, "-c", _BOOTSTRAP.format(path=path)]
 
@@ -50,12 +56,12 @@ def worker_env() -> list[tuple[str, str]]:
 
 def worker_config() -> bytes:
     """Sent to each worker before anything else."""
-    return pickle.dumps({"argv": sys.argv}, 5)
+    return dumps({"argv": sys.argv}, 5)
 
 
 def read_config(data: bytes) -> dict[str, Any]:
     """The other end of `worker_config`."""
-    config: dict[str, Any] = pickle.loads(data)
+    config: dict[str, Any] = loads(data)
     return config
 
 

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import itertools
 import operator
-import pickle
 import time
+from _pickle import dumps as _pickle_dumps
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
+from . import _native
 from ._exceptions import SerializationError, WorkerCrashed
+from ._loading import load_exception
 from ._native import Function
-from ._pickling import PROTOCOL, dumps, load_exception, task_name
+from ._pickling import PROTOCOL, dumps, task_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
 
     from ._executor import _Tasks
     from ._future import Future
 
 _TARGET_NANOS = 1_000_000
 """Work in one chunk: a hundred times what a chunk costs, and little enough to be shared evenly."""
+
+_WEIGHT = 4
+"""Of what is known of an item's time, a quarter is what the last chunk took: items differ."""
 
 _GROWTH = 16
 """Chunks grow by this factor at most, so that one item that was quick by chance does little harm."""
@@ -34,7 +40,10 @@ _MAX_ITEMS = 1 << 16
 """Items of one chunk, however quick they are."""
 
 _CHUNKS_PER_WORKER = 3
-"""Chunks under way: one that runs, one that waits behind it, and one that is read while the others are."""
+"""Chunks that have not come back: one that runs, one that waits behind it, one on its way."""
+
+_AHEAD_PER_WORKER = 256
+"""Chunks that came back before their turn, which a long one holds up: a quarter of a second of work, and bounded."""
 
 _MAIN = b"__main__"
 
@@ -49,8 +58,10 @@ class _Mapping:
         fn: Callable[..., Any],
         iterables: Sequence[Iterable[Any]],
         chunksize: int | None,
+        end: float | None,
     ) -> None:
         self._tasks = tasks
+        self._end = end
         self._workers = workers
         self._function = _function(tasks, fn)
         self._spread = len(iterables) != 1
@@ -59,59 +70,85 @@ class _Mapping:
         self._items = zip(*iterables, strict=False) if self._spread else iter(iterables[0])
         self._fixed = chunksize
         self._size = chunksize or 1
+        self._nanos_per_item = 0.0
         self._under_way: deque[_Chunk] = deque()
+        """In the order of their items."""
+        self._out: list[_Chunk] = []
+        """Those that had not come back when it was last looked."""
 
     def fill(self) -> None:
-        """Have enough chunks under way."""
-        while len(self._under_way) < _CHUNKS_PER_WORKER * self._workers:
+        """Have enough chunks with the workers, unless too many results wait for their turn."""
+        out = []
+        for chunk in self._out:
+            if chunk.future._is_resolved():
+                self._learn(chunk)
+            else:
+                out.append(chunk)
+        self._out = out
+        room = min(
+            _CHUNKS_PER_WORKER * self._workers - len(self._out),
+            _AHEAD_PER_WORKER * self._workers - len(self._under_way),
+        )
+        for _ in range(room):
             items = list(itertools.islice(self._items, self._next_size()))
             if not items:
                 return
             if self._left is not None:
                 self._left -= len(items)
-            self._under_way.append(self.submit(items))
+            self._under_way.append(self._submit(items))
 
     def _next_size(self) -> int:
         if self._fixed is not None or self._left is None:
             return self._size
         return max(1, min(self._size, self._left // (2 * self._workers)))
 
-    def submit(self, items: list[Any]) -> _Chunk:
-        """Submit these items as one task."""
+    def _submit(self, items: list[Any]) -> _Chunk:
         data = (self._spread, items)
         try:
-            pickled = pickle.dumps(data, PROTOCOL)
+            pickled = _pickle_dumps(data, PROTOCOL)
             if _MAIN in pickled:
                 pickled = dumps(data).data
         except Exception:
             pickled = _pickled_slowly(data)
-        return _Chunk(items, self._tasks._submit_chunk(self._function, pickled))
+        chunk = _Chunk(items, self._tasks._submit_chunk(self._function, pickled))
+        self._out.append(chunk)
+        return chunk
 
-    def next_values(self, timeout: float | None) -> Iterator[list[Any]]:
+    def next_values(self) -> Iterator[list[Any]]:
         """The values of the oldest chunk under way; the second part of the iterator raises, where an item did."""
         chunk = self._under_way[0]
-        outcome = chunk.future._chunk_outcome(timeout)
+        while not chunk.future._is_resolved():
+            # Not just for this one: it may be long, and the other workers want something to do meanwhile.
+            timeout = None if self._end is None else self._end - time.monotonic()
+            if not _native.Future._wait_any([chunk.future for chunk in self._out], timeout):
+                raise TimeoutError
+            self.fill()
         self._under_way.popleft()
+        outcome = chunk.future._chunk_outcome()
         if isinstance(outcome, BaseException):
-            return self._after_crash(chunk, outcome, timeout)
-        nanos, errors, values = outcome
-        self._learn(len(values), nanos)
+            return self._after_crash(chunk, outcome)
         self.fill()
-        return _values(values, errors)
+        return _values(*outcome)
 
-    def _learn(self, items: int, nanos: int) -> None:
-        if self._fixed is None:
-            fitting = items * _TARGET_NANOS // max(nanos, 1)
-            self._size = max(1, min(fitting, self._size * _GROWTH, _MAX_ITEMS))
+    def _learn(self, chunk: _Chunk) -> None:
+        """From how long a chunk has taken, how large the next ones shall be."""
+        nanos = chunk.future._ran()
+        if self._fixed is not None or nanos is None:
+            return
+        now = nanos / len(chunk.items)
+        before = self._nanos_per_item or now
+        self._nanos_per_item = before + (now - before) / _WEIGHT
+        fitting = int(_TARGET_NANOS / max(self._nanos_per_item, 1.0))
+        self._size = max(1, min(fitting, len(chunk.items) * _GROWTH, _MAX_ITEMS))
 
-    def _after_crash(self, chunk: _Chunk, exc: BaseException, timeout: float | None) -> Iterator[list[Any]]:
+    def _after_crash(self, chunk: _Chunk, exc: BaseException) -> Iterator[list[Any]]:
         """The chunk did not come back. If its worker died, that was one item's doing; the others run once more."""
         culprit = exc.item if isinstance(exc, WorkerCrashed) else None
         if culprit is None or len(chunk.items) == 1:
             raise exc
         if culprit:
-            self._under_way.appendleft(self.submit(chunk.items[:culprit]))
-            yield from self.next_values(timeout)
+            self._under_way.appendleft(self._submit(chunk.items[:culprit]))
+            yield from self.next_values()
         raise exc
 
     def cancel(self) -> None:
@@ -155,7 +192,7 @@ def _pickled_slowly(data: tuple[bool, list[Any]]) -> bytes:
         ) from exc
 
 
-def _values(values: list[Any], errors: list[tuple[int, bytes]]) -> Iterator[list[Any]]:
+def _values(errors: list[tuple[int, bytes]], values: list[Any]) -> Iterator[list[Any]]:
     if errors:
         first, described = min(errors)
         yield values[:first]
@@ -173,14 +210,14 @@ def adaptive_map(
 ) -> Iterator[Any]:
     """See `Executor.map`. The first chunks are submitted before this returns."""
     end = None if timeout is None else time.monotonic() + timeout
-    mapping = _Mapping(tasks, workers, fn, iterables, chunksize)
+    mapping = _Mapping(tasks, workers, fn, iterables, chunksize, end)
     mapping.fill()
-    return itertools.chain.from_iterable(_chunks_of(mapping, end))
+    return itertools.chain.from_iterable(_chunks_of(mapping))
 
 
-def _chunks_of(mapping: _Mapping, end: float | None) -> Iterator[list[Any]]:
+def _chunks_of(mapping: _Mapping) -> Iterator[list[Any]]:
     try:
         while not mapping.is_done():
-            yield from mapping.next_values(None if end is None else end - time.monotonic())
+            yield from mapping.next_values()
     finally:
         mapping.cancel()

@@ -3,7 +3,7 @@
 Native threads never take the GIL; every wait here releases it and serves signals every 50 ms.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Literal, Self, TypeAlias, final
 
@@ -75,6 +75,11 @@ class Future:
             concurrent.futures.CancelledError: it was cancelled.
             disttask.WorkerCrashed: its worker died.
         """
+    @staticmethod
+    def _wait_any(futures: Sequence[Future], timeout: float | None) -> bool:
+        """Wait until one of these futures of one pool is resolved, `timeout` seconds at most. `False`: none is."""
+    def _ran(self) -> int | None:
+        """How long a chunk of `map` took, in nanoseconds; `None` for anything else."""
     def _keep(self, value: Any, exception: BaseException | None) -> tuple[Any, BaseException | None]:
         """Keep what was loaded; what was kept first counts, and is returned."""
     def _kept(self) -> tuple[Any, BaseException | None] | None:

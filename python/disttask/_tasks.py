@@ -7,16 +7,18 @@ import binascii
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 from ._default import default_executor
 from ._exceptions import InvalidTask, ResultEvicted, UnknownTask
 from ._executor import Options, Submitter
 from ._future import Future
-from ._pickling import Pickled, dumps_task, load_outcome, task_name
+from ._loading import dumps_task, load_outcome
+from ._pickling import Pickled, task_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from . import _native
 
@@ -120,7 +122,7 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
     else:
         raise TypeError(f"submit needs a task text or a callable, not {type(task).__name__}")
     executor = default_executor()
-    submitter = executor if options == Options() else Submitter(executor, options)
+    submitter = executor if options.is_default() else Submitter(executor, options)
     future: Future = submitter._submit_pickled(pickled.data, name, True)
     return future
 

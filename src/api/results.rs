@@ -230,7 +230,7 @@ pub(super) async fn pickle(Extract(state): Shares, Path(id): Path<String>) -> Re
             let whole = Bytes::from(payload.to_vec());
             whole.slice_ref(value_pickle(&whole))
         }
-        Some(Outcome::Value(payload) | Outcome::Values(payload)) => Bytes::from(payload.to_vec()),
+        Some(Outcome::Value(payload) | Outcome::Values(payload, _)) => Bytes::from(payload.to_vec()),
         None | Some(Outcome::Error(_) | Outcome::Failed(_) | Outcome::Cancelled | Outcome::Released) => {
             return Err(ApiError::no_value(&id));
         }

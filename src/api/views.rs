@@ -111,7 +111,7 @@ impl ResultView {
                 view.result_repr = Some(value_repr(&bytes));
                 view.pickle = with_pickle.then(|| encode(crate::pool::value_pickle(&bytes)));
             }
-            Some(Outcome::Value(bytes) | Outcome::Values(bytes)) => {
+            Some(Outcome::Value(bytes) | Outcome::Values(bytes, _)) => {
                 view.status = TaskStatus::Succeeded;
                 view.pickle = with_pickle.then(|| encode(&bytes.to_vec()));
             }

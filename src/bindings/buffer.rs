@@ -47,7 +47,7 @@ pub(super) struct Pickled<'py> {
 
 /// Pickle, with buffers out of band.
 pub(super) fn dumps<'py>(py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
-    let dumps = py.import(intern!(py, "pickle"))?.getattr(intern!(py, "dumps"))?;
+    let dumps = py.import(intern!(py, "_pickle"))?.getattr(intern!(py, "dumps"))?;
     let buffers = Bound::new(py, Buffers(Mutex::default()))?;
     let kwargs = PyDict::new(py);
     kwargs.set_item(intern!(py, "buffer_callback"), &buffers)?;

@@ -11,7 +11,7 @@ use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyBytes, PyCFunction, PyDict, PyFunction, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference,
+    PyBytes, PyCFunction, PyDict, PyFunction, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference,
 };
 
 use super::buffer;
@@ -37,8 +37,9 @@ static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1);
 /// whether the parts are still the same objects.
 #[derive(FromPyObject)]
 struct Shape {
+    /// Weakly: a function is not to live longer because it was sent.
     #[pyo3(item(0))]
-    function: Py<PyFunction>,
+    function: Py<PyWeakrefReference>,
     #[pyo3(item(1))]
     code: Py<PyAny>,
     #[pyo3(item(2))]
@@ -47,18 +48,33 @@ struct Shape {
     closure: Py<PyAny>,
     /// Cells, and what was in them.
     #[pyo3(item(4))]
-    cells: Vec<(Py<PyAny>, Py<PyAny>)>,
+    cells: Vec<(Py<PyAny>, u8, Py<PyAny>)>,
     #[pyo3(item(5))]
     globals: Py<PyDict>,
-    /// Global names that it uses and what they meant; a name that was missing has the function itself as its mark.
+    /// Global names that it uses, and what they meant.
     #[pyo3(item(6))]
-    names: Vec<(Py<PyAny>, Py<PyAny>)>,
+    names: Vec<(Py<PyAny>, u8, Py<PyAny>)>,
+}
+
+/// As in `disttask._functions`: there was this value, none, or the function that was sent.
+const SAME: u8 = 0;
+const MISSING: u8 = 1;
+
+fn is_as_noted(now: Option<&Bound<'_, PyAny>>, mark: u8, noted: &Py<PyAny>, root: &Bound<'_, PyAny>) -> bool {
+    match (now, mark) {
+        (Some(now), SAME) => now.is(noted.bind(now.py())),
+        (now, MISSING) => now.is_none(),
+        (Some(now), _) => now.is(root),
+        (None, _) => false,
+    }
 }
 
 impl Shape {
-    fn is_unchanged(&self, py: Python<'_>) -> PyResult<bool> {
-        let function = self.function.bind(py);
-        let same = |name: &Bound<'_, pyo3::types::PyString>, part: &Py<PyAny>| {
+    /// `root` is the function that was sent, of which this is one part.
+    fn is_unchanged(&self, root: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = root.py();
+        let Some(function) = self.function.bind(py).upgrade() else { return Ok(false) };
+        let same = |name: &Bound<'_, PyString>, part: &Py<PyAny>| {
             Ok::<_, PyErr>(function.getattr(name)?.is(part.bind(py)))
         };
         if !same(intern!(py, "__code__"), &self.code)?
@@ -69,20 +85,17 @@ impl Shape {
         {
             return Ok(false);
         }
-        for (cell, content) in &self.cells {
+        for (cell, mark, content) in &self.cells {
             // An empty cell raises, and is a change.
-            let now = cell.bind(py).getattr(intern!(py, "cell_contents"));
-            if !now.is_ok_and(|now| now.is(content.bind(py))) {
+            let Ok(now) = cell.bind(py).getattr(intern!(py, "cell_contents")) else { return Ok(false) };
+            if !is_as_noted(Some(&now), *mark, content, root) {
                 return Ok(false);
             }
         }
         let globals = self.globals.bind(py);
-        for (name, meant) in &self.names {
-            let unchanged = match globals.get_item(name.bind(py))? {
-                Some(now) => now.is(meant.bind(py)),
-                None => meant.bind(py).is(function),
-            };
-            if !unchanged {
+        for (name, mark, meant) in &self.names {
+            let now = globals.get_item(name.bind(py))?;
+            if !is_as_noted(now.as_ref(), *mark, meant, root) {
                 return Ok(false);
             }
         }
@@ -119,8 +132,8 @@ struct Met {
     function: Option<Arc<Known>>,
 }
 
-/// What `disttask._functions.prepare` returns: the pickle, the name, and the shapes that it rests on.
-type Prepared<'py> = Option<(Bound<'py, PyAny>, String, Vec<Shape>)>;
+/// What `disttask._functions.prepare` returns: the pickle, the name, the shapes that it rests on, whether to reuse it.
+type Prepared<'py> = Option<(Bound<'py, PyBytes>, String, Vec<Shape>, bool)>;
 
 /// The functions that a pool has met, by address.
 #[derive(Default)]
@@ -140,7 +153,7 @@ impl Functions {
             let Some(known) = known else { return Ok(None) };
             let mut changed = false;
             for shape in &known.shapes {
-                changed |= !shape.is_unchanged(py)?;
+                changed |= !shape.is_unchanged(function)?;
             }
             if !changed {
                 return Ok(Some(known));
@@ -152,18 +165,20 @@ impl Functions {
     #[cold]
     fn meet(&self, pool: &Shared, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Known>>> {
         let py = function.py();
+        let helpers = py.import(intern!(py, "disttask._functions"))?;
         let simple = function.is_exact_instance_of::<PyFunction>()
             || function.is_exact_instance_of::<PyCFunction>()
-            || function.is_instance_of::<PyType>();
+            || function.is_instance_of::<PyType>()
+            || function.get_type().is(helpers.getattr(intern!(py, "Task"))?);
         if !simple {
             return Ok(None);
         }
-        let prepare = py.import(intern!(py, "disttask._functions"))?.getattr(intern!(py, "prepare"))?;
+        let prepare = helpers.getattr(intern!(py, "prepare"))?;
         let prepared: Prepared<'_> = prepare.call1((function,))?.extract()?;
         let met = match prepared {
             None => None,
-            Some((pickle, name, shapes)) => Some(Arc::new(Known {
-                code: new_code(py, pool, pickle.cast::<PyBytes>()?.as_bytes(), true)?,
+            Some((pickle, name, shapes, reuse)) => Some(Arc::new(Known {
+                code: new_code(py, pool, pickle.as_bytes(), reuse)?,
                 name: name.into(),
                 shapes,
             })),
@@ -171,10 +186,10 @@ impl Functions {
         let reference = PyWeakrefReference::new(function)?.unbind();
         let address = function.as_ptr() as usize;
         let mut table = self.0.lock();
-        let mut dropped = Vec::new(); // outside the lock: dropping may run Python code
-        if table.len() >= MAX_KNOWN {
-            dropped.extend(table.drain());
-        }
+        // Dropped outside the lock, for that may run Python code: the dead, with what they captured, or all.
+        let full = table.len() >= MAX_KNOWN;
+        let dead = |met: &mut Met| full || met.reference.bind(py).upgrade().is_none();
+        let mut dropped: Vec<_> = table.extract_if(|_, met| dead(met)).collect();
         dropped.extend(
             table.insert(address, Met { reference, function: met.clone() }).map(|old| (address, old)),
         );

@@ -139,6 +139,35 @@ impl Future {
         slf.call_method0(intern!(py, "_load_result"))
     }
 
+    /// Wait until one of these futures of one pool is resolved, at most so long. `False`: none is.
+    #[staticmethod]
+    fn _wait_any(py: Python<'_>, futures: Vec<Bound<'_, Self>>, timeout: Option<f64>) -> PyResult<bool> {
+        let mut slots = Vec::with_capacity(futures.len());
+        let mut pool = None;
+        for future in futures {
+            let Some((slot, home)) = future.get().task.get() else { return Ok(true) };
+            home.ident.check_owner()?;
+            if slot.is_resolved() {
+                return Ok(true);
+            }
+            pool = home.pool.upgrade();
+            slots.push(Arc::clone(slot));
+        }
+        let Some(pool) = pool else { return Ok(true) }; // with the pool gone, all are resolved
+        let deadline = timeout.and_then(Shared::deadline);
+        let wait = |slice| pool.wait_any(&slots, slice).then_some(());
+        Ok(wait_interruptibly(py, deadline, wait)?.is_some())
+    }
+
+    /// How long a chunk of `map` took, in nanoseconds.
+    fn _ran(&self) -> PyResult<Option<u64>> {
+        let Some(slot) = self.slot()? else { return Ok(None) };
+        Ok(slot.with_outcome(|outcome| match outcome {
+            Some(Outcome::Values(_, ran)) => u64::try_from(ran.as_nanos()).ok(),
+            _ => None,
+        }))
+    }
+
     /// Keep what was loaded; what was kept first counts.
     fn _keep<'py>(
         &self,
@@ -230,7 +259,7 @@ impl Future {
         };
         let Some(outcome) = slot.outcome() else { return Ok(None) };
         let data = match &outcome {
-            Outcome::Value(payload) | Outcome::Values(payload) | Outcome::Error(payload) => {
+            Outcome::Value(payload) | Outcome::Values(payload, _) | Outcome::Error(payload) => {
                 match buffer::parts(py, payload, slot.is_retained())? {
                     (pickle, None) => pickle.into_any(),
                     parts => parts.into_pyobject(py)?.into_any(),

@@ -36,7 +36,7 @@ struct Helpers<'py> {
     /// A value's pickle, or its description.
     dump: Bound<'py, PyAny>,
     describe: Bound<'py, PyAny>,
-    /// What became of the items of a chunk: values, errors by index, nanoseconds.
+    /// What became of the items of a chunk: values, errors by index.
     dump_chunk: Bound<'py, PyAny>,
     /// An exception's description: stage, exception, value.
     error: Bound<'py, PyAny>,
@@ -105,7 +105,7 @@ impl Worker {
                 Task::Run(form) => {
                     let start = Instant::now();
                     let reply = if form == Form::Chunk {
-                        work.run_chunk(&self.link.lock(), &taken, &payload, large.as_ref(), start)?
+                        work.run_chunk(&self.link.lock(), &taken, &payload, large.as_ref())?
                     } else {
                         work.run(&taken, form, &payload, large.as_ref())?
                     };
@@ -277,7 +277,6 @@ impl<'py> Loop<'py> {
         taken: &Taken,
         payload: &[u8],
         large: Option<&Payload>,
-        start: Instant,
     ) -> PyResult<Reply<'py>> {
         link.set_items(0);
         let loaded = (|| {
@@ -308,8 +307,7 @@ impl<'py> Loop<'py> {
             }
         }
         self.check_fork(None)?;
-        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let bytes = self.helpers.dump_chunk.call1((values, errors, nanos))?;
+        let bytes = self.helpers.dump_chunk.call1((values, errors))?;
         Ok(Reply::Bytes(Answer::Values, bytes.cast_into()?))
     }
 

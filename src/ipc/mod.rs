@@ -23,6 +23,8 @@ mod frame;
 mod host;
 mod host_lane;
 mod lane;
+#[cfg(test)]
+mod lane_tests;
 mod orders;
 mod payload;
 mod shm;

@@ -111,7 +111,17 @@ impl WorkerLane {
 
     /// Bytes of results that the host has not taken.
     pub(super) fn unread(&self) -> u64 {
-        self.result_head - self.map.u64(RESULT_TAIL).load(Ordering::Acquire)
+        self.result_head.wrapping_sub(self.map.u64(RESULT_TAIL).load(Ordering::Acquire))
+    }
+
+    /// Whether so many bytes fit behind what the host has not taken.
+    fn has_room(&mut self, bytes: u64) -> bool {
+        // Not a difference that may be negative: user code may have written to what the host counts in.
+        let fits = |tail| self.result_head.wrapping_sub(tail).saturating_add(bytes) <= RING_BYTES;
+        if !fits(self.result_tail_seen) {
+            self.result_tail_seen = self.map.u64(RESULT_TAIL).load(Ordering::Acquire);
+        }
+        fits(self.result_tail_seen)
     }
 
     /// Write a result and make it visible. `false`: there is no room now.
@@ -119,11 +129,8 @@ impl WorkerLane {
         let bytes = size(RESULT_HEADER, head.bytes, RESULT_ALIGN);
         let left = rest(self.result_head);
         let pad = if bytes > left { left } else { 0 };
-        if self.result_head + pad + bytes - self.result_tail_seen > RING_BYTES {
-            self.result_tail_seen = self.map.u64(RESULT_TAIL).load(Ordering::Acquire);
-            if self.result_head + pad + bytes - self.result_tail_seen > RING_BYTES {
-                return false;
-            }
+        if !self.has_room(pad + bytes) {
+            return false;
         }
         if pad > 0 {
             self.map.write(RESULTS + offset(self.result_head), &[0; RESULT_HEADER]);

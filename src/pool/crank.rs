@@ -67,13 +67,13 @@ impl Core {
 
     fn answered(&mut self, id: WorkerId, received: Received, now: Time) {
         let Received { run, answer, nanos, payload } = received;
+        let ran = Duration::from_nanos(nanos);
         let outcome = match answer {
             Answer::Value => Outcome::Value(payload),
-            Answer::Values => Outcome::Values(payload),
+            Answer::Values => Outcome::Values(payload, ran),
             Answer::Described => Outcome::Described(payload),
             Answer::Error => Outcome::Error(payload),
         };
-        let ran = Duration::from_nanos(nanos);
         if self.scheduler.handle_completed(id, run, Some(ran), now) == Completion::Final {
             self.raised += u64::from(answer == Answer::Error);
             self.resolve(run.task, outcome, now);

@@ -111,7 +111,7 @@ fn failure_of(outcome: &Outcome) -> Option<&'static str> {
         Outcome::Error(_) => Some("raised"),
         Outcome::Failed(failure) => Some(failure.kind.name()),
         Outcome::Value(_)
-        | Outcome::Values(_)
+        | Outcome::Values(..)
         | Outcome::Described(_)
         | Outcome::Cancelled
         | Outcome::Released => None,
@@ -120,7 +120,7 @@ fn failure_of(outcome: &Outcome) -> Option<&'static str> {
 
 fn tell(outcome: &Outcome) -> (&'static str, String, String) {
     match outcome {
-        Outcome::Value(_) | Outcome::Values(_) | Outcome::Released => {
+        Outcome::Value(_) | Outcome::Values(..) | Outcome::Released => {
             ("succeeded", String::new(), String::new())
         }
         Outcome::Described(bytes) => {

@@ -15,8 +15,8 @@ use crate::scheduler::types::TaskId;
 pub enum Outcome {
     /// It returned: the pickled value.
     Value(Payload),
-    /// It was a chunk of `map`, and this became of each item.
-    Values(Payload),
+    /// It was a chunk of `map`: this became of each item, and so long it took.
+    Values(Payload, Duration),
     /// It returned: the value with a description that needs no unpickling (see `pool::answer`).
     Described(Payload),
     /// It raised: the pickled description of the exception (`disttask._pickling` knows the format).
@@ -34,7 +34,7 @@ impl Outcome {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Value(_) | Self::Described(_) => "value",
-            Self::Values(_) => "values",
+            Self::Values(..) => "values",
             Self::Error(_) => "error",
             Self::Failed(_) => "failed",
             Self::Cancelled => "cancelled",
@@ -45,7 +45,7 @@ impl Outcome {
     /// Bytes that it keeps in memory, about.
     pub fn size(&self) -> usize {
         match self {
-            Self::Value(bytes) | Self::Values(bytes) | Self::Described(bytes) | Self::Error(bytes) => {
+            Self::Value(bytes) | Self::Values(bytes, _) | Self::Described(bytes) | Self::Error(bytes) => {
                 bytes.len()
             }
             Self::Failed(failure) => failure.stderr.len(),

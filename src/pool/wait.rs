@@ -4,6 +4,7 @@
 //! a few microseconds away, and then sleeps on the bell that workers ring. Only one thread can sleep there, the *leader*;
 //! others, the *followers*, wait until somebody brings their result: the leader, and when it has left, the driver.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,9 @@ const MIN_SPIN: Duration = Duration::from_nanos(500);
 
 /// Of that, with the GIL held: every other Python thread stands still meanwhile.
 pub const SPIN_WITH_GIL: Duration = Duration::from_micros(10);
+
+/// How often a thread that waits for one of several results, while another thread brings them, looks for the others.
+const FOLLOWER_LOOKS: Duration = Duration::from_millis(1);
 
 /// Looks at the rings between two looks at the clock.
 const LOOKS_PER_CLOCK: usize = 8;
@@ -60,11 +64,31 @@ impl Shared {
 
     /// Wait for this result, at most so long. Whether it is there.
     pub fn wait(&self, slot: &Slot, timeout: Duration) -> bool {
-        let start = Instant::now();
         if self.spin(slot, MAX_SPIN.min(timeout)) {
             return true;
         }
-        while !slot.is_resolved() {
+        self.sleep_until(&|| slot.is_resolved(), slot, timeout)
+    }
+
+    /// Wait for one of these results, at most so long. Whether one is there.
+    pub fn wait_any(&self, slots: &[Arc<Slot>], timeout: Duration) -> bool {
+        let some = || slots.iter().any(|slot| slot.is_resolved());
+        let Some(first) = slots.first() else { return true };
+        // A follower hears of one result only, and looks for the others now and then.
+        let slice = if slots.len() == 1 { timeout } else { timeout.min(FOLLOWER_LOOKS) };
+        let start = Instant::now();
+        while !self.sleep_until(&some, first, slice) {
+            if start.elapsed() >= timeout {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Wait until something holds of results, at most so long; `slot` is one that it depends on. Whether it holds.
+    fn sleep_until(&self, holds: &dyn Fn() -> bool, slot: &Slot, timeout: Duration) -> bool {
+        let start = Instant::now();
+        while !holds() {
             let left = timeout.saturating_sub(start.elapsed());
             if left.is_zero() {
                 return false;
@@ -72,7 +96,7 @@ impl Shared {
             if self.leader.swap(true, Ordering::SeqCst) {
                 self.follow(slot, left);
             } else {
-                self.lead(slot, left);
+                self.lead(holds, left);
             }
         }
         let worth = self.spin_nanos.load(Ordering::Relaxed);
@@ -81,15 +105,15 @@ impl Shared {
         true
     }
 
-    /// Sleep on the bell, and bring everybody's results, until ours is among them.
-    fn lead(&self, slot: &Slot, timeout: Duration) {
+    /// Sleep on the bell, and bring everybody's results, until ours are among them.
+    fn lead(&self, holds: &dyn Fn() -> bool, timeout: Duration) {
         let start = Instant::now();
         loop {
             self.bell.announce();
             // Results that came before the announcement ring for nobody: look once more.
             self.turn();
             let left = timeout.saturating_sub(start.elapsed());
-            if slot.is_resolved() || left.is_zero() {
+            if holds() || left.is_zero() {
                 break;
             }
             self.bell.sleep(left);

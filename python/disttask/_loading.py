@@ -1,0 +1,181 @@
+"""What workers made, back to values and exceptions; and calls to bytes. Only the host needs this."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import threading
+import weakref
+
+from ._exceptions import (
+    DeserializationError,
+    RemoteError,
+    RemoteTraceback,
+    SerializationError,
+    from_failure,
+)
+from ._pickling import Pickled, dumps, task_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+
+def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> Pickled:
+    """Pickle a call.
+
+    Raises:
+        SerializationError: names the part that cannot be pickled.
+    """
+    try:
+        return dumps((func, args, kwargs))
+    except Exception as exc:
+        part = _culprit(func, args, kwargs)
+        raise SerializationError(
+            f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. "
+            "Pass what it is made from (a path, a URL, plain data) and build it inside the task."
+        ) from exc
+
+
+def _culprit(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+    parts: list[tuple[str, object]] = [(f"the function {task_name(func)}", func)]
+    parts += [(f"argument {position} (of type {type(arg).__name__})", arg) for position, arg in enumerate(args, 1)]
+    parts += [(f"argument {name!r} (of type {type(arg).__name__})", arg) for name, arg in kwargs.items()]
+    for description, part in parts:
+        try:
+            dumps(part)
+        except Exception:
+            return description
+    return "the task"
+
+
+# --- exceptions -----------------------------------------------------------------------------------------------------
+
+
+class RemoteException:
+    """An exception on its way from a worker; see `_pickling.dump_exception`. `stage` is "load", "run" or "dump"."""
+
+    def __init__(self, data: bytes) -> None:
+        *texts, self.pickled = _split_sections(data)
+        self.stage, self.type_name, self.message, self.traceback = (text.decode() for text in texts)
+
+
+def load_exception(data: bytes) -> BaseException:
+    """The exception to raise in the caller, for what `dump_exception` made."""
+    remote = RemoteException(data)
+    exc = _rebuild(remote)
+    # Not `exc.__cause__ = ...`: the class may have a `__setattr__` of its own (a frozen dataclass does).
+    BaseException.__setattr__(exc, "__cause__", RemoteTraceback(remote.traceback))
+    return exc
+
+
+def _split_sections(data: bytes) -> list[bytes]:
+    (count,) = struct.unpack_from("<I", data)
+    at = 4 + 8 * count
+    sections = []
+    for length in struct.unpack_from(f"<{count}Q", data, 4):
+        sections.append(data[at : at + length])
+        at += length
+    return sections
+
+
+def _rebuild(remote: RemoteException) -> BaseException:
+    original: BaseException | None = None
+    why: BaseException | None = None
+    if remote.pickled:
+        loaded, why = _try_to_load(remote.pickled)
+        original = loaded if isinstance(loaded, BaseException) else None
+    if remote.stage == "run" or not (original is None or isinstance(original, Exception)):
+        if original is not None:
+            return original
+        reason = "cannot be pickled" if why is None else f"cannot be rebuilt: {type(why).__name__}: {why}"
+        return RemoteError(remote.type_name, remote.message, remote.traceback, reason)
+    what = f"{remote.type_name}: {remote.message}"
+    if remote.stage == "dump":
+        return SerializationError(f"the task returned something that cannot be pickled: {what}")
+    return DeserializationError(
+        f"the task cannot be loaded in the worker: {what}. Its function must be importable there (same sys.path as "
+        "when the executor was made), or be a plain function of __main__ or a notebook (one under functools.lru_cache "
+        "must be in a module); its arguments must unpickle."
+    )
+
+
+def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
+    """The value or the exception, for an outcome of the Rust side. `kind` is not "cancelled"."""
+    if kind == "failed":
+        return None, from_failure(data)
+    if kind == "error":
+        return None, load_exception(data)
+    value, exc = _try_to_load(data)
+    if isinstance(exc, Exception):
+        error = DeserializationError(f"the task's result cannot be unpickled here: {type(exc).__name__}: {exc}")
+        error.__cause__ = exc
+        return None, error
+    return value, exc
+
+
+def _try_to_load(data: bytes | tuple[bytes, list[Any]]) -> tuple[Any, BaseException | None]:
+    """The value, or what loading it raised, whatever that is: unpickling runs the user's code."""
+    try:
+        return (loads(data) if isinstance(data, bytes) else loads(*data)), None
+    except BaseException as exc:
+        if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # Ctrl-C is for the caller, not for the future
+        return None, exc
+
+
+# --- classes that travel by value ------------------------------------------------------------------------------------
+
+
+def loads(data: bytes, buffers: list[Any] | None = None) -> Any:
+    """Unpickle something that a worker made.
+
+    A class of this process that went to the worker by value comes back as itself (cloudpickle keeps track of it), but
+    cloudpickle would then overwrite its attributes with the worker's copies. That is left out here.
+    """
+    if b"_class_setstate" in data:
+        return _ClassKeepingUnpickler(io.BytesIO(data), buffers=buffers).load()
+    return pickle.loads(data, buffers=buffers)
+
+
+class _ClassKeepingUnpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, buffers: list[Any] | None = None) -> None:
+        super().__init__(file, buffers=buffers)
+        self._ours: set[int] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if module.startswith("cloudpickle"):
+            if name in _TRACKER_ID_AT:
+                return lambda *args: self._skeleton(found, args, _TRACKER_ID_AT[name])
+            if name == "_class_setstate":
+                return lambda cls, state: self._set_state(found, cls, state)
+        return found
+
+    def _skeleton(self, make: Callable[..., type], args: tuple[Any, ...], tracker_id_at: int) -> type:
+        import cloudpickle.cloudpickle as implementation
+
+        with implementation._DYNAMIC_CLASS_TRACKER_LOCK:
+            known = implementation._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[tracker_id_at])
+        cls = make(*args)
+        if known is None:
+            _unfinished.add(cls)
+        elif known not in _unfinished:
+            self._ours.add(id(cls))
+        return cls
+
+    def _set_state(self, set_state: Callable[[type, Any], type], cls: type, state: Any) -> type:
+        if id(cls) in self._ours:
+            return cls
+        set_state(cls, state)
+        _unfinished.discard(cls)
+        return cls
+
+
+_TRACKER_ID_AT = {"_make_skeleton_class": 4, "_make_skeleton_enum": 5}
+"""Where cloudpickle (3.0 to 3.1) passes a class's tracker id to these functions."""
+
+_unfinished: weakref.WeakSet[type] = weakref.WeakSet()
+"""Classes whose state has not arrived: loading it failed or was interrupted, or goes on in another thread."""
