@@ -62,10 +62,16 @@ format: setup ## put the layout right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: ## the cost of a task beside ProcessPoolExecutor and multiprocessing.Pool, in one run
+PEERS ?= ppe-fork,ppe-spawn,mp.Pool,loky,joblib,mpire,pebble,disttask,serial,limits
+PEER_PACKAGES ?= loky joblib mpire pebble numpy cloudpickle psutil click
+
+bench: ## beside other pools, in one run (PEERS=... names them; ray, dask and scaler have to be installed); writes docs/benchmarks.md
 	$(MAKE) VENV=.venv-bench WHEEL_ARGS=--release wheel
-	.venv-bench/bin/python bench/dispatch.py
-	if command -v wrk >/dev/null; then .venv-bench/bin/python bench/http.py; else echo "no wrk here: HTTP is left out"; fi
+	.venv-bench/bin/python -m pip install --quiet $(PEER_PACKAGES)
+	.venv-bench/bin/python bench/peers.py --systems $(PEERS) --md .venv-bench/peers.md
+	.venv-bench/bin/python bench/cost.py | tee .venv-bench/cost.md
+	if command -v wrk >/dev/null; then .venv-bench/bin/python bench/http.py | tee .venv-bench/http.md; else echo "no wrk here: HTTP is left out" | tee .venv-bench/http.md; fi
+	./bench/write_docs.sh .venv-bench
 
 docs: ## the Rust side's documentation, private items included
 	cargo doc --no-deps --no-default-features --document-private-items

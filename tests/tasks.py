@@ -204,3 +204,78 @@ def burn(seconds):
     end = time.process_time() + seconds
     while time.process_time() < end:
         pass
+
+
+def same(value):
+    return value
+
+
+def double(value):
+    return 2 * value
+
+
+def inverse_of_distance(number, point):
+    return 1 / (number - point)
+
+
+def exit_at(number, point):
+    if number == point:
+        os._exit(9)
+    return number
+
+
+def make_lock(_):
+    return threading.Lock()
+
+
+def wait_or_count(gate, _count, path):
+    """Wait for the file, if one is named; else leave a line."""
+    if gate:
+        wait_for_file(gate)
+    else:
+        log(path, 1)
+
+
+def sum_and_return(array):
+    return float(array.sum()), array
+
+
+def sum_of(array):
+    return float(array.sum())
+
+
+def sums(arrays):
+    return [float(array.sum()) for array in arrays]
+
+
+def write_into(array):
+    array[0] = -1
+    return float(array[0])
+
+
+def array_filled(length, value):
+    import numpy as np
+
+    return np.full(length, float(value))
+
+
+def keep(array):
+    global _kept
+    _kept = array
+
+
+def kept_is_all(value):
+    return bool((_kept == value).all())
+
+
+def write_and_die_once(array, path):
+    first = float(array[0])
+    array[:] = 1
+    if not os.path.exists(path):
+        log(path, 1)
+        os._exit(3)
+    return first
+
+
+def is_readonly(data):
+    return memoryview(data).readonly

@@ -96,8 +96,8 @@ def test_status_has_the_documented_shape(executor, tmp_path):
     assert sum(w["cpu_seconds"] for w in executor.status()["workers"]) > 0.05
     (tmp_path / "go").touch()
     running.result(timeout=10)
-    wait_until(lambda: executor.status()["totals"]["succeeded"] == 1)
-    assert sum(worker["tasks_done"] for worker in executor.status()["workers"]) == 1
+    wait_until(lambda: executor.status()["totals"]["succeeded"] == 2)
+    assert sum(worker["tasks_done"] for worker in executor.status()["workers"]) == 2
 
 
 def test_status_counts_the_queue_and_failures(make_executor, tmp_path):

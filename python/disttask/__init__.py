@@ -20,6 +20,9 @@ if not _sys.platform.startswith("linux"):
         f"disttask runs on Linux only for now (it builds on pidfd, memfd and epoll); this is {_sys.platform}"
     )
 
+if not hasattr(_sys.modules["__main__"], "_disttask_worker"):
+    import concurrent.futures as _futures  # noqa: F401 - half of what an Executor needs; a worker does without it
+
 from ._native import __version__
 
 TYPE_CHECKING = False

@@ -130,6 +130,9 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
 
     def _chunk_outcome(self) -> Any:
         """Of a chunk of `map` that is resolved: errors by index, and values; or why the whole chunk failed."""
+        numbers = self._numbers()
+        if numbers is not None:
+            return [], numbers
         outcome = self._outcome()
         assert outcome is not None
         kind, data = outcome

@@ -10,14 +10,13 @@ from __future__ import annotations
 import itertools
 import operator
 import time
-from _pickle import dumps as _pickle_dumps
 from collections import deque
 
 from . import _native
 from ._exceptions import SerializationError, WorkerCrashed
 from ._loading import load_exception
 from ._native import Function
-from ._pickling import PROTOCOL, dumps, task_name
+from ._pickling import dumps, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,11 +29,20 @@ if TYPE_CHECKING:
 _TARGET_NANOS = 1_000_000
 """Work in one chunk: a hundred times what a chunk costs, and little enough to be shared evenly."""
 
+_AHEAD_ITEMS = 100_000
+"""Items in them: short ones are many."""
+
 _WEIGHT = 4
 """Of what is known of an item's time, a quarter is what the last chunk took: items differ."""
 
 _GROWTH = 16
 """Chunks grow by this factor at most, so that one item that was quick by chance does little harm."""
+
+_SMALLEST = 8
+"""Towards the end chunks shrink to this part of their size: then workers end within an eighth of a millisecond."""
+
+_REMEMBERED = 1000
+"""Functions whose times are remembered from one `map` to the next."""
 
 _MAX_ITEMS = 1 << 16
 """Items of one chunk, however quick they are."""
@@ -44,8 +52,6 @@ _CHUNKS_PER_WORKER = 3
 
 _AHEAD_PER_WORKER = 256
 """Chunks that came back before their turn, which a long one holds up: a quarter of a second of work, and bounded."""
-
-_MAIN = b"__main__"
 
 
 class _Mapping:
@@ -68,9 +74,14 @@ class _Mapping:
         lengths = [operator.length_hint(iterable, -1) for iterable in iterables if hasattr(iterable, "__len__")]
         self._left = min(lengths) if len(lengths) == len(iterables) else None
         self._items = zip(*iterables, strict=False) if self._spread else iter(iterables[0])
+        self._list = iterables[0] if type(iterables[0]) is list and not self._spread else None
+        self._taken = 0
+        """Of a list: cutting it is several times quicker than iterating."""
         self._fixed = chunksize
         self._size = chunksize or 1
-        self._nanos_per_item = 0.0
+        self._nanos_per_item = tasks._map_times.get(self._function.name, 0.0)
+        if chunksize is None and self._nanos_per_item:
+            self._size = self._fitting()
         self._under_way: deque[_Chunk] = deque()
         """In the order of their items."""
         self._out: list[_Chunk] = []
@@ -85,32 +96,35 @@ class _Mapping:
             else:
                 out.append(chunk)
         self._out = out
-        room = min(
-            _CHUNKS_PER_WORKER * self._workers - len(self._out),
-            _AHEAD_PER_WORKER * self._workers - len(self._under_way),
-        )
-        for _ in range(room):
-            items = list(itertools.islice(self._items, self._next_size()))
+        out_limit = _CHUNKS_PER_WORKER * self._workers
+        while len(self._out) < out_limit and self._may_run_ahead():
+            items = self._take(self._next_size())
             if not items:
                 return
             if self._left is not None:
                 self._left -= len(items)
             self._under_way.append(self._submit(items))
 
+    def _may_run_ahead(self) -> bool:
+        """Whether there is room for results whose turn has not come."""
+        ahead = len(self._under_way) - len(self._out)
+        return ahead <= 0 or (ahead < _AHEAD_PER_WORKER * self._workers and ahead * self._size < _AHEAD_ITEMS)
+
+    def _take(self, count: int) -> list[Any]:
+        if self._list is None:
+            return list(itertools.islice(self._items, count))
+        items = self._list[self._taken : self._taken + count]
+        self._taken += len(items)
+        return items
+
     def _next_size(self) -> int:
         if self._fixed is not None or self._left is None:
             return self._size
-        return max(1, min(self._size, self._left // (2 * self._workers)))
+        fair = max(self._left // (2 * self._workers), self._size // _SMALLEST)
+        return max(1, min(self._size, fair))
 
     def _submit(self, items: list[Any]) -> _Chunk:
-        data = (self._spread, items)
-        try:
-            pickled = _pickle_dumps(data, PROTOCOL)
-            if _MAIN in pickled:
-                pickled = dumps(data).data
-        except Exception:
-            pickled = _pickled_slowly(data)
-        chunk = _Chunk(items, self._tasks._submit_chunk(self._function, pickled))
+        chunk = _Chunk(items, self._tasks._submit_chunk(self._function, self._spread, items))
         self._out.append(chunk)
         return chunk
 
@@ -133,13 +147,19 @@ class _Mapping:
     def _learn(self, chunk: _Chunk) -> None:
         """From how long a chunk has taken, how large the next ones shall be."""
         nanos = chunk.future._ran()
-        if self._fixed is not None or nanos is None:
+        if nanos is None:
+            return  # it failed as a whole, and some of its items may have to run once more
+        count = len(chunk.items)
+        chunk.items = []
+        if self._fixed is not None:
             return
-        now = nanos / len(chunk.items)
+        now = nanos / count
         before = self._nanos_per_item or now
         self._nanos_per_item = before + (now - before) / _WEIGHT
-        fitting = int(_TARGET_NANOS / max(self._nanos_per_item, 1.0))
-        self._size = max(1, min(fitting, len(chunk.items) * _GROWTH, _MAX_ITEMS))
+        self._size = min(self._fitting(), count * _GROWTH)
+
+    def _fitting(self) -> int:
+        return max(1, min(int(_TARGET_NANOS / max(self._nanos_per_item, 1.0)), _MAX_ITEMS))
 
     def _after_crash(self, chunk: _Chunk, exc: BaseException) -> Iterator[list[Any]]:
         """The chunk did not come back. If its worker died, that was one item's doing; the others run once more."""
@@ -151,8 +171,13 @@ class _Mapping:
             yield from self.next_values()
         raise exc
 
-    def cancel(self) -> None:
-        """Nobody wants the rest."""
+    def end(self) -> None:
+        """Nobody wants the rest. The next `map` of the function need not begin with single items."""
+        times = self._tasks._map_times
+        if len(times) >= _REMEMBERED:
+            times.clear()
+        if self._nanos_per_item:
+            times[self._function.name] = self._nanos_per_item
         for chunk in self._under_way:
             chunk.future.cancel()
 
@@ -183,7 +208,8 @@ def _function(tasks: _Tasks, fn: Callable[..., Any]) -> Function:
         ) from exc
 
 
-def _pickled_slowly(data: tuple[bool, list[Any]]) -> bytes:
+def pickled(data: tuple[bool, list[Any]]) -> bytes:
+    """A chunk that plain pickle cannot send."""
     try:
         return dumps(data).data
     except Exception as exc:
@@ -220,4 +246,4 @@ def _chunks_of(mapping: _Mapping) -> Iterator[list[Any]]:
         while not mapping.is_done():
             yield from mapping.next_values()
     finally:
-        mapping.cancel()
+        mapping.end()

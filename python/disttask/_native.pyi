@@ -33,6 +33,9 @@ class Function:
     """A function that was pickled once. `reuse`: each worker loads it once; else anew for each task."""
 
     def __new__(cls, pool: Pool, pickle: bytes, name: str, reuse: bool) -> Function: ...
+    @property
+    def name(self) -> str:
+        """What to call it in errors."""
 
 @disjoint_base
 class Submitter:
@@ -54,7 +57,7 @@ class Submitter:
         """
     def _submit_pickled(self, data: bytes, name: str, retain: bool) -> Any: ...
     def _submit_call(self, function: Function, args: tuple[Any, ...], data: bytes | None) -> Any | None: ...
-    def _submit_chunk(self, function: Function, data: bytes) -> Any: ...
+    def _submit_chunk(self, function: Function, spread: bool, items: list[Any]) -> Any: ...
     def _function(self, func: Callable[..., Any]) -> Function | None:
         """The function, if it need not be pickled again."""
 
@@ -78,6 +81,8 @@ class Future:
     @staticmethod
     def _wait_any(futures: Sequence[Future], timeout: float | None) -> bool:
         """Wait until one of these futures of one pool is resolved, `timeout` seconds at most. `False`: none is."""
+    def _numbers(self) -> list[Any] | None:
+        """The values of a chunk of `map`, where they are all numbers."""
     def _ran(self) -> int | None:
         """How long a chunk of `map` took, in nanoseconds; `None` for anything else."""
     def _keep(self, value: Any, exception: BaseException | None) -> tuple[Any, BaseException | None]:

@@ -123,6 +123,11 @@ impl Function {
     fn new(py: Python<'_>, pool: &Pool, pickle: &[u8], name: &str, reuse: bool) -> PyResult<Self> {
         Ok(Self { code: new_code(py, &pool.shared, pickle, reuse)?, name: name.into() })
     }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 struct Met {

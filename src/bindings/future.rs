@@ -7,11 +7,11 @@ use pyo3::PyVisit;
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::memory::new_bytes;
 use super::wait::wait_interruptibly;
-use super::{buffer, codec};
+use super::{buffer, codec, numbers};
 use crate::pool::{Ident, Outcome, SPIN_WITH_GIL, Shared, Slot, value_pickle};
 
 #[pyclass(subclass, frozen, module = "disttask._native")]
@@ -157,6 +157,16 @@ impl Future {
         let deadline = timeout.and_then(Shared::deadline);
         let wait = |slice| pool.wait_any(&slots, slice).then_some(());
         Ok(wait_interruptibly(py, deadline, wait)?.is_some())
+    }
+
+    /// The values of a chunk of `map`, where they are all numbers.
+    fn _numbers<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        let Some(slot) = self.slot()? else { return Ok(None) };
+        let Some(Outcome::Values(payload, _)) = slot.outcome() else { return Ok(None) };
+        Ok(match payload.as_private() {
+            Some(bytes) => numbers::decode(py, bytes),
+            None => numbers::decode(py, &payload.to_vec()),
+        })
     }
 
     /// How long a chunk of `map` took, in nanoseconds.

@@ -7,6 +7,7 @@ mod error;
 mod functions;
 mod future;
 mod memory;
+mod numbers;
 mod pool;
 mod server;
 mod submitter;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyDictMethods, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyDictMethods, PyList, PyTuple, PyType};
 
 use super::codec;
 use super::functions::{Function, Functions, dumps};
 use super::future::{Future, Home};
+use super::numbers;
 use super::pool::Pool;
 use super::wait::wait_interruptibly;
 use crate::ipc::{Form, Payload, Range};
@@ -42,6 +43,21 @@ impl Binding {
         let future = self.new_future.bind(py).call1((self.future.bind(py),))?;
         future.cast::<Future>()?.get().attach(slot, Arc::clone(&self.home));
         Ok(future)
+    }
+
+    fn pickled_chunk<'py>(
+        &self,
+        py: Python<'py>,
+        spread: bool,
+        items: &Bound<'py, PyList>,
+    ) -> PyResult<Payload> {
+        let pair = (spread, items).into_pyobject(py)?;
+        if let Some(payload) = dumps(py, &self.pool, &pair)? {
+            return Ok(payload);
+        }
+        let helper = py.import(intern!(py, "disttask._map"))?.getattr(intern!(py, "pickled"))?;
+        let pickled = helper.call1((pair,))?.cast_into::<PyBytes>()?;
+        self.payload(py, pickled.as_bytes())
     }
 
     /// A place for a payload; waits for one, interruptibly.
@@ -164,15 +180,20 @@ impl Submitter {
         inner.queue(py, work, &function.name, Keep::ForTheFuture).map(Some)
     }
 
-    /// Queue many calls of a function that was pickled before, as one task.
+    /// Queue many calls of a function that was pickled before, as one task. `spread`: each item is a tuple of arguments.
     fn _submit_chunk<'py>(
         &self,
         py: Python<'py>,
         function: &Function,
-        data: &[u8],
+        spread: bool,
+        items: &Bound<'py, PyList>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let inner = self.inner()?;
-        let payload = inner.payload(py, data)?;
+        let packed = if spread { None } else { numbers::encode(items) };
+        let payload = match packed {
+            Some(packed) => inner.payload(py, &packed)?,
+            None => inner.pickled_chunk(py, spread, items)?,
+        };
         let work = Work { form: Form::Chunk, code: Some(Arc::clone(&function.code)), payload };
         inner.queue(py, work, &function.name, Keep::ForTheFuture)
     }

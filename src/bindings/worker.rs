@@ -13,6 +13,7 @@ use super::buffer::{self, Pickled};
 use super::codec;
 use super::functions::CODE_REUSED;
 use super::memory::new_bytes;
+use super::numbers;
 use crate::ipc::{Answer, Form, LinkError, Payload, SmallBytes, Taken, Task, WorkerLink, fork_generation};
 
 /// How long to look for the next task without letting other Python threads run.
@@ -53,6 +54,7 @@ struct Known {
 /// An answer on its way.
 enum Reply<'py> {
     Small(Answer, SmallBytes),
+    Packed(Answer, Vec<u8>),
     Bytes(Answer, Bound<'py, PyBytes>),
     Parts(Answer, Pickled<'py>),
 }
@@ -145,6 +147,9 @@ impl Worker {
         let link = &mut *guard;
         let sent = match reply {
             Reply::Small(answer, bytes) => {
+                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes))
+            }
+            Reply::Packed(answer, bytes) => {
                 send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes))
             }
             Reply::Bytes(answer, bytes) => {
@@ -281,25 +286,29 @@ impl<'py> Loop<'py> {
         link.set_items(0);
         let loaded = (|| {
             let function = self.function(taken.function)?;
-            let pair = self.load(taken, payload, large)?;
-            let (spread, items): (bool, Bound<'py, PyList>) = pair.extract()?;
+            if large.is_none()
+                && let Some(items) = numbers::decode(self.py, payload)
+            {
+                return Ok((function, false, items));
+            }
+            let (spread, items): (bool, Bound<'py, PyList>) = self.load(taken, payload, large)?.extract()?;
             Ok((function, spread, items))
         })();
         let (function, spread, items) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => return self.error("load", error, None),
         };
-        let values = PyList::empty(self.py);
+        let mut values = Vec::with_capacity(items.len());
         let errors = PyList::empty(self.py);
         for (item, index) in items.iter().zip(1_u32..) {
             link.set_items(index);
             let result =
                 if spread { function.call1(item.cast_into::<PyTuple>()?) } else { function.call1((item,)) };
             match result {
-                Ok(value) => values.append(value)?,
+                Ok(value) => values.push(value),
                 Err(error) => {
                     self.check_fork(Some(&error))?;
-                    values.append(self.py.None())?;
+                    values.push(self.py.None().into_bound(self.py));
                     let described =
                         self.helpers.error.call1(("run", error.into_value(self.py), self.py.None()))?;
                     errors.append((index - 1, described))?;
@@ -307,6 +316,12 @@ impl<'py> Loop<'py> {
             }
         }
         self.check_fork(None)?;
+        let values = PyList::new(self.py, values)?;
+        if errors.is_empty()
+            && let Some(packed) = numbers::encode(&values)
+        {
+            return Ok(Reply::Packed(Answer::Values, packed));
+        }
         let bytes = self.helpers.dump_chunk.call1((values, errors))?;
         Ok(Reply::Bytes(Answer::Values, bytes.cast_into()?))
     }

@@ -28,6 +28,9 @@ const FIRST_BLOCK_BYTES: usize = 4 << 20;
 /// Blocks do not grow beyond this, except for a payload that is larger.
 const LARGE_BLOCK_BYTES: usize = 256 << 20;
 
+/// From this size on, faulting pages in takes longer than starting a thread for it.
+const PREPARED_BYTES: usize = 4 << 20;
+
 /// Ranges begin on pages: a reader may map one, and no two share a page that one of them is done with.
 pub(super) const PAGE: usize = 4096;
 
@@ -68,6 +71,8 @@ struct Inner {
     dead: HashSet<u32>,
     /// Something was taken since the last [`Arena::rest`].
     active: bool,
+    /// Blocks go as soon as nobody uses them.
+    dissolved: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,9 +123,31 @@ impl Arena {
         };
         inner.used += whole;
         inner.active = true;
+        let next = if fresh { inner.next_to_prepare(whole, self.budget) } else { None };
         drop(inner);
+        if let Some((another, at)) = next {
+            self.prepare([(another, at), (Arc::clone(&block), offset)], whole);
+        }
         block.lease(offset).store(0, Ordering::Relaxed);
         Ok(Range { arena: Arc::clone(self), block, offset, bytes, whole, fresh, parts: Vec::new() })
+    }
+
+    /// Have pages faulted in, on a thread of its own: of the next range of this size, and of the one that is being filled,
+    /// for when it is used again. With two of them most programs that pass large payloads have all that they need.
+    fn prepare(self: &Arc<Self>, ranges: [(Arc<Block>, usize); 2], whole: usize) {
+        let arena = Arc::clone(self);
+        let (block, offset) = (ranges[0].0.number, ranges[0].1);
+        let work = move || {
+            super::block_all_signals();
+            for (block, offset) in &ranges {
+                block.map.populate(*offset, whole);
+            }
+            drop(Given { arena: &arena, place: Place { block, offset, bytes: whole } });
+        };
+        // Without a thread the range is of no use to anybody, and goes back at once.
+        if std::thread::Builder::new().name("disttask-prepare".into()).spawn(work).is_err() {
+            drop(Given { arena: self, place: Place { block, offset, bytes: whole } });
+        }
     }
 
     /// The other side of this link is dead: it looks at nothing any more.
@@ -135,8 +162,8 @@ impl Arena {
     /// The other sides are all gone: let go of what nobody here uses.
     pub fn dissolve(&self) {
         let mut inner = self.inner.lock();
+        inner.dissolved = true;
         inner.reclaim();
-        inner.blocks.retain(|owned| !owned.extents.is_all_free());
     }
 
     /// Called now and then: if nothing was taken since the last call, free pages go back to the system.
@@ -179,8 +206,10 @@ impl Inner {
     }
 
     fn grow(&mut self, whole: usize, backing: Backing) -> Option<(Arc<Block>, usize, bool)> {
+        // Room for two of a large one: see `Arena::prepare`.
         let doubled = FIRST_BLOCK_BYTES << self.blocks.len().min(16);
-        let bytes = doubled.min(LARGE_BLOCK_BYTES).max(whole.next_multiple_of(FIRST_BLOCK_BYTES));
+        let twice = if whole <= LARGE_BLOCK_BYTES { 2 * whole } else { whole };
+        let bytes = doubled.min(LARGE_BLOCK_BYTES).max(twice.next_multiple_of(FIRST_BLOCK_BYTES));
         let file = create("disttask-arena", bytes, backing).ok()?;
         let map = Map::for_host(&file, bytes).ok()?;
         let block = Arc::new(Block { number: self.next_number, map, file: HostFd::new(file) });
@@ -189,6 +218,21 @@ impl Inner {
         let offset = extents.take(whole)?;
         self.blocks.push(Owned { block: Arc::clone(&block), extents, touched: whole });
         Some((block, offset, true))
+    }
+
+    /// The range that will be asked for next, if what is asked for now is a sign of more.
+    fn next_to_prepare(&mut self, whole: usize, budget: usize) -> Option<(Arc<Block>, usize)> {
+        let worth_it = (PREPARED_BYTES..=LARGE_BLOCK_BYTES).contains(&whole);
+        if !worth_it || self.used + whole > budget {
+            return None;
+        }
+        let (block, offset, fresh) = self.fit(whole)?;
+        self.used += whole;
+        if !fresh {
+            self.give_back(Place { block: block.number, offset, bytes: whole });
+            return None;
+        }
+        Some((block, offset))
     }
 
     fn give_back(&mut self, place: Place) {
@@ -211,6 +255,25 @@ impl Inner {
                 index += 1;
             }
         }
+        if self.dissolved {
+            self.blocks.retain(|owned| !owned.extents.is_all_free());
+        }
+    }
+}
+
+/// A place that goes back when this is dropped.
+struct Given<'a> {
+    arena: &'a Arena,
+    place: Place,
+}
+
+impl Drop for Given<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.arena.inner.lock();
+        inner.give_back(self.place);
+        inner.reclaim();
+        drop(inner);
+        self.arena.freed.notify_all();
     }
 }
 

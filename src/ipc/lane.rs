@@ -17,12 +17,12 @@
 
 use crate::scheduler::types::{Assignment, Attempt, TaskId};
 
-/// Bytes of each ring: a thousand small frames and more, or a few of the largest that go through a ring. Pages that are
-/// never written take no memory.
-pub(super) const RING_BYTES: u64 = 1 << 20;
+/// Bytes of each ring: thousands of small frames, or a few of the largest that go through a ring. Not more, because a ring
+/// is written from one end to the other whatever it carries, and so should fit a cache, and be warm soon.
+pub(super) const RING_BYTES: u64 = 1 << 19;
 
-/// The largest payload that goes through a ring: an eighth, so that several fit. A larger one stands in an arena.
-pub const MAX_INLINE_BYTES: usize = RING_BYTES as usize / 8;
+/// The largest payload that goes through a ring: a quarter, so that several fit. A larger one stands in an arena.
+pub const MAX_INLINE_BYTES: usize = RING_BYTES as usize / 4;
 
 /// A cache line: two sides never write to the same one.
 pub(super) const LINE: usize = 64;

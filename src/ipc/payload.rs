@@ -81,4 +81,12 @@ impl Payload {
             Self::Private(_) | Self::Ours(_) | Self::Theirs(_) => None,
         }
     }
+
+    /// The bytes, where they stand in private memory.
+    pub fn as_private(&self) -> Option<&[u8]> {
+        match self {
+            Self::Private(bytes) => Some(bytes),
+            Self::Ours(_) | Self::Theirs(_) => None,
+        }
+    }
 }

@@ -116,6 +116,15 @@ impl Map {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.as_ptr().add(at), bytes.len()) };
     }
 
+    /// Have the pages of a part there, writable. Where the kernel cannot (before 5.14), they come when they are touched.
+    pub(super) fn populate(&self, at: usize, bytes: usize) {
+        self.check(at, bytes, 4096);
+        // SAFETY: the range is within the mapping, and its contents do not change.
+        let _ = unsafe {
+            rustix::mm::madvise(self.at.as_ptr().add(at).cast(), bytes, Advice::LinuxPopulateWrite)
+        };
+    }
+
     /// Copy much into the memory.
     ///
     /// # Safety

@@ -23,8 +23,8 @@ pub(crate) enum WorkerState {
     Retired,
 }
 
-/// A worker with as much work as this (by estimate) is sent no more: a millisecond hides the round trip to the host many
-/// times over, and is no wait that anybody notices. So nothing ever waits behind what is expected to take longer.
+/// A worker with as much work as this (by estimate) is sent one task more at most: a millisecond hides the round trip to
+/// the host many times over, and is no wait that anybody notices.
 pub const PREFETCH_NANOS: u64 = 1_000_000;
 
 /// Dispatches at one worker, however short they are: as many as a worker that is fast gets done in the time above,
@@ -113,10 +113,11 @@ impl Worker {
         self.state == WorkerState::Up && self.held.is_empty() && self.retracting.is_none()
     }
 
-    /// Whether something may be sent after what it has.
+    /// Whether something may be sent after what it has: one task in any case, which hides the round trip to the host. What
+    /// then waits too long is had back ([`super::ahead::LOOK_AFTER`]).
     pub(crate) fn takes_more(&self, depth: u64) -> bool {
         (1..PREFETCH_TASKS).contains(&self.held.len())
-            && self.backlog < depth
+            && (self.held.len() == 1 || self.backlog < depth)
             && self.state == WorkerState::Up
             && self.retracting.is_none()
             && !self.condemned

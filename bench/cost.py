@@ -1,0 +1,122 @@
+"""What the comparison with peers does not show: a million pending tasks, results that are held, a task's floor.
+
+Run it with `make bench`.
+"""
+
+import gc
+import os
+import pickle
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import disttask
+
+WORKERS = 2
+FEW, MANY = 10_000, 1_000_000
+HELD_MB = 100
+HELD = 8
+
+
+def resident_bytes() -> int:
+    """Of this process."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def nothing(number: int) -> int:
+    """A task of no work."""
+    return number
+
+
+def wait_for_file(path: str) -> None:
+    """Hold a worker."""
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+def filled(megabytes: int) -> Any:
+    """An array that the worker has at hand."""
+    import numpy as np
+
+    return np.ones(megabytes * 125_000)
+
+
+def pending(count: int) -> tuple[float, float]:
+    """Bytes and microseconds per task, with so many pending before the first is run; futures held, unobserved."""
+    with disttask.Executor(WORKERS) as executor, tempfile.TemporaryDirectory() as folder:
+        list(executor.map(nothing, range(1000)))
+        gate = f"{folder}/gate"
+        for _ in range(WORKERS):
+            executor.submit(wait_for_file, gate)
+        gc.collect()
+        before, start = resident_bytes(), time.perf_counter()
+        futures = [executor.submit(nothing, number) for number in range(count)]
+        submitted = time.perf_counter() - start
+        size = resident_bytes() - before
+        with open(gate, "w"):
+            start = time.perf_counter()
+        assert [future.result() for future in futures] == list(range(count))
+        drained = time.perf_counter() - start
+        return size / count, 1e6 * (submitted + drained) / count
+
+
+def held_results() -> float:
+    """GB/s of results that are all kept, as a part of what filling a fresh memory file gives."""
+    import numpy as np
+
+    with disttask.Executor(WORKERS) as executor:
+        executor.submit(filled, 1).result()
+        start = time.perf_counter()
+        kept = [executor.submit(filled, HELD_MB).result() for _ in range(HELD)]
+        ours = HELD * HELD_MB / 1000 / (time.perf_counter() - start)
+        del kept
+    data = np.ones(HELD_MB * 125_000)
+    rates = []
+    for _ in range(3):
+        fd = os.memfd_create("fresh")
+        start = time.perf_counter()
+        os.write(fd, data.data)
+        rates.append(HELD_MB / 1000 / (time.perf_counter() - start))
+        os.close(fd)
+    return ours / statistics.median(rates)
+
+
+def per_call(call: Callable[[], Any], count: int = 200_000) -> float:
+    """Nanoseconds."""
+    best = min(_timed(call, count) for _ in range(5))
+    return 1e9 * best / count
+
+
+def _timed(call: Callable[[], Any], count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the tables."""
+    print("| pending tasks | bytes each in the host | us each, submit and drain |\n|---|---|---|")
+    for count in (FEW, MANY):
+        runs = [pending(count) for _ in range(3 if count == FEW else 1)]
+        size, cost = (statistics.median(values) for values in zip(*runs, strict=True))
+        print(f"| {count:,} | {size:.0f} | {cost:.2f} |")
+    print(f"\nresults of {HELD_MB} MB, all held: {held_results():.2f} x what filling a fresh memory file gives\n")
+    empty = per_call(lambda: None)
+    payload = pickle.dumps((5,), 5)
+    with disttask.Executor(WORKERS) as executor:
+        executor.submit(nothing, 1).result()
+        trip = per_call(lambda: executor.submit(nothing, 5).result(), 20_000)
+    print("| a task's floor | ns |\n|---|---|")
+    both = per_call(lambda: pickle.loads(pickle.dumps((5,), 5))) - empty
+    print(f"| pickle and unpickle the argument, twice | {2 * both:.0f} |")
+    print(f"| unpickle only | {per_call(lambda: pickle.loads(payload)) - empty:.0f} |")
+    print(f"| call the function | {per_call(lambda: nothing(5)) - empty:.0f} |")
+    print(f"| submit, run in the worker, result | {trip - empty:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

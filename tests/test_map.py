@@ -1,0 +1,127 @@
+"""`map` without a chunk size: lazy, bounded, in order, fair to every item."""
+
+import itertools
+import os
+import threading
+import weakref
+
+import pytest
+
+import disttask
+import tasks
+from helpers import wait_until
+
+
+def test_an_endless_input_is_read_as_it_is_needed(executor):
+    read = 0
+
+    def count():
+        nonlocal read
+        while True:
+            yield read
+            read += 1
+
+    doubled = executor.map(tasks.double, count())
+    assert [next(doubled) for _ in range(1000)] == [2 * n for n in range(1000)]
+    before = read
+    assert before < 2_000_000, "bounded"
+    assert executor.submit(tasks.add, 1, 2).result(timeout=20) == 3
+    assert read == before, "nothing is read while nobody asks"
+
+
+def test_memory_stays_flat_however_long_the_input(executor):
+    """What has been handed out is let go of."""
+
+    class Item:
+        alive = 0
+
+        def __init__(self, n):
+            self.n = n
+            Item.alive += 1
+            weakref.finalize(self, Item.died)
+
+        @staticmethod
+        def died():
+            Item.alive -= 1
+
+        def __reduce__(self):
+            return int, (self.n,)
+
+    most = 0
+    for n, value in enumerate(executor.map(tasks.double, map(Item, range(300_000)))):
+        assert value == 2 * n
+        if n % 1000 == 0:
+            most = max(most, Item.alive)
+    assert most < 250_000
+
+
+@pytest.mark.parametrize(
+    "values", [range(1000), [0.5] * 100, ["a", "b"] * 50, [None, 1, "x", 2.5, b"y"], [2**40, -1], [2**70], []]
+)
+def test_any_values_come_back_as_they_were(executor, values):
+    values = list(values)
+    for chunksize in (None, 1, 7, 10_000):
+        found = list(executor.map(tasks.same, values, chunksize=chunksize))
+        assert found == values
+        assert list(map(type, found)) == list(map(type, values))
+
+
+def test_numbers_that_are_not_quite_ints_or_floats(executor):
+    values = [True, False, True]
+    assert [type(v) for v in executor.map(tasks.same, values, chunksize=3)] == [bool] * 3
+    mixed = [1, 2.0, 3]
+    assert [type(v) for v in executor.map(tasks.same, mixed, chunksize=3)] == [int, float, int]
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 50, 1000])
+def test_one_bad_item_costs_nobody_else(executor, chunksize):
+    got = []
+    with pytest.raises(ZeroDivisionError):
+        got.extend(executor.map(tasks.inverse_of_distance, range(1000), itertools.repeat(500), chunksize=chunksize))
+    assert got == [1 / (n - 500) for n in range(500)]
+    assert executor.submit(tasks.add, 1, 1).result(timeout=10) == 2
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 50])
+def test_an_item_that_kills_its_worker_is_named_and_the_others_before_it_come(executor, chunksize):
+    got = []
+    with pytest.raises(disttask.WorkerCrashed) as crash:
+        got.extend(executor.map(tasks.exit_at, range(200), itertools.repeat(123), chunksize=chunksize))
+    assert got == list(range(123))
+    assert crash.value.exit_status == 9
+
+
+def test_a_long_item_does_not_hold_up_the_other_worker(executor, tmp_path):
+    """One item waits for the last of the others, which all must run meanwhile."""
+    gate = tmp_path / "gate"
+    results = executor.map(tasks.wait_or_count, [str(gate)] + [""] * 300, [300] * 301, [str(tmp_path / "log")] * 301)
+    opener = threading.Thread(
+        target=lambda: (wait_until(lambda: len(tasks.lines(tmp_path / "log")) >= 150, 20), gate.touch())
+    )
+    opener.start()
+    assert len(list(results)) == 301
+    opener.join()
+
+
+def test_with_retries_each_item_is_a_task_of_its_own(executor, tmp_path):
+    careful = executor.options(retries=3)
+    assert (
+        list(careful.map(tasks.fail_once, [str(tmp_path / str(n)) for n in range(4)], ["kill"] * 4)) == ["survived"] * 4
+    )
+
+
+def test_a_map_that_is_dropped_cancels_what_it_can(make_executor, tmp_path):
+    executor = make_executor(1)
+    results = executor.map(tasks.log, itertools.repeat(str(tmp_path / "log")), range(10_000), chunksize=1)
+    next(results)
+    results = None
+    assert executor.submit(tasks.add, 1, 1).result(timeout=20) == 2
+    assert len(tasks.lines(tmp_path / "log")) < 100
+
+
+def test_an_argument_that_cannot_be_pickled_says_so(executor):
+    with pytest.raises(disttask.SerializationError, match="cannot be pickled"):
+        list(executor.map(tasks.same, [threading.Lock()]))
+    with pytest.raises(disttask.SerializationError):
+        list(executor.map(tasks.make_lock, range(3)))
+    assert os.getpid() not in list(executor.map(tasks.pid_of_worker, range(3)))
