@@ -279,3 +279,30 @@ def write_and_die_once(array, path):
 
 def is_readonly(data):
     return memoryview(data).readonly
+
+
+def push(items):
+    items.append(1)
+    return len(items)
+
+
+_buffer = [0]
+
+
+def reused_buffer(number):
+    _buffer[0] = number
+    return _buffer
+
+
+class _ExitsWhenPickled:
+    def __reduce__(self):
+        raise SystemExit(3)
+
+
+def exits_when_pickled(number):
+    return _ExitsWhenPickled() if number == 3 else number
+
+
+def run_twice(path):
+    log(path, 1)
+    return bytes(1_000_000)

@@ -9,7 +9,6 @@ import pytest
 
 import disttask
 import tasks
-from helpers import wait_until
 
 MB = 125_000
 """Eight-byte numbers in a megabyte."""
@@ -101,13 +100,79 @@ def test_submit_waits_when_the_memory_for_arguments_is_full(make_executor, monke
         executor.submit(tasks.sum_of, np.zeros(11 * MB)).result(timeout=30)
 
 
-def test_memory_is_used_again_and_given_back(make_executor):
-    executor = make_executor(1)
-    array = np.ones(20 * MB)
+def test_memory_is_used_again_and_given_back(run_script):
+    """In a process of its own: results of other tests may still be looked at in this one."""
+    source = """
+import disttask, numpy as np, tasks
+from helpers import wait_until
+from test_large import shared_bytes
+array = np.ones(20 * 125_000)
+with disttask.Executor(1) as executor:
     for _ in range(10):
-        assert executor.submit(tasks.sum_of, array).result(timeout=30) == 20 * MB
-    assert shared_bytes() < 100 * 2**20, "one place is used again and again"
+        assert executor.submit(tasks.sum_of, array).result(timeout=30) == 20 * 125_000
+    print(shared_bytes() < 60 * 2**20)
     wait_until(lambda: shared_bytes() < 2**20, 15, "an idle pool gives its memory back")
+"""
+    assert run_script(source, timeout=40).out == "True\n"
+
+
+def test_a_forked_child_drops_what_is_its_parents(run_script):
+    source = """
+import gc, os, mmap, disttask, tasks
+executor = disttask.Executor(1)
+data = bytes(200_000)
+def closure(): return len(data)
+print(executor.submit(closure).result(timeout=20))
+def in_child():
+    global executor
+    maps = [mmap.mmap(-1, 4096) for _ in range(200)]
+    try:
+        executor.submit(closure)
+    except disttask.ForkedPoolError:
+        print("refused", flush=True)
+    executor = None
+    gc.collect()
+    for one in maps:
+        one[0] = 1
+    os._exit(0)
+for shut_down in (False, True):
+    if shut_down:
+        executor.shutdown()
+    child = os.fork()
+    if child == 0:
+        in_child()
+    print(os.waitpid(child, 0)[1])
+"""
+    assert run_script(source).out == "200000\nrefused\n0\nrefused\n0\n"
+
+
+def test_functions_that_nobody_can_call_any_more_are_forgotten(make_executor):
+    executor = make_executor(1)
+    pid = executor.submit(tasks.pid_of_worker).result(timeout=10)
+    for _ in range(3):
+        for _ in range(40):
+            data = os.urandom(1_000_000)
+            assert executor.submit(lambda data=data: len(data)).result(timeout=10) == 1_000_000
+    with open(f"/proc/{pid}/statm") as statm:
+        assert int(statm.read().split()[1]) * 4096 < 200 * 2**20, "not 120 MB of pickles, and as much of objects"
+
+
+def test_a_result_that_cannot_be_received_is_charged(run_script, tmp_path):
+    """Out of descriptors, the host cannot map what the worker has answered: the task ran, and runs once."""
+    source = f"""
+import os, resource, disttask, tasks
+with disttask.Executor(1) as executor:
+    executor.submit(tasks.add, 1, 1).result(timeout=20)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    future = executor.submit(tasks.run_twice, {str(tmp_path / "runs")!r})
+    exc = future.exception(timeout=20)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    print(type(exc).__name__)
+    print(executor.submit(tasks.add, 1, 1).result(timeout=20))
+"""
+    assert run_script(source, timeout=60).out == "WorkerCrashed\n2\n"
+    assert len(tasks.lines(tmp_path / "runs")) == 1
 
 
 def test_a_hundred_buffers_in_one_argument(executor):

@@ -125,3 +125,43 @@ def test_an_argument_that_cannot_be_pickled_says_so(executor):
     with pytest.raises(disttask.SerializationError):
         list(executor.map(tasks.make_lock, range(3)))
     assert os.getpid() not in list(executor.map(tasks.pid_of_worker, range(3)))
+
+
+def test_items_of_a_chunk_share_nothing(executor):
+    for chunksize in (1, 30):
+        assert list(executor.map(tasks.push, [[]] * 30, chunksize=chunksize)) == [1] * 30, (
+            "an argument is each item's own"
+        )
+        numbers = [buffer[0] for buffer in executor.map(tasks.reused_buffer, range(30), chunksize=chunksize)]
+        assert numbers == list(range(30)), "a result is what it was when the item ended"
+
+
+def test_an_item_whose_result_exits_while_it_is_pickled(executor):
+    got = []
+    with pytest.raises(SystemExit):
+        got.extend(executor.map(tasks.exits_when_pickled, range(6), chunksize=6))
+    assert got == [0, 1, 2]
+    assert executor.status()["totals"]["worker_deaths"] == 0
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 7])
+def test_an_input_that_raises_is_heard_after_what_came_before(executor, chunksize):
+    def numbers():
+        yield from range(50)
+        raise LookupError("no more")
+
+    got = []
+    with pytest.raises(LookupError, match="no more"):
+        got.extend(executor.map(tasks.double, numbers(), chunksize=chunksize))
+    assert got == [2 * n for n in range(50)]
+
+
+def test_close_cancels_the_rest(make_executor, tmp_path):
+    executor = make_executor(1)
+    blocker = executor.submit(tasks.wait_for_file, str(tmp_path / "gate"))
+    results = executor.map(tasks.log, itertools.repeat(str(tmp_path / "log")), range(1000), chunksize=1)
+    results.close()
+    (tmp_path / "gate").touch()
+    blocker.result(timeout=10)
+    assert executor.submit(tasks.add, 1, 1).result(timeout=20) == 2
+    assert len(tasks.lines(tmp_path / "log")) <= 1

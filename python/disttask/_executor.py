@@ -126,7 +126,7 @@ class _Tasks(_native.Submitter):
 
 
 class Executor(_Tasks, cf.Executor):
-    """Run callables on worker processes, one task per worker at a time.
+    """Run callables on worker processes. A worker runs one task at a time; short ones wait there for their turn.
 
     Workers are fresh interpreters (never forks), started at once. A worker that dies fails at most the task that it
     was running, with `WorkerCrashed`, and is replaced; everything else goes on. Functions, classes and exceptions that

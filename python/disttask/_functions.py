@@ -8,6 +8,7 @@ importable, or a function for which the same holds. The native side then compare
 from __future__ import annotations
 
 import functools
+import sys
 import types
 import weakref
 from _pickle import dumps as _pickle_dumps
@@ -175,7 +176,7 @@ class _Examination:
 
     def _check(self, value: Any, depth: int) -> None:
         kind = type(value)
-        if kind in _PLAIN or isinstance(value, types.ModuleType):
+        if kind in _PLAIN or (isinstance(value, types.ModuleType) and sys.modules.get(value.__name__) is value):
             return
         if depth == 0:
             raise _Mutable

@@ -66,9 +66,14 @@ class Collector:
         self._futures.clear()
 
     def deliver_now(self, future: Future) -> None:
-        """Deliver on this thread, unless the collector's own has come first."""
+        """Deliver on this thread, unless the collector's own has come first. Ctrl-C is this thread's, and goes on."""
         if self._futures.pop(future._seq, None) is not None:
-            self._deliver(future)
+            try:
+                future._announce()
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                _logger.exception("disttask: delivering %r failed", future)
 
     def join(self) -> None:
         """Wait until everything is delivered; the pool must have gone. Harmless on the collector's own thread."""
@@ -129,10 +134,10 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
             self = exc = None  # type: ignore[assignment]  # noqa: PLW0642
 
     def _chunk_outcome(self) -> Any:
-        """Of a chunk of `map` that is resolved: errors by index, and values; or why the whole chunk failed."""
+        """Of a chunk of `map` that is resolved: errors by index, values, pickles by index; or why it failed."""
         numbers = self._numbers()
         if numbers is not None:
-            return [], numbers
+            return [], numbers, []
         outcome = self._outcome()
         assert outcome is not None
         kind, data = outcome

@@ -32,6 +32,7 @@ def forget(pool: _native.Pool) -> None:
     """This pool has gone: nothing of it is waited for any more, and nothing here keeps its descriptors open."""
     _living.pop(pool.id, None)
     Collector.by_pool.pop(pool.id, None)
+    pool.forget_functions()
 
 
 def abandon(pool: _native.Pool) -> None:

@@ -7,6 +7,7 @@ one while the others have nothing to do.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import operator
 import time
@@ -14,7 +15,7 @@ from collections import deque
 
 from . import _native
 from ._exceptions import SerializationError, WorkerCrashed
-from ._loading import load_exception
+from ._loading import load_exception, load_outcome
 from ._native import Function
 from ._pickling import dumps, task_name
 
@@ -79,6 +80,8 @@ class _Mapping:
         """Of a list: cutting it is several times quicker than iterating."""
         self._fixed = chunksize
         self._size = chunksize or 1
+        self.failed: Exception | None = None
+        """Why nothing more is read: raised after the values of what was read."""
         self._nanos_per_item = tasks._map_times.get(self._function.name, 0.0)
         if chunksize is None and self._nanos_per_item:
             self._size = self._fitting()
@@ -97,25 +100,34 @@ class _Mapping:
                 out.append(chunk)
         self._out = out
         out_limit = _CHUNKS_PER_WORKER * self._workers
-        while len(self._out) < out_limit and self._may_run_ahead():
-            items = self._take(self._next_size())
-            if not items:
-                return
-            if self._left is not None:
-                self._left -= len(items)
-            self._under_way.append(self._submit(items))
+        while self.failed is None and len(self._out) < out_limit and self._may_run_ahead():
+            items: list[Any] = []
+            try:
+                self._take(items, self._next_size())
+                if not items:
+                    return
+                if self._left is not None:
+                    self._left -= len(items)
+                self._under_way.append(self._submit(items))
+            except (
+                Exception
+            ) as exc:  # the input's, or that of an argument that cannot be pickled: after what came before
+                self.failed = exc
+                if items and not isinstance(exc, SerializationError):
+                    self._under_way.append(self._submit(items))
 
     def _may_run_ahead(self) -> bool:
         """Whether there is room for results whose turn has not come."""
         ahead = len(self._under_way) - len(self._out)
         return ahead <= 0 or (ahead < _AHEAD_PER_WORKER * self._workers and ahead * self._size < _AHEAD_ITEMS)
 
-    def _take(self, count: int) -> list[Any]:
+    def _take(self, items: list[Any], count: int) -> None:
+        """Add the next items of the input; those before one that raises are there."""
         if self._list is None:
-            return list(itertools.islice(self._items, count))
-        items = self._list[self._taken : self._taken + count]
-        self._taken += len(items)
-        return items
+            items.extend(itertools.islice(self._items, count))
+        else:
+            items += self._list[self._taken : self._taken + count]
+            self._taken += len(items)
 
     def _next_size(self) -> int:
         if self._fixed is not None or self._left is None:
@@ -208,22 +220,47 @@ def _function(tasks: _Tasks, fn: Callable[..., Any]) -> Function:
         ) from exc
 
 
-def pickled(data: tuple[bool, list[Any]]) -> bytes:
-    """A chunk that plain pickle cannot send."""
+def pickled(spread: bool, items: list[Any]) -> bytes:
+    """A chunk whose items are not plain values: a pickle of pickles."""
     try:
-        return dumps(data).data
+        return dumps((spread, True, [dumps(item).data for item in items])).data
     except Exception as exc:
         raise SerializationError(
             f"an argument cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}"
         ) from exc
 
 
-def _values(errors: list[tuple[int, bytes]], values: list[Any]) -> Iterator[list[Any]]:
-    if errors:
-        first, described = min(errors)
-        yield values[:first]
-        raise load_exception(described)
-    yield values
+def _values(
+    errors: list[tuple[int, bytes]], values: list[Any], pickles: list[tuple[int, bytes]]
+) -> Iterator[list[Any]]:
+    """The values up to the first error, which is then raised. Those that are not plain have a pickle each."""
+    first = min(errors, default=None)
+    for index, pickle in pickles:
+        if first is None or index < first[0]:
+            value, exc = load_outcome("value", pickle)
+            if exc is not None:
+                yield values[:index]
+                raise exc
+            values[index] = value
+    if first is None:
+        yield values
+    else:
+        yield values[: first[0]]
+        raise load_exception(first[1])
+
+
+class _Results(itertools.chain):  # type: ignore[type-arg]
+    """What `map` returns: closing or dropping it cancels what has not begun."""
+
+    mapping: _Mapping
+
+    def close(self) -> None:
+        """Nobody wants the rest."""
+        self.mapping.end()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # in a forked child there is nothing to cancel
+            self.close()
 
 
 def adaptive_map(
@@ -238,12 +275,16 @@ def adaptive_map(
     end = None if timeout is None else time.monotonic() + timeout
     mapping = _Mapping(tasks, workers, fn, iterables, chunksize, end)
     mapping.fill()
-    return itertools.chain.from_iterable(_chunks_of(mapping))
+    results: Any = _Results.from_iterable(_chunks_of(mapping))
+    results.mapping = mapping
+    return results  # type: ignore[no-any-return]
 
 
 def _chunks_of(mapping: _Mapping) -> Iterator[list[Any]]:
     try:
         while not mapping.is_done():
             yield from mapping.next_values()
+        if mapping.failed is not None:
+            raise mapping.failed
     finally:
         mapping.end()

@@ -153,6 +153,8 @@ class Pool:
         """Finished tasks that are kept, in order of completion."""
     def retained_pending(self) -> list[Future]:
         """Tasks to be kept that have not finished, in order of submission."""
+    def forget_functions(self) -> None:
+        """Let go of what was kept of functions, once the pool is gone."""
     def pids(self) -> list[int]:
         """The worker processes that there are."""
     def is_foreign(self) -> bool:

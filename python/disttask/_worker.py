@@ -41,18 +41,9 @@ def dump(result: object) -> bytes:
     return dumps(result).data
 
 
-def dump_chunk(values: list[object], errors: list[tuple[int, bytes]]) -> bytes:
-    """What became of the items of a chunk. A value that cannot be pickled is that item's error."""
-    try:
-        return dumps((errors, values)).data
-    except Exception:
-        for index, value in enumerate(values):
-            try:
-                dumps(value)
-            except BaseException as exc:
-                values[index] = None
-                errors.append((index, error("dump", exc, value)))
-        return dumps((errors, values)).data
+def dump_chunk(errors: list[tuple[int, bytes]], values: list[object], pickles: list[tuple[int, bytes]]) -> bytes:
+    """What became of the items of a chunk: errors by index, plain values, the pickles of the others by index."""
+    return dumps((errors, values, pickles)).data
 
 
 def error(stage: str, exc: BaseException, result: object) -> bytes:

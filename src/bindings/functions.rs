@@ -17,8 +17,9 @@ use pyo3::types::{
 use super::buffer;
 use super::pool::Pool;
 use super::submitter::{place, room};
+use crate::ipc::Code;
 use crate::ipc::Payload;
-use crate::pool::{Code, Shared};
+use crate::pool::Shared;
 
 /// Functions that are remembered. A program that makes functions without end has each looked at once, and forgets the
 /// dead ones when there are so many.
@@ -165,6 +166,12 @@ impl Functions {
             }
         }
         self.meet(pool, function)
+    }
+
+    /// The pool is gone: nothing of what was sent to it is of use any more.
+    pub(super) fn clear(&self) {
+        let met = std::mem::take(&mut *self.0.lock());
+        drop(met); // outside the lock: that may run Python code
     }
 
     #[cold]

@@ -122,6 +122,10 @@ impl Pool {
         Ok(slots.into_iter().map(|slot| Future::attached(slot, &self.home)).collect())
     }
 
+    fn forget_functions(&self) {
+        self.functions.clear();
+    }
+
     fn pids(&self) -> Vec<i32> {
         self.shared.pids()
     }

@@ -32,8 +32,12 @@ struct Binding {
 }
 
 impl Submitter {
+    /// An error in a forked child, before any lock or memory of the parent's is touched.
     fn inner(&self) -> PyResult<&Binding> {
-        self.0.get().ok_or_else(|| PyRuntimeError::new_err("Executor.__init__() was not called"))
+        let inner = self.0.get();
+        let inner = inner.ok_or_else(|| PyRuntimeError::new_err("Executor.__init__() was not called"))?;
+        inner.pool.check_owner()?;
+        Ok(inner)
     }
 }
 
@@ -45,18 +49,20 @@ impl Binding {
         Ok(future)
     }
 
+    /// A chunk that is no list of numbers. What items have in common must not become one object in the worker, as it would in
+    /// one pickle: an item could then see what another has done to it. So each that is not plain has a pickle of its own.
     fn pickled_chunk<'py>(
         &self,
         py: Python<'py>,
         spread: bool,
         items: &Bound<'py, PyList>,
     ) -> PyResult<Payload> {
-        let pair = (spread, items).into_pyobject(py)?;
-        if let Some(payload) = dumps(py, &self.pool, &pair)? {
+        let plain = items.len() == 1 || items.iter().all(|item| codec::encode(&item).is_some());
+        if plain && let Some(payload) = dumps(py, &self.pool, &(spread, false, items).into_pyobject(py)?)? {
             return Ok(payload);
         }
         let helper = py.import(intern!(py, "disttask._map"))?.getattr(intern!(py, "pickled"))?;
-        let pickled = helper.call1((pair,))?.cast_into::<PyBytes>()?;
+        let pickled = helper.call1((spread, items))?.cast_into::<PyBytes>()?;
         self.payload(py, pickled.as_bytes())
     }
 

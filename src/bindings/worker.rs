@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use super::buffer::{self, Pickled};
 use super::codec;
@@ -104,6 +104,7 @@ impl Worker {
                     let code = large.map_or_else(|| payload.clone(), |large| large.to_vec());
                     work.functions.insert(taken.function, Known { code, object: None });
                 }
+                Task::Forget => drop(work.functions.remove(&taken.function)),
                 Task::Run(form) => {
                     let start = Instant::now();
                     let reply = if form == Form::Chunk {
@@ -191,6 +192,16 @@ fn describe_error<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, Py
     let helpers = py.import(intern!(py, "disttask._worker"))?;
     let described = helpers.call_method1(intern!(py, "error"), ("dump", error.value(py), py.None()))?;
     Ok(described.cast_into::<PyBytes>()?)
+}
+
+/// Whether this value cannot change, and is quickly told so.
+fn is_plain(value: &Bound<'_, PyAny>) -> bool {
+    value.is_none()
+        || value.is_exact_instance_of::<PyInt>()
+        || value.is_exact_instance_of::<PyFloat>()
+        || value.is_exact_instance_of::<PyString>()
+        || value.is_exact_instance_of::<PyBool>()
+        || value.is_exact_instance_of::<PyBytes>()
 }
 
 impl<'py> Loop<'py> {
@@ -289,40 +300,48 @@ impl<'py> Loop<'py> {
             if large.is_none()
                 && let Some(items) = numbers::decode(self.py, payload)
             {
-                return Ok((function, false, items));
+                return Ok((function, false, false, items));
             }
-            let (spread, items): (bool, Bound<'py, PyList>) = self.load(taken, payload, large)?.extract()?;
-            Ok((function, spread, items))
+            let (spread, apart, items): (bool, bool, Bound<'py, PyList>) =
+                self.load(taken, payload, large)?.extract()?;
+            Ok((function, spread, apart, items))
         })();
-        let (function, spread, items) = match loaded {
+        let (function, spread, apart, items) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => return self.error("load", error, None),
         };
         let mut values = Vec::with_capacity(items.len());
-        let errors = PyList::empty(self.py);
+        let (errors, pickles) = (PyList::empty(self.py), PyList::empty(self.py));
         for (item, index) in items.iter().zip(1_u32..) {
             link.set_items(index);
-            let result =
-                if spread { function.call1(item.cast_into::<PyTuple>()?) } else { function.call1((item,)) };
-            match result {
-                Ok(value) => values.push(value),
-                Err(error) => {
+            let place = index - 1;
+            match self.run_item(&function, item, spread, apart) {
+                // Plain values cannot change while the others are computed.
+                Ok(value) if is_plain(&value) => values.push(value),
+                Ok(value) => {
+                    values.push(self.py.None().into_bound(self.py));
+                    match self.helpers.dump.call1((&value,)) {
+                        Ok(pickle) => pickles.append((place, pickle))?,
+                        Err(error) => errors.append((place, self.described("dump", error, Some(&value))?))?,
+                    }
+                }
+                Err((stage, error)) => {
                     self.check_fork(Some(&error))?;
                     values.push(self.py.None().into_bound(self.py));
-                    let described =
-                        self.helpers.error.call1(("run", error.into_value(self.py), self.py.None()))?;
-                    errors.append((index - 1, described))?;
+                    errors.append((place, self.described(stage, error, None)?))?;
                 }
             }
         }
+        link.set_items(0); // what kills the worker from here on is no item
         self.check_fork(None)?;
         let values = PyList::new(self.py, values)?;
         if errors.is_empty()
+            && pickles.is_empty()
             && let Some(packed) = numbers::encode(&values)
         {
             return Ok(Reply::Packed(Answer::Values, packed));
         }
-        let bytes = self.helpers.dump_chunk.call1((values, errors))?;
+        let bytes = self.helpers.dump_chunk.call1((errors, values, pickles))?;
         Ok(Reply::Bytes(Answer::Values, bytes.cast_into()?))
     }
 
@@ -349,10 +368,36 @@ impl<'py> Loop<'py> {
         }
     }
 
+    fn run_item(
+        &self,
+        function: &Bound<'py, PyAny>,
+        item: Bound<'py, PyAny>,
+        spread: bool,
+        apart: bool,
+    ) -> Result<Bound<'py, PyAny>, (&'static str, PyErr)> {
+        let at_load = |error| ("load", error);
+        let item = if apart { self.helpers.load.call1((item,)).map_err(at_load)? } else { item };
+        let result = if spread {
+            function.call1(item.cast_into::<PyTuple>().map_err(|error| at_load(error.into()))?)
+        } else {
+            function.call1((item,))
+        };
+        result.map_err(|error| ("run", error))
+    }
+
     fn error(&self, stage: &str, error: PyErr, value: Option<&Bound<'py, PyAny>>) -> PyResult<Reply<'py>> {
+        Ok(Reply::Bytes(Answer::Error, self.described(stage, error, value)?))
+    }
+
+    fn described(
+        &self,
+        stage: &str,
+        error: PyErr,
+        value: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         // `into_value` puts the traceback where Python looks for it.
         let described = self.helpers.error.call1((stage, error.into_value(self.py), value))?;
-        Ok(Reply::Bytes(Answer::Error, described.cast_into()?))
+        Ok(described.cast_into()?)
     }
 
     /// A child that the task forked must not answer in its parent's place: it leaves, as it would have.

@@ -170,16 +170,8 @@ impl Arena {
     pub fn rest(&self) {
         let mut inner = self.inner.lock();
         inner.reclaim();
-        if std::mem::take(&mut inner.active) {
-            return;
-        }
-        for owned in inner.blocks.iter_mut().filter(|owned| owned.touched > 0 && owned.extents.is_all_free())
-        {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            // Where that cannot be done the pages stay, and are used again.
-            if rustix::fs::fallocate(&owned.block.file, flags, 0, owned.touched as u64).is_ok() {
-                owned.touched = 0;
-            }
+        if !std::mem::take(&mut inner.active) {
+            inner.give_pages_back();
         }
     }
 
@@ -205,7 +197,19 @@ impl Inner {
         })
     }
 
+    /// Free blocks keep their number and their place, but no memory.
+    fn give_pages_back(&mut self) {
+        for owned in self.blocks.iter_mut().filter(|owned| owned.touched > 0 && owned.extents.is_all_free()) {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            // Where that cannot be done the pages stay, and are used again.
+            if rustix::fs::fallocate(&owned.block.file, flags, 0, owned.touched as u64).is_ok() {
+                owned.touched = 0;
+            }
+        }
+    }
+
     fn grow(&mut self, whole: usize, backing: Backing) -> Option<(Arc<Block>, usize, bool)> {
+        self.give_pages_back(); // of blocks in which it does not fit
         // Room for two of a large one: see `Arena::prepare`.
         let doubled = FIRST_BLOCK_BYTES << self.blocks.len().min(16);
         let twice = if whole <= LARGE_BLOCK_BYTES { 2 * whole } else { whole };
@@ -375,6 +379,9 @@ impl Range {
 
 impl Drop for Range {
     fn drop(&mut self) {
+        if self.block.map.is_foreign() {
+            return; // a forked child: it has no part in this, and a lock may be held for ever
+        }
         let place = Place { block: self.block.number, offset: self.offset, bytes: self.whole };
         let mut inner = self.arena.inner.lock();
         inner.lingering.push(place);

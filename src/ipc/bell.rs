@@ -37,9 +37,9 @@ pub(super) fn sleep(word: &AtomicU32, timeout: Option<Duration>) {
     let _ = futex::wait(word, futex::Flags::empty(), seen, timeout.as_ref());
 }
 
-/// We are awake.
-pub(super) fn retire(word: &AtomicU32) {
-    word.fetch_and(!SLEEPER, Ordering::SeqCst);
+/// We are awake. Whether somebody has rung since we said that we sleep: he believes that we come.
+pub(super) fn retire(word: &AtomicU32) -> bool {
+    word.fetch_and(!SLEEPER, Ordering::SeqCst) & SLEEPER == 0
 }
 
 /// Wake the sleeper, if there is one. Call it after the work is visible. Whether there was one.
@@ -87,9 +87,9 @@ impl HostBell {
         sleep(self.word(), Some(timeout));
     }
 
-    /// This thread is awake.
-    pub fn retire(&self) {
-        retire(self.word());
+    /// This thread is awake. Whether somebody has rung meanwhile, and believes that it comes.
+    pub fn retire(&self) -> bool {
+        retire(self.word())
     }
 
     /// Wake the thread that sleeps, if one does.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::arena::{NOBODY, PAGE, RANGE_HEADER};
-use super::fork_generation;
 use super::shm::Map;
 
 /// block u64, offset u64, bytes u64; then the parts
@@ -79,6 +78,17 @@ impl ForeignBlock {
     }
 }
 
+/// In whose name a payload is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lease {
+    /// This link's.
+    Taken(u32),
+    /// Its owner gave the lease with it.
+    Given,
+    /// Nobody's: its owner keeps it until it was read.
+    None,
+}
+
 /// A payload in the other side's arena, for as long as this lives.
 #[derive(Debug)]
 pub struct Foreign {
@@ -86,12 +96,13 @@ pub struct Foreign {
     at: usize,
     bytes: usize,
     parts: Vec<Part>,
-    generation: u32,
+    /// It is ours to end.
+    leased: bool,
 }
 
 impl Foreign {
-    /// Look at it: in the name of this link, or on the lease that its owner gave. `None` where the descriptor is garbage.
-    pub(super) fn new(block: Arc<ForeignBlock>, what: Descriptor, link: Option<u32>) -> Option<Self> {
+    /// Look at it. `None` where the descriptor is garbage.
+    pub(super) fn new(block: Arc<ForeignBlock>, what: Descriptor, lease: Lease) -> Option<Self> {
         let at = usize::try_from(what.offset).ok()?;
         let bytes = usize::try_from(what.bytes).ok()?;
         let end = at.checked_add(RANGE_HEADER)?.checked_add(bytes)?;
@@ -99,10 +110,10 @@ impl Foreign {
         if !inside {
             return None;
         }
-        if let Some(link) = link {
+        if let Lease::Taken(link) = lease {
             block.map.u32(at).store(link, Ordering::Release);
         }
-        Some(Self { block, at, bytes, parts: what.parts, generation: fork_generation() })
+        Some(Self { block, at, bytes, parts: what.parts, leased: lease != Lease::None })
     }
 
     /// Its size.
@@ -142,7 +153,7 @@ impl Foreign {
 impl Drop for Foreign {
     fn drop(&mut self) {
         // A forked child drops its copies of what its parent still looks at.
-        if self.generation == fork_generation() {
+        if self.leased && !self.block.map.is_foreign() {
             self.block.map.u32(self.at).store(NOBODY, Ordering::Release);
         }
     }

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -16,11 +16,11 @@ use rustix::net::{
 
 use super::arena::{Arena, Block};
 use super::bell::{HostBell, wake};
-use super::foreign::{Descriptor, Foreign, ForeignBlock};
+use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, Read, Ready, greeting};
 use super::host_lane::HostLane;
 use super::lane::{LANE_BYTES, TaskHead};
-use super::orders::{Answer, COPIED, LARGE, Order};
+use super::orders::{Answer, COPIED, Code, LARGE, Order};
 use super::payload::Payload;
 use super::shm::{Backing, Map, create};
 use super::{HostFd, LinkError};
@@ -31,6 +31,9 @@ pub(super) const GREETING: u8 = b'D';
 
 /// Numbers links, from 1.
 static NEXT_LINK: AtomicU32 = AtomicU32::new(1);
+
+/// Functions that a worker has before it is looked which of them nobody can call any more; then at twice as many as live.
+const MIN_SWEEP: usize = 32;
 
 /// How many descriptors come with it: the lane, the bell, the driver's event, the socket for more descriptors.
 pub(super) const GREETING_FDS: usize = 4;
@@ -60,7 +63,13 @@ pub struct HostLink {
     /// Blocks of our arena that the worker has been sent.
     shown: HashSet<u32>,
     /// Functions that the worker has been sent.
-    defined: HashSet<u32>,
+    defined: HashMap<u32, Weak<Code>>,
+    /// So many of them, and it is looked which are dead.
+    sweep_at: usize,
+    /// Those whose definition may not have been read, and where it ends in the ring.
+    unread: VecDeque<(u64, Arc<Code>)>,
+    /// An answer could not be received: which dispatch it was of.
+    garbled: Option<Assignment>,
     /// Blocks of the worker's arena.
     blocks: HashMap<u32, Arc<ForeignBlock>>,
     scratch: Vec<u8>,
@@ -97,7 +106,10 @@ impl HostLink {
             unsent: VecDeque::new(),
             lane: HostLane::new(map, number),
             shown: HashSet::new(),
-            defined: HashSet::new(),
+            defined: HashMap::new(),
+            sweep_at: MIN_SWEEP,
+            unread: VecDeque::new(),
+            garbled: None,
             blocks: HashMap::new(),
             scratch: Vec::new(),
             number,
@@ -143,16 +155,36 @@ impl HostLink {
 
     /// Hand the worker an order. `false`: there is no room, try again when it has got on.
     pub fn send(&mut self, order: &Order<'_>) -> bool {
-        if let Order::Call { function, code, .. } = order
-            && !self.defined.contains(function)
-        {
-            let define = Order::Define { function: *function, code };
-            if !self.push(&define) {
-                return false;
+        match order {
+            Order::Call { code, .. } if !self.defined.contains_key(&code.number) => {
+                self.define(code) && self.push(order)
             }
-            self.defined.insert(*function);
+            _ => self.push(order),
         }
-        self.push(order)
+    }
+
+    /// Send a function, and have the worker forget those that nobody can call any more.
+    fn define(&mut self, code: &Arc<Code>) -> bool {
+        while self.unread.front().is_some_and(|(at, _)| *at <= self.lane.taken_up_to()) {
+            self.unread.pop_front();
+        }
+        if self.defined.len() >= self.sweep_at {
+            let dead = self.defined.iter().filter(|(_, code)| code.strong_count() == 0);
+            for number in dead.map(|(&number, _)| number).collect::<Vec<_>>() {
+                if !self.push(&Order::Forget(number)) {
+                    return false;
+                }
+                self.defined.remove(&number);
+            }
+            self.sweep_at = MIN_SWEEP.max(2 * self.defined.len());
+        }
+        let sent = self.push(&Order::Define(code));
+        if sent {
+            self.defined.insert(code.number, Arc::downgrade(code));
+            // The call may be taken back, and the function go; what the ring names must be there until it is read.
+            self.unread.push_back((self.lane.sent_up_to(), Arc::clone(code)));
+        }
+        sent
     }
 
     fn push(&mut self, order: &Order<'_>) -> bool {
@@ -200,14 +232,16 @@ impl HostLink {
     pub fn receive(&mut self) -> Result<Option<Received>, LinkError> {
         self.scratch.clear();
         let Some(head) = self.lane.receive(&mut self.scratch)? else { return Ok(None) };
+        self.garbled = Some(head.run); // unless all goes well
         let answer = Answer::from_kind(head.kind & !LARGE).ok_or(LinkError::Malformed("unknown kind"))?;
         let payload = if head.kind & LARGE == 0 {
             Payload::copied(&self.scratch)
         } else {
             let what = Descriptor::decode(&self.scratch).ok_or(LinkError::Malformed("no descriptor"))?;
-            let foreign = Foreign::new(self.block(what.block)?, what, None);
+            let foreign = Foreign::new(self.block(what.block)?, what, Lease::Given);
             Payload::Theirs(Arc::new(foreign.ok_or(LinkError::Malformed("a payload outside its block"))?))
         };
+        self.garbled = None;
         Ok(Some(Received { run: head.run, answer, nanos: head.nanos, payload }))
     }
 
@@ -237,7 +271,17 @@ impl HostLink {
 
     /// The dispatch that the worker has begun and not answered.
     pub fn begun(&self) -> Option<Assignment> {
-        self.lane.begun()
+        self.garbled.or_else(|| self.lane.begun())
+    }
+
+    /// Whether an answer could not be received: there is no sense in trying again.
+    pub fn is_garbled(&self) -> bool {
+        self.garbled.is_some()
+    }
+
+    /// The host has nothing more for it: it need not call.
+    pub fn call_never(&self) {
+        self.lane.call_never();
     }
 
     /// Have the worker call when half of what waits is begun.

@@ -129,6 +129,21 @@ impl HostLane {
         self.map.u64(TASKS + offset(at)).load(Ordering::Acquire) == at | IS_TAKEN
     }
 
+    /// Where the last frame that was sent ends.
+    pub(super) fn sent_up_to(&self) -> u64 {
+        self.head
+    }
+
+    /// Up to where the worker has read.
+    pub(super) fn taken_up_to(&self) -> u64 {
+        self.task_tail()
+    }
+
+    /// It need not call.
+    pub(super) fn call_never(&self) {
+        self.map.u64(REFILL_AT).store(NEVER, Ordering::Relaxed);
+    }
+
     /// Have the worker call when it has taken half of what waits, or when it runs out.
     pub(super) fn call_at_half(&self) {
         let half = self.sent.get(self.sent.len() / 2).map_or(NEVER, |sent| sent.at);

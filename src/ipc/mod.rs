@@ -38,7 +38,7 @@ pub use fds::{ClosedInChildren, HostFd, after_fork_in_child, fork_generation};
 pub use foreign::{Foreign, MAX_PARTS, PART_ALIGN, Part};
 pub use host::{Ends, HostLink, Received};
 pub use lane::MAX_INLINE_BYTES;
-pub use orders::{Answer, Form, Order, Task};
+pub use orders::{Answer, Code, Form, Order, Task};
 pub use payload::{Payload, SmallBytes};
 pub use shm::Backing;
 pub use signals::{block_all_signals, reset_signal_mask};

@@ -1,5 +1,7 @@
 //! What the host can ask of a worker, and what the worker can answer.
 
+use std::sync::Arc;
+
 use super::payload::Payload;
 use crate::scheduler::types::{Assignment, Attempt, TaskId};
 
@@ -15,6 +17,7 @@ const TASK: u32 = 3;
 const TASK_TO_DESCRIBE: u32 = 4;
 const DEFINE: u32 = 5;
 const STOP: u32 = 6;
+const FORGET: u32 = 7;
 
 /// What a task is made of, and so how its worker runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,15 @@ pub enum Form {
     ToDescribe,
 }
 
+/// A function that travels by number; its pickle is sent to each worker once.
+#[derive(Debug)]
+pub struct Code {
+    /// Not 0.
+    pub number: u32,
+    /// What defines it.
+    pub pickle: Payload,
+}
+
 /// From the host to a worker.
 #[derive(Clone, Copy, Debug)]
 pub enum Order<'a> {
@@ -38,10 +50,8 @@ pub enum Order<'a> {
         run: Assignment,
         /// [`Form::Call`] or [`Form::Chunk`].
         form: Form,
-        /// The function's number, and what defines it.
-        function: u32,
-        /// Sent before, if the worker does not have it.
-        code: &'a Payload,
+        /// The function; sent before, if the worker does not have it.
+        code: &'a Arc<Code>,
         /// The arguments.
         payload: &'a Payload,
         /// It may be run again with the same arguments.
@@ -59,12 +69,9 @@ pub enum Order<'a> {
         payload: &'a Payload,
     },
     /// Remember a function.
-    Define {
-        /// Its number.
-        function: u32,
-        /// How it is kept, and its pickle.
-        code: &'a Payload,
-    },
+    Define(&'a Arc<Code>),
+    /// Forget the function with this number: no task will name it.
+    Forget(u32),
     /// Nothing more will come: leave.
     Stop,
 }
@@ -75,26 +82,27 @@ impl Order<'_> {
     pub(super) fn run(&self) -> Assignment {
         match self {
             Self::Call { run, .. } | Self::Whole { run, .. } => *run,
-            Self::Define { .. } | Self::Stop => NOBODY,
+            Self::Define(_) | Self::Forget(_) | Self::Stop => NOBODY,
         }
     }
 
     pub(super) fn function(&self) -> u32 {
         match self {
-            Self::Call { function, .. } | Self::Define { function, .. } => *function,
+            Self::Call { code, .. } | Self::Define(code) => code.number,
+            Self::Forget(number) => *number,
             Self::Whole { .. } | Self::Stop => 0,
         }
     }
 
     pub(super) fn is_definition(&self) -> bool {
-        matches!(self, Self::Define { .. })
+        matches!(self, Self::Define(_))
     }
 
     /// Whether what the worker does to the arguments must not be seen by who runs it again.
     pub(super) fn must_copy(&self) -> bool {
         match self {
             Self::Call { again, .. } | Self::Whole { again, .. } => *again,
-            Self::Define { .. } | Self::Stop => false,
+            Self::Define(_) | Self::Forget(_) | Self::Stop => false,
         }
     }
 
@@ -104,7 +112,8 @@ impl Order<'_> {
             Self::Call { .. } => CALL,
             Self::Whole { describe: false, .. } => TASK,
             Self::Whole { describe: true, .. } => TASK_TO_DESCRIBE,
-            Self::Define { .. } => DEFINE,
+            Self::Define(_) => DEFINE,
+            Self::Forget(_) => FORGET,
             Self::Stop => STOP,
         }
     }
@@ -112,8 +121,8 @@ impl Order<'_> {
     pub(super) fn payload(&self) -> Option<&Payload> {
         match self {
             Self::Call { payload, .. } | Self::Whole { payload, .. } => Some(payload),
-            Self::Define { code, .. } => Some(code),
-            Self::Stop => None,
+            Self::Define(code) => Some(&code.pickle),
+            Self::Forget(_) | Self::Stop => None,
         }
     }
 }
@@ -125,6 +134,8 @@ pub enum Task {
     Run(Form),
     /// Remember the function.
     Define,
+    /// Forget it.
+    Forget,
     /// Leave.
     Stop,
 }
@@ -138,6 +149,7 @@ impl Task {
             TASK_TO_DESCRIBE => Some(Self::Run(Form::ToDescribe)),
             DEFINE => Some(Self::Define),
             STOP => Some(Self::Stop),
+            FORGET => Some(Self::Forget),
             _ => None,
         }
     }

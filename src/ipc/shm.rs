@@ -12,6 +12,8 @@ use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use super::fork_generation;
+
 /// Where an unnamed file is made when memfds are not to be had: memory-backed first.
 const FALLBACK_FOLDERS: [&str; 3] = ["/dev/shm", "/tmp", "/var/tmp"];
 
@@ -54,6 +56,7 @@ pub(super) fn create(name: &str, bytes: usize, backing: Backing) -> rustix::io::
 pub(super) struct Map {
     at: NonNull<u8>,
     bytes: usize,
+    generation: u32,
 }
 
 // SAFETY: the memory is accessed through atomics and copies only; who may write what, and when, is the protocol's business
@@ -73,7 +76,8 @@ impl Map {
             let access = ProtFlags::READ | ProtFlags::WRITE;
             rustix::mm::mmap(std::ptr::null_mut(), bytes, access, MapFlags::SHARED, fd, 0)?
         };
-        Ok(Self { at: NonNull::new(at.cast()).ok_or(Errno::NOMEM)?, bytes })
+        let at = NonNull::new(at.cast()).ok_or(Errno::NOMEM)?;
+        Ok(Self { at, bytes, generation: fork_generation() })
     }
 
     /// As [`Self::new`], and a forked child does not get it. Failing in that leaves a mapping that nobody there touches.
@@ -82,6 +86,11 @@ impl Map {
         // SAFETY: the range is the mapping that `map` owns.
         let _ = unsafe { rustix::mm::madvise(map.at.as_ptr().cast(), bytes, Advice::LinuxDontFork) };
         Ok(map)
+    }
+
+    /// Whether it was made by a process that this one is a fork of: the memory may not be mapped here at all.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.generation != fork_generation()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -164,8 +173,9 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        // In a forked child the range is not mapped (see `for_host`) unless something else has taken it since: the pool's
-        // owner check keeps us from getting here.
+        if self.is_foreign() {
+            return; // what is mapped there in this process may be somebody else's
+        }
         // SAFETY: the mapping is ours and nobody holds a reference into it any more.
         let _ = unsafe { rustix::mm::munmap(self.at.as_ptr().cast(), self.bytes) };
     }

@@ -15,7 +15,7 @@ use rustix::net::{
 use super::LinkError;
 use super::arena::{Arena, Range};
 use super::bell::{WorkerBell, announce, retire, sleep};
-use super::foreign::{Descriptor, Foreign, ForeignBlock};
+use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_READY, Raw, Read, greeting};
 use super::host::{GREETING, GREETING_FDS, receive_fd, send_fds};
 use super::lane::{LANE_BYTES, MAX_INLINE_BYTES, RING_BYTES, ResultHead};
@@ -173,17 +173,18 @@ impl WorkerLink {
         let task =
             Task::from_kind(head.kind & !(LARGE | COPIED)).ok_or(LinkError::Malformed("unknown kind"))?;
         let copied = head.kind & COPIED != 0;
-        let large = if head.kind & LARGE == 0 { None } else { Some(self.large(payload)?) };
+        let lease = if copied { Lease::None } else { Lease::Taken(self.lane.link()) };
+        let large = if head.kind & LARGE == 0 { None } else { Some(self.large(payload, lease)?) };
         Ok(Some((Taken { task, run: head.run, function: head.function, copied }, large)))
     }
 
-    fn large(&mut self, descriptor: &[u8]) -> Result<Payload, LinkError> {
+    fn large(&mut self, descriptor: &[u8], lease: Lease) -> Result<Payload, LinkError> {
         let what = Descriptor::decode(descriptor).ok_or(LinkError::Malformed("no descriptor"))?;
         while !self.blocks.contains_key(&what.block) {
             let (number, fd) = receive_fd(&self.parcels)?;
             self.blocks.insert(number, Arc::new(ForeignBlock::new(fd)?));
         }
-        let foreign = Foreign::new(Arc::clone(&self.blocks[&what.block]), what, Some(self.lane.link()));
+        let foreign = Foreign::new(Arc::clone(&self.blocks[&what.block]), what, lease);
         Ok(Payload::Theirs(Arc::new(foreign.ok_or(LinkError::Malformed("a payload outside its block"))?)))
     }
 
@@ -211,18 +212,15 @@ impl WorkerLink {
         }
     }
 
-    /// Sleep until there is an order.
+    /// Sleep until there is an order, or a signal, or for no reason: look again.
     pub fn wait(&mut self) {
         let start = Instant::now();
         announce(self.lane.bell());
         if self.lane.unread() > 0 {
             self.bell.call(); // nobody has come for the results yet, and there is nothing else to do
         }
-        while !self.lane.has_task() {
+        if !self.lane.has_task() {
             sleep(self.lane.bell(), None);
-            if !self.lane.has_task() {
-                announce(self.lane.bell());
-            }
         }
         retire(self.lane.bell());
         self.spin = if start.elapsed() < MAX_SPIN * 2 {
@@ -300,13 +298,11 @@ impl WorkerLink {
         }
     }
 
-    /// Sleep until the host has taken results.
+    /// Sleep until the host has taken results, after a reply found no room.
     pub fn wait_for_room(&mut self) {
-        while self.lane.unread() > RING_BYTES / 2 {
-            announce(self.lane.bell());
-            if self.lane.unread() <= RING_BYTES / 2 {
-                break;
-            }
+        let before = self.lane.unread();
+        announce(self.lane.bell());
+        if before > 0 && self.lane.unread() == before {
             self.bell.call();
             sleep(self.lane.bell(), None);
         }

@@ -18,6 +18,8 @@ pub(super) struct WorkerLane {
     head_seen: u64,
     result_head: u64,
     result_tail_seen: u64,
+    /// The last place at which the host was to be called, and was.
+    called_at: u64,
 }
 
 /// A frame that was taken; its payload stands in the ring until [`WorkerLane::release`].
@@ -31,7 +33,7 @@ pub(super) struct TakenFrame {
 
 impl WorkerLane {
     pub(super) fn new(map: Map) -> Self {
-        Self { map, tail: 0, head_seen: 0, result_head: 0, result_tail_seen: 0 }
+        Self { map, tail: 0, head_seen: 0, result_head: 0, result_tail_seen: 0, called_at: u64::MAX }
     }
 
     pub(super) fn bell(&self) -> &AtomicU32 {
@@ -68,7 +70,11 @@ impl WorkerLane {
                     self.map.u64(TAKEN).store(self.tail + 1, Ordering::Release);
                     let head = self.read_head(at)?;
                     let refill = self.map.u64(REFILL_AT).load(Ordering::Relaxed);
-                    return Ok(Some(TakenFrame { head, wants_call: self.tail >= refill, at: self.tail }));
+                    let wants_call = self.tail >= refill && refill != self.called_at; // once
+                    if wants_call {
+                        self.called_at = refill;
+                    }
+                    return Ok(Some(TakenFrame { head, wants_call, at: self.tail }));
                 }
                 Err(state) if state == self.tail | RETRACTED => {
                     let head = self.read_head(at)?;

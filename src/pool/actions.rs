@@ -87,14 +87,7 @@ impl Core {
         let Some(entry) = self.entries.get(run.task) else { return true };
         let work = &entry.work;
         let order = match (&work.code, work.form) {
-            (Some(code), form) => Order::Call {
-                run,
-                form,
-                function: code.number,
-                code: &code.pickle,
-                payload: &work.payload,
-                again: entry.again,
-            },
+            (Some(code), form) => Order::Call { run, form, code, payload: &work.payload, again: entry.again },
             (None, form) => Order::Whole {
                 run,
                 describe: form == Form::ToDescribe,

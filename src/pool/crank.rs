@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::slot::Outcome;
-use crate::ipc::{Answer, HostLink, Order, Received};
+use crate::ipc::{Answer, Order, Received};
 use crate::scheduler::types::{Completion, Time, WorkerId};
 
 /// Workers that a submitter takes answers from.
@@ -24,7 +24,9 @@ impl Core {
 
     /// Whether some worker has answered.
     pub(super) fn has_answers(&self) -> bool {
-        self.seats.iter().any(|seat| seat.link.as_ref().is_some_and(HostLink::has_answer))
+        self.seats
+            .iter()
+            .any(|seat| seat.link.as_ref().is_some_and(|link| link.has_answer() && !link.is_garbled()))
     }
 
     pub(super) fn look_at_all(&mut self, now: Time) {
@@ -46,15 +48,14 @@ impl Core {
         let id = self.seats[slot].id;
         let mut some = false;
         while let Some(link) = self.seats[slot].link.as_mut()
+            && !link.is_garbled()
             && link.has_answer()
         {
             match link.receive() {
                 Ok(Some(received)) => self.answered(id, received, now),
                 Ok(None) => break,
                 Err(error) => {
-                    let seat = &mut self.seats[slot];
-                    seat.give_up(&error.to_string());
-                    seat.link = None;
+                    self.seats[slot].give_up(&error.to_string()); // the link still says what it had begun
                     break;
                 }
             }
@@ -96,6 +97,8 @@ impl Core {
         }
         if starving || !seat.outbox.is_empty() {
             link.call_at_half();
+        } else {
+            link.call_never();
         }
         link.wake();
     }

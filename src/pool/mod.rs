@@ -41,7 +41,7 @@ pub use results::{Lookup, Page, RetentionLimits};
 pub use slot::{Outcome, Slot};
 pub use status::{CurrentTask, PoolStatus, TotalsStatus, WorkerStateName, WorkerStatus};
 pub use wait::SPIN_WITH_GIL;
-pub use work::{Code, Keep, Work};
+pub use work::{Keep, Work};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

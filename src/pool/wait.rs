@@ -118,8 +118,11 @@ impl Shared {
             }
             self.bell.sleep(left);
         }
-        self.bell.retire();
+        let rung = self.bell.retire();
         self.leader.store(false, Ordering::SeqCst);
+        if rung {
+            self.turn(); // whoever rang has told nobody else
+        }
         if self.attention.load(Ordering::SeqCst) > 0 {
             self.arm_driver();
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ipc::{Form, Payload};
+use crate::ipc::{Code, Form, Payload};
 
 /// Who will want a task's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,15 +13,6 @@ pub enum Keep {
     ForItsId,
     /// Whoever has its id, anywhere: the worker describes the value as well.
     ForEverybody,
-}
-
-/// A function that travels by number; its pickle is sent to each worker once.
-#[derive(Debug)]
-pub struct Code {
-    /// Not 0.
-    pub number: u32,
-    /// What defines it.
-    pub pickle: Payload,
 }
 
 /// What a worker is to run.
