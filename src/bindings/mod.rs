@@ -2,6 +2,7 @@
 //! The stub `python/disttask/_native.pyi` documents what Python sees.
 
 mod buffer;
+mod chunk;
 mod codec;
 mod error;
 mod functions;

@@ -7,13 +7,12 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::buffer::{self, Pickled};
 use super::codec;
 use super::functions::CODE_REUSED;
 use super::memory::new_bytes;
-use super::numbers;
 use crate::ipc::{Answer, Form, LinkError, Payload, SmallBytes, Taken, Task, WorkerLink, fork_generation};
 
 /// How long to look for the next task without letting other Python threads run.
@@ -31,14 +30,14 @@ pub(super) struct Worker {
 }
 
 /// What `disttask._worker` does for the loop.
-struct Helpers<'py> {
+pub(super) struct Helpers<'py> {
     /// The pickle of a call, as function, arguments and keyword arguments.
-    load: Bound<'py, PyAny>,
+    pub(super) load: Bound<'py, PyAny>,
     /// A value's pickle, or its description.
-    dump: Bound<'py, PyAny>,
+    pub(super) dump: Bound<'py, PyAny>,
     describe: Bound<'py, PyAny>,
     /// What became of the items of a chunk: values, errors by index.
-    dump_chunk: Bound<'py, PyAny>,
+    pub(super) dump_chunk: Bound<'py, PyAny>,
     /// An exception's description: stage, exception, value.
     error: Bound<'py, PyAny>,
     /// A forked child has come back into the loop.
@@ -52,16 +51,16 @@ struct Known {
 }
 
 /// An answer on its way.
-enum Reply<'py> {
+pub(super) enum Reply<'py> {
     Small(Answer, SmallBytes),
     Packed(Answer, Vec<u8>),
     Bytes(Answer, Bound<'py, PyBytes>),
     Parts(Answer, Pickled<'py>),
 }
 
-struct Loop<'py> {
-    py: Python<'py>,
-    helpers: Helpers<'py>,
+pub(super) struct Loop<'py> {
+    pub(super) py: Python<'py>,
+    pub(super) helpers: Helpers<'py>,
     functions: HashMap<u32, Known>,
     generation: u32,
 }
@@ -194,16 +193,6 @@ fn describe_error<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, Py
     Ok(described.cast_into::<PyBytes>()?)
 }
 
-/// Whether this value cannot change, and is quickly told so.
-fn is_plain(value: &Bound<'_, PyAny>) -> bool {
-    value.is_none()
-        || value.is_exact_instance_of::<PyInt>()
-        || value.is_exact_instance_of::<PyFloat>()
-        || value.is_exact_instance_of::<PyString>()
-        || value.is_exact_instance_of::<PyBool>()
-        || value.is_exact_instance_of::<PyBytes>()
-}
-
 impl<'py> Loop<'py> {
     /// Run one task. What it raises is its answer; an error here is our own.
     fn run(
@@ -249,7 +238,12 @@ impl<'py> Loop<'py> {
         function.call(args, kwargs.as_ref()).map_err(at_run)
     }
 
-    fn load(&self, taken: &Taken, payload: &[u8], large: Option<&Payload>) -> PyResult<Bound<'py, PyAny>> {
+    pub(super) fn load(
+        &self,
+        taken: &Taken,
+        payload: &[u8],
+        large: Option<&Payload>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let Some(large) = large else { return self.helpers.load.call1((new_bytes(self.py, payload)?,)) };
         let (pickle, buffers) = buffer::parts(self.py, large, taken.copied)?;
         let kwargs = PyDict::new(self.py);
@@ -272,7 +266,7 @@ impl<'py> Loop<'py> {
     }
 
     /// The function with this number. It is loaded once, if no task can change it.
-    fn function(&mut self, number: u32) -> PyResult<Bound<'py, PyAny>> {
+    pub(super) fn function(&mut self, number: u32) -> PyResult<Bound<'py, PyAny>> {
         let known = self.functions.get_mut(&number).expect("functions are defined before they are called");
         if let Some(object) = &known.object {
             return Ok(object.bind(self.py).clone());
@@ -284,65 +278,6 @@ impl<'py> Loop<'py> {
             known.code = Vec::new();
         }
         Ok(object)
-    }
-
-    /// Run a chunk of `map`: an item that raises is one answer among the others.
-    fn run_chunk(
-        &mut self,
-        link: &WorkerLink,
-        taken: &Taken,
-        payload: &[u8],
-        large: Option<&Payload>,
-    ) -> PyResult<Reply<'py>> {
-        link.set_items(0);
-        let loaded = (|| {
-            let function = self.function(taken.function)?;
-            if large.is_none()
-                && let Some(items) = numbers::decode(self.py, payload)
-            {
-                return Ok((function, false, false, items));
-            }
-            let (spread, apart, items): (bool, bool, Bound<'py, PyList>) =
-                self.load(taken, payload, large)?.extract()?;
-            Ok((function, spread, apart, items))
-        })();
-        let (function, spread, apart, items) = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => return self.error("load", error, None),
-        };
-        let mut values = Vec::with_capacity(items.len());
-        let (errors, pickles) = (PyList::empty(self.py), PyList::empty(self.py));
-        for (item, index) in items.iter().zip(1_u32..) {
-            link.set_items(index);
-            let place = index - 1;
-            match self.run_item(&function, item, spread, apart) {
-                // Plain values cannot change while the others are computed.
-                Ok(value) if is_plain(&value) => values.push(value),
-                Ok(value) => {
-                    values.push(self.py.None().into_bound(self.py));
-                    match self.helpers.dump.call1((&value,)) {
-                        Ok(pickle) => pickles.append((place, pickle))?,
-                        Err(error) => errors.append((place, self.described("dump", error, Some(&value))?))?,
-                    }
-                }
-                Err((stage, error)) => {
-                    self.check_fork(Some(&error))?;
-                    values.push(self.py.None().into_bound(self.py));
-                    errors.append((place, self.described(stage, error, None)?))?;
-                }
-            }
-        }
-        link.set_items(0); // what kills the worker from here on is no item
-        self.check_fork(None)?;
-        let values = PyList::new(self.py, values)?;
-        if errors.is_empty()
-            && pickles.is_empty()
-            && let Some(packed) = numbers::encode(&values)
-        {
-            return Ok(Reply::Packed(Answer::Values, packed));
-        }
-        let bytes = self.helpers.dump_chunk.call1((errors, values, pickles))?;
-        Ok(Reply::Bytes(Answer::Values, bytes.cast_into()?))
     }
 
     fn answer(&self, value: &Bound<'py, PyAny>, form: Form) -> PyResult<Reply<'py>> {
@@ -368,28 +303,16 @@ impl<'py> Loop<'py> {
         }
     }
 
-    fn run_item(
+    pub(super) fn error(
         &self,
-        function: &Bound<'py, PyAny>,
-        item: Bound<'py, PyAny>,
-        spread: bool,
-        apart: bool,
-    ) -> Result<Bound<'py, PyAny>, (&'static str, PyErr)> {
-        let at_load = |error| ("load", error);
-        let item = if apart { self.helpers.load.call1((item,)).map_err(at_load)? } else { item };
-        let result = if spread {
-            function.call1(item.cast_into::<PyTuple>().map_err(|error| at_load(error.into()))?)
-        } else {
-            function.call1((item,))
-        };
-        result.map_err(|error| ("run", error))
-    }
-
-    fn error(&self, stage: &str, error: PyErr, value: Option<&Bound<'py, PyAny>>) -> PyResult<Reply<'py>> {
+        stage: &str,
+        error: PyErr,
+        value: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Reply<'py>> {
         Ok(Reply::Bytes(Answer::Error, self.described(stage, error, value)?))
     }
 
-    fn described(
+    pub(super) fn described(
         &self,
         stage: &str,
         error: PyErr,
@@ -401,7 +324,7 @@ impl<'py> Loop<'py> {
     }
 
     /// A child that the task forked must not answer in its parent's place: it leaves, as it would have.
-    fn check_fork(&self, error: Option<&PyErr>) -> PyResult<()> {
+    pub(super) fn check_fork(&self, error: Option<&PyErr>) -> PyResult<()> {
         if fork_generation() != self.generation {
             self.helpers.leave_child.call1((error.map(|error| error.value(self.py)),))?;
         }
