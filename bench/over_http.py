@@ -20,7 +20,7 @@ from pathlib import Path
 import disttask
 
 WORKERS = 2
-REPEATS = 5
+REPEATS = 3
 SECONDS = 5
 CONNECTIONS = 16
 BATCH = 500
