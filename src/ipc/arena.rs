@@ -123,7 +123,12 @@ impl Arena {
         };
         inner.used += whole;
         inner.active = true;
-        let next = if fresh { inner.next_to_prepare(whole, self.budget) } else { None };
+        // Not in a worker, whose arena has no budget: there it was measured to slow the first results down.
+        let next = if fresh && self.budget < usize::MAX / 2 {
+            inner.next_to_prepare(whole, self.budget)
+        } else {
+            None
+        };
         drop(inner);
         if let Some((another, at)) = next {
             self.prepare([(another, at), (Arc::clone(&block), offset)], whole);
