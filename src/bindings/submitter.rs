@@ -74,24 +74,26 @@ impl Binding {
 
 /// A place for a payload in memory that workers can see; waits until there is one, interruptibly.
 pub(super) fn place(py: Python<'_>, pool: &Shared, bytes: &[u8]) -> PyResult<Payload> {
-    if let Some(payload) = pool.payload(bytes)? {
-        return Ok(payload);
-    }
-    let got = wait_interruptibly(py, None, |slice| {
-        pool.wait_for_room(slice);
-        pool.payload(bytes).transpose()
-    })?;
-    Ok(got.ok_or_else(|| PyErr::from(PoolError::Full(bytes.len())))??)
+    once_there_is_room(py, pool, bytes.len(), || pool.payload(bytes))
 }
 
 /// Room for a payload, to be filled; waits until there is some, interruptibly.
 pub(super) fn room(py: Python<'_>, pool: &Shared, bytes: usize) -> PyResult<Range> {
-    if let Some(range) = pool.room(bytes)? {
-        return Ok(range);
+    once_there_is_room(py, pool, bytes, || pool.room(bytes))
+}
+
+fn once_there_is_room<T: Send>(
+    py: Python<'_>,
+    pool: &Shared,
+    bytes: usize,
+    get: impl Fn() -> Result<Option<T>, PoolError> + Send + Sync,
+) -> PyResult<T> {
+    if let Some(got) = get()? {
+        return Ok(got);
     }
     let got = wait_interruptibly(py, None, |slice| {
         pool.wait_for_room(slice);
-        pool.room(bytes).transpose()
+        get().transpose()
     })?;
     Ok(got.ok_or_else(|| PyErr::from(PoolError::Full(bytes)))??)
 }

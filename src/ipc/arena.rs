@@ -185,11 +185,6 @@ impl Arena {
         let mut inner = self.inner.lock();
         self.freed.wait_for(&mut inner, timeout);
     }
-
-    /// Bytes in use.
-    pub fn used(&self) -> usize {
-        self.inner.lock().used
-    }
 }
 
 impl Inner {
