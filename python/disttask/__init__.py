@@ -44,10 +44,11 @@ if TYPE_CHECKING:
         UnknownTask,
         WorkerCrashed,
     )
-    from ._executor import Executor, Submitter
+    from ._executor import Executor
     from ._functions import Task, task
     from ._future import Future
     from ._serve import Server
+    from ._submitter import Submitter
     from ._tasks import DefaultSubmitter, get_results, options, serialize_task, status, submit
     from ._token import TokenFileError
 del TYPE_CHECKING
@@ -73,7 +74,7 @@ _LATE = {
     "ServerRefused": "_client",
     "ServerUnproven": "_client",
     "ServerUnreachable": "_client",
-    "Submitter": "_executor",
+    "Submitter": "_submitter",
     "Task": "_functions",
     "TaskTimeout": "_exceptions",
     "TokenFileError": "_token",

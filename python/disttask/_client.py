@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._answers import ServerRefused, ServerUnreachable, is_pending, record_of, refuse
 from ._exceptions import UnknownTask
-from ._executor import Options
+from ._options import Options
 from ._proof import ServerUnproven, addresses, host_value, is_local, is_proof, new_nonce, token_for
 from ._tasks import serialize_task
 

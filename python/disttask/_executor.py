@@ -9,15 +9,13 @@ import weakref
 from concurrent import futures as cf
 
 from . import _handshake, _lifecycle, _native
-from ._exceptions import PoolBroken, SerializationError
 from ._future import Collector, Future
-from ._loading import dumps_task
-from ._map import adaptive_map
-from ._pickling import task_name
+from ._options import Options
+from ._submitter import Submitter, Tasks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Any, Self
 
@@ -32,100 +30,8 @@ KEEP_BYTES = 256 * 2**20
 KEEP_SECONDS = 3600.0
 """Their age: an hour."""
 
-_MAX_RETRIES = 2**32 - 1
 
-
-class Options:
-    """How a task is run. See `Executor.options`. Not a dataclass: that takes as long to import as all of ours."""
-
-    __slots__ = ("priority", "retries", "timeout")
-
-    def __init__(self, retries: int = 0, timeout: float | None = None, priority: int = 0) -> None:
-        for name, value, low, high in (
-            ("retries", retries, 0, _MAX_RETRIES),
-            ("priority", priority, -(2**31), 2**31 - 1),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be between {low} and {high}, not {value}")
-        if timeout is not None:
-            if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-                raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
-            if not timeout > 0:
-                raise ValueError(f"timeout must be more than 0 seconds, not {timeout}; None means no limit")
-        self.retries, self.timeout, self.priority = retries, timeout, priority
-
-    def changed(self, **changes: Any) -> Options:
-        """The same with these changed."""
-        return Options(**{name: getattr(self, name) for name in self.__slots__} | changes)
-
-    def is_default(self) -> bool:
-        """Whether they change nothing."""
-        return (self.retries, self.timeout, self.priority) == (0, None, 0)
-
-
-class _Tasks(_native.Submitter):
-    """`submit`, which is native, and `map`."""
-
-    _pool: _native.Pool
-    _max_workers: int
-    _map_times: dict[str, float]
-    """What an item of `map` took, in nanoseconds, by function."""
-    _one_by_one = False
-    """Whether each item of `map` must be a task of its own, because an option speaks of one."""
-
-    def map(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-    ) -> Iterator[Any]:
-        """Like ``map(fn, *iterables)``, with the calls on the workers; results come in order.
-
-        The input is read as it is needed, some chunks ahead of what runs, so it may be endless. A failing call raises
-        when its result is reached; other calls are not touched by it.
-
-        Args:
-            fn: the callable. It is pickled once.
-            *iterables: its arguments; the shortest ends the input.
-            timeout: seconds, from the call of `map`, that `next` may wait until; then it raises `TimeoutError`.
-            chunksize: how many calls make one task; ``None`` measures, and makes chunks of about a millisecond. When a
-                worker dies, calls of the same chunk that were done but not yet sent back (a millisecond of work) are
-                made again; ``chunksize=1`` is the strict promise of `submit`. With ``options(retries=...)`` or
-                ``options(timeout=...)``, which speak of one call, ``None`` is 1.
-        """
-        if chunksize is not None and chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if self._one_by_one and chunksize is None:
-            chunksize = 1
-        return adaptive_map(self, self._max_workers, fn, iterables, timeout, chunksize)
-
-    def _submit_whole(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, name: str | None = None
-    ) -> Future:
-        """The rest of `submit`: what does not go by a function's number and plain arguments."""
-        if not callable(fn):
-            raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
-        try:
-            pickled = dumps_task(fn, args, kwargs or {})
-        except SerializationError as exc:
-            self._check_accepting()
-            return Future.failed(exc)
-        future: Future = self._submit_pickled(pickled.data, name or task_name(fn), False)
-        return future
-
-    def _check_accepting(self) -> None:
-        status = self._pool.status()
-        if status["broken"] is not None:
-            raise PoolBroken(status["broken"])
-        if not status["accepting"]:
-            raise RuntimeError("cannot schedule new futures after shutdown: make a new Executor")
-
-
-class Executor(_Tasks, cf.Executor):
+class Executor(Tasks, cf.Executor):
     """Run callables on worker processes. A worker runs one task at a time; short ones wait there for their turn.
 
     Workers are fresh interpreters (never forks), started at once. A worker that dies fails at most the task that it
@@ -292,23 +198,6 @@ class Executor(_Tasks, cf.Executor):
     def _forget_server(self, server: Server) -> None:
         with contextlib.suppress(ValueError):  # stopped twice
             self._servers.remove(server)
-
-
-class Submitter(_Tasks):
-    """`submit` and `map` of an executor, with options. Made by `Executor.options`."""
-
-    def __init__(self, executor: Executor, options: Options) -> None:
-        self._executor = executor
-        self._options = options
-        self._pool = executor._pool
-        self._max_workers = executor._max_workers
-        self._map_times = executor._map_times
-        self._one_by_one = options.timeout is not None or options.retries > 0
-        self._bind(self._pool, options.priority, options.retries, options.timeout, Future)
-
-    def options(self, **changes: Any) -> Submitter:
-        """The same with these options changed; see `Executor.options`."""
-        return Submitter(self._executor, self._options.changed(**changes))
 
 
 def checked_workers(max_workers: int | None) -> int:

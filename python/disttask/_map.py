@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
-    from ._executor import _Tasks
     from ._future import Future
+    from ._submitter import Tasks
 
 _TARGET_NANOS = 1_000_000
 """Work in one chunk: a hundred times what a chunk costs, and little enough to be shared evenly."""
@@ -60,7 +60,7 @@ class _Mapping:
 
     def __init__(
         self,
-        tasks: _Tasks,
+        tasks: Tasks,
         workers: int,
         fn: Callable[..., Any],
         iterables: Sequence[Iterable[Any]],
@@ -206,7 +206,7 @@ class _Chunk:
         self.future = future
 
 
-def _function(tasks: _Tasks, fn: Callable[..., Any]) -> Function:
+def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
     if not callable(fn):
         raise TypeError(f"map needs a callable, not {type(fn).__name__}")
     known = tasks._function(fn)
@@ -264,7 +264,7 @@ class _Results(itertools.chain):  # type: ignore[type-arg]
 
 
 def adaptive_map(
-    tasks: _Tasks,
+    tasks: Tasks,
     workers: int,
     fn: Callable[..., Any],
     iterables: Sequence[Iterable[Any]],

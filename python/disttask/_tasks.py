@@ -10,10 +10,11 @@ import time
 
 from ._default import default_executor
 from ._exceptions import InvalidTask, ResultEvicted, UnknownTask
-from ._executor import Options, Submitter
 from ._future import Future
 from ._loading import dumps_task, load_outcome
+from ._options import Options
 from ._pickling import Pickled, task_name
+from ._submitter import Submitter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
