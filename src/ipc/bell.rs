@@ -5,12 +5,11 @@
 //! that is what the sequentially consistent fences are for.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::thread::futex;
-
 use super::HostFd;
+use super::atomic::Word;
 use super::shm::{Backing, Map, create};
 
 const NOBODY: u32 = 0;
@@ -22,37 +21,66 @@ const DRIVER: u32 = 2;
 const BELL_BYTES: usize = 4096;
 
 /// Say that we are about to sleep. Look for work after this, and before [`sleep`].
-pub(super) fn announce(word: &AtomicU32) {
+pub(super) fn announce(word: &impl Word) {
     word.fetch_or(SLEEPER, Ordering::SeqCst);
-    fence(Ordering::SeqCst);
+    word.fence(Ordering::SeqCst);
 }
 
 /// Sleep until woken, for `timeout` at most; wake-ups for no reason are possible.
-pub(super) fn sleep(word: &AtomicU32, timeout: Option<Duration>) {
+pub(super) fn sleep(word: &impl Word, timeout: Option<Duration>) {
     let seen = word.load(Ordering::SeqCst);
     if seen & SLEEPER == 0 {
         return;
     }
-    let timeout = timeout.and_then(|timeout| timeout.try_into().ok());
-    let _ = futex::wait(word, futex::Flags::empty(), seen, timeout.as_ref());
+    word.sleep_on(seen, timeout);
 }
 
 /// We are awake. Whether somebody has rung since we said that we sleep: he believes that we come.
-pub(super) fn retire(word: &AtomicU32) -> bool {
+pub(super) fn retire(word: &impl Word) -> bool {
     word.fetch_and(!SLEEPER, Ordering::SeqCst) & SLEEPER == 0
 }
 
+/// Sleep again and again until `look`, which comes after each announcement and before each sleep, says that there is no need;
+/// else it says for how long at most. Whether somebody has rung since the last announcement, and believes that we come.
+pub(super) fn sleep_while(word: &impl Word, mut look: impl FnMut() -> Option<Duration>) -> bool {
+    loop {
+        announce(word);
+        let Some(timeout) = look() else { break };
+        sleep(word, Some(timeout));
+    }
+    retire(word)
+}
+
 /// Wake the sleeper, if there is one. Call it after the work is visible. Whether there was one.
-pub(super) fn wake(word: &AtomicU32) -> bool {
-    fence(Ordering::SeqCst);
+pub(super) fn wake(word: &impl Word) -> bool {
+    word.fence(Ordering::SeqCst);
     if word.load(Ordering::Relaxed) & SLEEPER == 0 {
         return false;
     }
     let slept = word.fetch_and(!SLEEPER, Ordering::SeqCst) & SLEEPER != 0;
     if slept {
-        let _ = futex::wake(word, futex::Flags::empty(), 1);
+        word.wake_one();
     }
     slept
+}
+
+/// There is a result: wake who sleeps, or ring the driver if it wants to hear of every result.
+pub(super) fn tell(word: &impl Word, ring_driver: impl FnOnce()) {
+    word.fence(Ordering::SeqCst);
+    if word.load(Ordering::Relaxed) != NOBODY
+        && !wake(word)
+        && word.fetch_and(!DRIVER, Ordering::SeqCst) & DRIVER != 0
+    {
+        ring_driver();
+    }
+}
+
+/// Have every result ring the driver. Look for results after this.
+pub(super) fn arm(word: &impl Word) {
+    if word.load(Ordering::Relaxed) & DRIVER == 0 {
+        word.fetch_or(DRIVER, Ordering::SeqCst);
+    }
+    word.fence(Ordering::SeqCst);
 }
 
 /// The host's side of the one bell of a pool that all workers ring.
@@ -77,19 +105,10 @@ impl HostBell {
         self.map.u32(0)
     }
 
-    /// This thread is about to sleep: look for results after this, then [`Self::sleep`].
-    pub fn announce(&self) {
-        announce(self.word());
-    }
-
-    /// Sleep until a worker rings.
-    pub fn sleep(&self, timeout: Duration) {
-        sleep(self.word(), Some(timeout));
-    }
-
-    /// This thread is awake. Whether somebody has rung meanwhile, and believes that it comes.
-    pub fn retire(&self) -> bool {
-        retire(self.word())
+    /// Sleep until `look` finds what it looks for (`None`); it says how long to sleep until the next look, at most.
+    /// Whether a worker has rung since the last look began, and believes that this thread comes.
+    pub fn sleep_while(&self, look: impl FnMut() -> Option<Duration>) -> bool {
+        sleep_while(self.word(), look)
     }
 
     /// Wake the thread that sleeps, if one does.
@@ -100,10 +119,7 @@ impl HostBell {
     /// Have every result ring the driver, or not any more. Look for results after switching it on.
     pub fn arm_driver(&self, on: bool) {
         if on {
-            if self.word().load(Ordering::Relaxed) & DRIVER == 0 {
-                self.word().fetch_or(DRIVER, Ordering::SeqCst);
-            }
-            fence(Ordering::SeqCst);
+            arm(self.word());
         } else if self.word().load(Ordering::Relaxed) & DRIVER != 0 {
             self.word().fetch_and(!DRIVER, Ordering::SeqCst);
         }
@@ -130,14 +146,7 @@ impl WorkerBell {
 
     /// There is a result: tell who wants to know.
     pub(super) fn tell(&self) {
-        let word = self.map.u32(0);
-        fence(Ordering::SeqCst);
-        if word.load(Ordering::Relaxed) != NOBODY
-            && !wake(word)
-            && word.fetch_and(!DRIVER, Ordering::SeqCst) & DRIVER != 0
-        {
-            self.ring_driver();
-        }
+        tell(self.map.u32(0), || self.ring_driver());
     }
 
     /// There are results, and this worker waits for something from the host: somebody has to come.

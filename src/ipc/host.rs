@@ -188,6 +188,7 @@ impl HostLink {
     }
 
     fn push(&mut self, order: &Order<'_>) -> bool {
+        self.lane.forget_refusal();
         let (run, function) = (order.run(), order.function());
         let head = |kind| TaskHead { run, kind, function, bytes: 0 };
         match order.payload() {
@@ -226,6 +227,11 @@ impl HostLink {
     /// Whether there is an answer.
     pub fn has_answer(&self) -> bool {
         self.lane.has_result()
+    }
+
+    /// Whether the worker has got on since it had no room for an order: try again.
+    pub fn has_room_again(&self) -> bool {
+        self.lane.has_room_again()
     }
 
     /// The next answer.

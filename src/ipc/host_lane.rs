@@ -1,13 +1,13 @@
 //! The host's side of a lane: it writes tasks, takes them back, reads results.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
+use super::atomic::{Counter, Memory, Word};
 use super::lane::{
-    BEAT, Garbled, IS_TAKEN, ITEMS, LANE_BYTES, LINK, MAX_INLINE_BYTES, NEVER, PAD, READY, REFILL_AT,
-    RESULT_ALIGN, RESULT_HEAD, RESULT_HEADER, RESULT_PAD, RESULT_TAIL, RESULTS, RETRACTED, RING_BYTES,
-    ResultHead, TAKEN, TASK_ALIGN, TASK_HEAD, TASK_HEADER, TASK_TAIL, TASKS, TaskHead, WORKER_BELL,
-    decode_result, offset, rest, size,
+    BEAT, Garbled, IS_TAKEN, ITEMS, LINK, MAX_INLINE_BYTES, NEVER, PAD, READY, REFILL_AT, RESULT_ALIGN,
+    RESULT_HEAD, RESULT_HEADER, RESULT_PAD, RESULT_TAIL, RETRACTED, ResultHead, TAKEN, TASK_ALIGN, TASK_HEAD,
+    TASK_HEADER, TASK_TAIL, TaskHead, WORKER_BELL, decode_result, lane_bytes, rest, result_at, size, task_at,
 };
 use super::shm::Map;
 use crate::scheduler::types::{Assignment, TaskId};
@@ -20,24 +20,26 @@ struct Sent {
 
 /// The host's side.
 #[derive(Debug)]
-pub(super) struct HostLane {
-    map: Map,
+pub(super) struct HostLane<M = Map> {
+    map: M,
     head: u64,
     result_tail: u64,
     /// Frames whose results have not been received, oldest first.
     sent: VecDeque<Sent>,
+    /// Up to where the worker had read when there was no room for a frame.
+    refused_at: Option<u64>,
 }
 
-impl HostLane {
+impl<M: Memory> HostLane<M> {
     /// Over fresh memory.
-    pub(super) fn new(map: Map, link: u32) -> Self {
-        assert_eq!(map.len(), LANE_BYTES);
+    pub(super) fn new(map: M, link: u32) -> Self {
+        assert_eq!(map.len(), lane_bytes(M::RING_BYTES));
         map.u32(LINK).store(link, Ordering::Relaxed);
         map.u64(REFILL_AT).store(NEVER, Ordering::Relaxed);
-        Self { map, head: 0, result_tail: 0, sent: VecDeque::new() }
+        Self { map, head: 0, result_tail: 0, sent: VecDeque::new(), refused_at: None }
     }
 
-    pub(super) fn bell(&self) -> &AtomicU32 {
+    pub(super) fn bell(&self) -> &M::Word {
         self.map.u32(WORKER_BELL)
     }
 
@@ -57,16 +59,18 @@ impl HostLane {
     /// Write a frame and make it visible. `false`: there is no room now.
     pub(super) fn send(&mut self, head: TaskHead, payload: &[u8]) -> bool {
         let bytes = size(TASK_HEADER, payload.len(), TASK_ALIGN);
-        let left = rest(self.head);
+        let left = rest::<M>(self.head);
         let pad = if bytes > left { left } else { 0 };
-        if self.head + pad + bytes - self.task_tail() > RING_BYTES {
+        let tail = self.task_tail();
+        if self.head + pad + bytes - tail > M::RING_BYTES {
+            self.refused_at = Some(tail);
             return false;
         }
         if pad > 0 {
-            self.map.u64(TASKS + offset(self.head)).store(self.head | PAD, Ordering::Relaxed);
+            self.map.u64(task_at::<M>(self.head)).store(self.head | PAD, Ordering::Relaxed);
             self.head += pad;
         }
-        let at = TASKS + offset(self.head);
+        let at = task_at::<M>(self.head);
         let mut header = [0; TASK_HEADER - 8];
         header[0..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         header[4..8].copy_from_slice(&head.kind.to_le_bytes());
@@ -84,12 +88,22 @@ impl HostLane {
         true
     }
 
+    /// Whether the worker has got on since it had no room for a frame.
+    pub(super) fn has_room_again(&self) -> bool {
+        self.refused_at.is_some_and(|tail| tail != self.task_tail())
+    }
+
+    /// Somebody has seen that.
+    pub(super) fn forget_refusal(&mut self) {
+        self.refused_at = None;
+    }
+
     /// Take the frame at this position back. `false`: the worker was first.
     fn retract_at(&self, at: u64) -> bool {
         if at < self.task_tail() {
             return false;
         }
-        let state = self.map.u64(TASKS + offset(at));
+        let state = self.map.u64(task_at::<M>(at));
         state.compare_exchange(at | READY, at | RETRACTED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
@@ -126,7 +140,7 @@ impl HostLane {
         if at < self.task_tail() || (taken > at && taken <= self.head) {
             return true;
         }
-        self.map.u64(TASKS + offset(at)).load(Ordering::Acquire) == at | IS_TAKEN
+        self.map.u64(task_at::<M>(at)).load(Ordering::Acquire) == at | IS_TAKEN
     }
 
     /// Where the last frame that was sent ends.
@@ -163,11 +177,11 @@ impl HostLane {
             if waiting == 0 {
                 return Ok(None);
             }
-            if waiting > RING_BYTES || !head.is_multiple_of(RESULT_ALIGN) {
+            if waiting > M::RING_BYTES || !head.is_multiple_of(RESULT_ALIGN) {
                 return Err(Garbled);
             }
-            let left = rest(self.result_tail);
-            let at = RESULTS + offset(self.result_tail);
+            let left = rest::<M>(self.result_tail);
+            let at = result_at::<M>(self.result_tail);
             let mut header = [0; RESULT_HEADER];
             self.map.read(at, &mut header);
             let frame = decode_result(&header);

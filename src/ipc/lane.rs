@@ -15,6 +15,7 @@
 //!
 //! The worker is not trusted with the host's safety: the host copies a header once and checks it before it believes it.
 
+use super::atomic::Memory;
 use crate::scheduler::types::{Assignment, Attempt, TaskId};
 
 /// Bytes of each ring: thousands of small frames, or a few of the largest that go through a ring. Not more, because a ring
@@ -28,7 +29,7 @@ pub const MAX_INLINE_BYTES: usize = RING_BYTES as usize / 4;
 pub(super) const LINE: usize = 64;
 
 pub(super) const HEADER_BYTES: usize = 4096;
-pub(super) const LANE_BYTES: usize = HEADER_BYTES + 2 * RING_BYTES as usize;
+pub(super) const LANE_BYTES: usize = lane_bytes(RING_BYTES);
 
 /// Counted up by a native thread of the worker.
 pub(super) const BEAT: usize = 0;
@@ -47,8 +48,7 @@ pub(super) const ITEMS: usize = 3 * LINE + 16;
 pub(super) const RESULT_HEAD: usize = 4 * LINE;
 pub(super) const RESULT_TAIL: usize = 5 * LINE;
 
-pub(super) const TASKS: usize = HEADER_BYTES;
-pub(super) const RESULTS: usize = HEADER_BYTES + RING_BYTES as usize;
+const TASKS: usize = HEADER_BYTES;
 
 /// state and position u64, payload bytes u32, kind u32, task u64, attempt u32, function u32
 pub(super) const TASK_HEADER: usize = 32;
@@ -75,13 +75,24 @@ pub(super) fn size(header: usize, payload: usize, align: u64) -> u64 {
     ((header + payload) as u64).next_multiple_of(align)
 }
 
-pub(super) fn offset(position: u64) -> usize {
-    (position & (RING_BYTES - 1)) as usize
+/// Header and both rings.
+pub(super) const fn lane_bytes(ring: u64) -> usize {
+    HEADER_BYTES + 2 * ring as usize
+}
+
+/// Where the task frame at this position stands.
+pub(super) fn task_at<M: Memory>(position: u64) -> usize {
+    TASKS + (position & (M::RING_BYTES - 1)) as usize
+}
+
+/// Where the result frame at this position stands.
+pub(super) fn result_at<M: Memory>(position: u64) -> usize {
+    TASKS + M::RING_BYTES as usize + (position & (M::RING_BYTES - 1)) as usize
 }
 
 /// Bytes from this position to the end of the ring.
-pub(super) fn rest(position: u64) -> u64 {
-    RING_BYTES - (position & (RING_BYTES - 1))
+pub(super) fn rest<M: Memory>(position: u64) -> u64 {
+    M::RING_BYTES - (position & (M::RING_BYTES - 1))
 }
 
 /// What a task frame says besides its payload.

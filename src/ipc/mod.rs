@@ -14,6 +14,7 @@
 //! [`HostLink::retract`] on one side, [`WorkerLink::take`] and [`WorkerLink::reply`] on the other.
 
 mod arena;
+mod atomic;
 mod bell;
 mod copy;
 mod extents;
@@ -27,6 +28,10 @@ mod lane;
 mod lane_tests;
 mod orders;
 mod payload;
+#[cfg(test)]
+mod protocol_check;
+#[cfg(test)]
+mod protocol_model;
 mod shm;
 mod signals;
 mod worker;

@@ -14,7 +14,7 @@ use rustix::net::{
 
 use super::LinkError;
 use super::arena::{Arena, Range};
-use super::bell::{WorkerBell, announce, retire, sleep};
+use super::bell::WorkerBell;
 use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_READY, Raw, Read, greeting};
 use super::host::{GREETING, GREETING_FDS, receive_fd, send_fds};
@@ -215,14 +215,7 @@ impl WorkerLink {
     /// Sleep until there is an order, or a signal, or for no reason: look again.
     pub fn wait(&mut self) {
         let start = Instant::now();
-        announce(self.lane.bell());
-        if self.lane.unread() > 0 {
-            self.bell.call(); // nobody has come for the results yet, and there is nothing else to do
-        }
-        if !self.lane.has_task() {
-            sleep(self.lane.bell(), None);
-        }
-        retire(self.lane.bell());
+        self.lane.sleep_for_task(|| self.bell.call());
         self.spin = if start.elapsed() < MAX_SPIN * 2 {
             MAX_SPIN // a little longer, and there would have been no need to sleep
         } else {
@@ -300,13 +293,7 @@ impl WorkerLink {
 
     /// Sleep until the host has taken results, after a reply found no room.
     pub fn wait_for_room(&mut self) {
-        let before = self.lane.unread();
-        announce(self.lane.bell());
-        if before > 0 && self.lane.unread() == before {
-            self.bell.call();
-            sleep(self.lane.bell(), None);
-        }
-        retire(self.lane.bell());
+        self.lane.sleep_for_room(|| self.bell.call());
     }
 }
 

@@ -1,25 +1,29 @@
 //! The worker's side of a lane: it takes tasks and writes results.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
+use super::atomic::{Counter, Memory, Word};
+use super::bell::{announce, retire, sleep};
 use super::lane::{
     Garbled, IS_TAKEN, ITEMS, LINK, MAX_INLINE_BYTES, PAD, READY, REFILL_AT, RESULT_ALIGN, RESULT_HEAD,
-    RESULT_HEADER, RESULT_TAIL, RESULTS, RETRACTED, RING_BYTES, ResultHead, TAKEN, TASK_ALIGN, TASK_HEAD,
-    TASK_HEADER, TASK_TAIL, TASKS, TaskHead, WORKER_BELL, offset, rest, size, u32_at, u64_at,
+    RESULT_HEADER, RESULT_TAIL, RETRACTED, ResultHead, TAKEN, TASK_ALIGN, TASK_HEAD, TASK_HEADER, TASK_TAIL,
+    TaskHead, WORKER_BELL, rest, result_at, size, task_at, u32_at, u64_at,
 };
 use super::shm::Map;
 use crate::scheduler::types::{Assignment, Attempt, TaskId};
 
 /// The worker's side.
 #[derive(Debug)]
-pub(super) struct WorkerLane {
-    map: Map,
+pub(super) struct WorkerLane<M = Map> {
+    map: M,
     tail: u64,
     head_seen: u64,
     result_head: u64,
     result_tail_seen: u64,
     /// The last place at which the host was to be called, and was.
     called_at: u64,
+    /// Room has come free since the last result, which would have had the host look.
+    freed: bool,
 }
 
 /// A frame that was taken; its payload stands in the ring until [`WorkerLane::release`].
@@ -31,12 +35,20 @@ pub(super) struct TakenFrame {
     at: u64,
 }
 
-impl WorkerLane {
-    pub(super) fn new(map: Map) -> Self {
-        Self { map, tail: 0, head_seen: 0, result_head: 0, result_tail_seen: 0, called_at: u64::MAX }
+impl<M: Memory> WorkerLane<M> {
+    pub(super) fn new(map: M) -> Self {
+        Self {
+            map,
+            tail: 0,
+            head_seen: 0,
+            result_head: 0,
+            result_tail_seen: 0,
+            called_at: u64::MAX,
+            freed: false,
+        }
     }
 
-    pub(super) fn bell(&self) -> &AtomicU32 {
+    fn bell(&self) -> &M::Word {
         self.map.u32(WORKER_BELL)
     }
 
@@ -61,7 +73,7 @@ impl WorkerLane {
     /// Take the next frame, if there is one.
     pub(super) fn take(&mut self) -> Result<Option<TakenFrame>, Garbled> {
         while self.has_task() {
-            let at = TASKS + offset(self.tail);
+            let at = task_at::<M>(self.tail);
             let state = self.map.u64(at);
             let ready = self.tail | READY;
             let taken = self.tail | IS_TAKEN;
@@ -80,7 +92,7 @@ impl WorkerLane {
                     let head = self.read_head(at)?;
                     self.advance(size(TASK_HEADER, head.bytes, TASK_ALIGN));
                 }
-                Err(state) if state == self.tail | PAD => self.advance(rest(self.tail)),
+                Err(state) if state == self.tail | PAD => self.advance(rest::<M>(self.tail)),
                 Err(_) => return Err(Garbled),
             }
         }
@@ -101,7 +113,7 @@ impl WorkerLane {
 
     /// Copy the payload of a frame that was taken.
     pub(super) fn payload(&self, frame: &TakenFrame, into: &mut Vec<u8>) {
-        self.map.append_to(TASKS + offset(frame.at) + TASK_HEADER, frame.head.bytes, into);
+        self.map.append_to(task_at::<M>(frame.at) + TASK_HEADER, frame.head.bytes, into);
     }
 
     /// The frame's place may be used again.
@@ -110,8 +122,33 @@ impl WorkerLane {
         self.advance(size(TASK_HEADER, frame.head.bytes, TASK_ALIGN));
     }
 
+    /// Sleep until there is a task, or a signal, or for no reason: look again. `call` the host if it has something to fetch,
+    /// since nobody has come for it yet and there is nothing else to do: results, or the room of frames that had none.
+    pub(super) fn sleep_for_task(&mut self, call: impl FnOnce()) {
+        announce(self.bell());
+        if self.unread() > 0 || std::mem::take(&mut self.freed) {
+            call();
+        }
+        if !self.has_task() {
+            sleep(self.bell(), None);
+        }
+        retire(self.bell());
+    }
+
+    /// Sleep until the host has taken results, after [`Self::publish`] found no room; or for no reason.
+    pub(super) fn sleep_for_room(&mut self, call: impl FnOnce()) {
+        let before = self.unread();
+        announce(self.bell());
+        if before > 0 && self.unread() == before {
+            call();
+            sleep(self.bell(), None);
+        }
+        retire(self.bell());
+    }
+
     fn advance(&mut self, bytes: u64) {
         self.tail += bytes;
+        self.freed = true;
         self.map.u64(TASK_TAIL).store(self.tail, Ordering::Release);
     }
 
@@ -123,7 +160,7 @@ impl WorkerLane {
     /// Whether so many bytes fit behind what the host has not taken.
     fn has_room(&mut self, bytes: u64) -> bool {
         // Not a difference that may be negative: user code may have written to what the host counts in.
-        let fits = |tail| self.result_head.wrapping_sub(tail).saturating_add(bytes) <= RING_BYTES;
+        let fits = |tail| self.result_head.wrapping_sub(tail).saturating_add(bytes) <= M::RING_BYTES;
         if !fits(self.result_tail_seen) {
             self.result_tail_seen = self.map.u64(RESULT_TAIL).load(Ordering::Acquire);
         }
@@ -133,16 +170,16 @@ impl WorkerLane {
     /// Write a result and make it visible. `false`: there is no room now.
     pub(super) fn publish(&mut self, head: ResultHead, payload: &[&[u8]]) -> bool {
         let bytes = size(RESULT_HEADER, head.bytes, RESULT_ALIGN);
-        let left = rest(self.result_head);
+        let left = rest::<M>(self.result_head);
         let pad = if bytes > left { left } else { 0 };
         if !self.has_room(pad + bytes) {
             return false;
         }
         if pad > 0 {
-            self.map.write(RESULTS + offset(self.result_head), &[0; RESULT_HEADER]);
+            self.map.write(result_at::<M>(self.result_head), &[0; RESULT_HEADER]);
             self.result_head += pad;
         }
-        let at = RESULTS + offset(self.result_head);
+        let at = result_at::<M>(self.result_head);
         let mut header = [0; RESULT_HEADER];
         header[0..4].copy_from_slice(&(head.bytes as u32).to_le_bytes());
         header[4..8].copy_from_slice(&head.kind.to_le_bytes());
@@ -158,6 +195,7 @@ impl WorkerLane {
         debug_assert_eq!(next - at - RESULT_HEADER, head.bytes);
         self.result_head += bytes;
         self.map.u64(RESULT_HEAD).store(self.result_head, Ordering::Release);
+        self.freed = false;
         true
     }
 }

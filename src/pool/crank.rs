@@ -11,9 +11,9 @@ use crate::scheduler::types::{Completion, Time, WorkerId};
 const LOOKS_PER_SUBMIT: usize = 4;
 
 impl Core {
-    /// Turn the crank: take all answers that there are, and do what follows. Whether there were any.
+    /// Turn the crank: take all answers that there are, and do what follows. Whether there was anything to do.
     pub(super) fn turn(&mut self) -> bool {
-        if !self.has_answers() {
+        if !self.has_news() {
             return false;
         }
         let now = self.now();
@@ -22,11 +22,12 @@ impl Core {
         true
     }
 
-    /// Whether some worker has answered.
-    pub(super) fn has_answers(&self) -> bool {
-        self.seats
-            .iter()
-            .any(|seat| seat.link.as_ref().is_some_and(|link| link.has_answer() && !link.is_garbled()))
+    /// Whether some worker has answered, or has room again for what waits.
+    pub(super) fn has_news(&self) -> bool {
+        self.seats.iter().any(|seat| {
+            let link = seat.link.as_ref();
+            link.is_some_and(|link| (link.has_answer() || seat.may_send_again()) && !link.is_garbled())
+        })
     }
 
     pub(super) fn look_at_all(&mut self, now: Time) {
@@ -61,7 +62,7 @@ impl Core {
             }
             some = true;
         }
-        if some {
+        if some || self.seats[slot].may_send_again() {
             self.pump(slot);
         }
     }

@@ -84,7 +84,7 @@ impl Driver {
     fn may_sleep(&self) -> bool {
         let wanted = self.shared.attention.load(Ordering::SeqCst) > 0;
         self.shared.bell.arm_driver(wanted);
-        !wanted || !self.shared.core.lock().has_answers()
+        !wanted || !self.shared.core.lock().has_news()
     }
 
     /// Start one of the processes that are wanted: without the lock, since it takes milliseconds, and one at a time, so

@@ -102,6 +102,12 @@ impl Seat {
         }
     }
 
+    /// Whether something waits for room in the worker's ring, and some has come free.
+    pub(super) fn may_send_again(&self) -> bool {
+        let waits = self.stopping || !self.outbox.is_empty();
+        waits && self.link.as_ref().is_some_and(HostLink::has_room_again)
+    }
+
     /// Take back the newest dispatches, `count` at most, up to the first that the worker has begun. How many.
     pub(super) fn retract_last(&mut self, count: usize) -> usize {
         let kept = self.outbox.len().saturating_sub(count);

@@ -108,17 +108,12 @@ impl Shared {
     /// Sleep on the bell, and bring everybody's results, until ours are among them.
     fn lead(&self, holds: &dyn Fn() -> bool, timeout: Duration) {
         let start = Instant::now();
-        loop {
-            self.bell.announce();
-            // Results that came before the announcement ring for nobody: look once more.
+        let rung = self.bell.sleep_while(|| {
+            // Results that came before we said that we sleep ring for nobody: look once more.
             self.turn();
             let left = timeout.saturating_sub(start.elapsed());
-            if holds() || left.is_zero() {
-                break;
-            }
-            self.bell.sleep(left);
-        }
-        let rung = self.bell.retire();
+            (!holds() && !left.is_zero()).then_some(left)
+        });
         self.leader.store(false, Ordering::SeqCst);
         if rung {
             self.turn(); // whoever rang has told nobody else
