@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures as cf
 import gc
+import signal
 import threading
 import time
 import weakref
@@ -190,6 +191,54 @@ def test_a_callback_may_submit_wait_and_raise_anything(executor):
     assert results == [3]
     later = executor.submit(add, 5)
     assert cf.wait([later], timeout=10).done == {later}
+
+
+def interrupt(*_args):
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupted_cancel_still_tells_everybody(held):
+    """Ctrl-C in a callback is the canceller's; who comes after that callback hears of the future all the same."""
+    executor, release = held
+    future = executor.submit(add, 1)
+    called = []
+    future.add_done_callback(lambda _: called.append("first"))
+    future.add_done_callback(interrupt)
+    future.add_done_callback(lambda _: called.append("last"))
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel()
+    wait_until(lambda: called == ["first", "last"])
+    assert cf.wait([future], timeout=10).done == {future}
+    release()
+
+
+class InterruptedWaiter:
+    """As those of `concurrent.futures.wait`, with Ctrl-C on the way."""
+
+    def __init__(self):
+        self.finished_futures = []
+        self.add_cancelled = self.add_result = self.add_exception = self.add
+
+    def add(self, future):
+        self.finished_futures.append(future)
+        interrupt()
+
+
+def test_an_interrupted_cancel_still_tells_other_waiters(held):
+    executor, release = held
+    future = executor.submit(add, 1)
+    waiter = InterruptedWaiter()
+    future._waiters.append(waiter)
+    with cf.ThreadPoolExecutor(1) as threads:
+        other = threads.submit(cf.wait, [future], 30)
+        wait_until(lambda: len(future._waiters) == 2)
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            future.cancel()
+        assert other.result().done == {future}
+        assert time.monotonic() - started < 20
+    assert waiter.finished_futures == [future], "told once"
+    release()
 
 
 def test_a_callback_may_shut_the_executor_down(make_executor):

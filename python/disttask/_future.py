@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _logger = logging.getLogger("disttask")
+_standard_logger = logging.getLogger("concurrent.futures")  # where a standard future tells of callbacks that fail
 
 _PENDING, _FINISHED, _CANCELLED_AND_NOTIFIED = "PENDING", "FINISHED", "CANCELLED_AND_NOTIFIED"
 
@@ -66,14 +67,20 @@ class Collector:
         self._futures.clear()
 
     def deliver_now(self, future: Future) -> None:
-        """Deliver on this thread, unless the collector's own has come first. Ctrl-C is this thread's, and goes on."""
-        if self._futures.pop(future._seq, None) is not None:
-            try:
+        """Deliver on this thread, unless the collector's own has come first.
+
+        Ctrl-C is this thread's, and goes on; whom it kept from hearing of the future is told by another thread.
+        """
+        try:
+            if self._futures.pop(future._seq, None) is not None:
                 future._announce()
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
-                _logger.exception("disttask: delivering %r failed", future)
+        except KeyboardInterrupt:
+            thread = threading.Thread(target=self._deliver, args=(future,), name="disttask-collector", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+            raise
+        except BaseException:
+            _logger.exception("disttask: delivering %r failed", future)
 
     def join(self) -> None:
         """Wait until everything is delivered; the pool must have gone. Harmless on the collector's own thread."""
@@ -96,7 +103,7 @@ class Collector:
             return
         try:
             future._announce()
-        except BaseException:  # a callback raised SystemExit, say: the others must be served all the same
+        except BaseException:  # the other futures must be delivered all the same
             _logger.exception("disttask: delivering %r failed", future)
 
 
@@ -239,12 +246,16 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
                 self._state = self._final_state()
 
     def _announce(self) -> None:
-        """Tell waiters and callbacks that it is resolved. Called once, by the collector."""
+        """Tell waiters and callbacks that it is resolved.
+
+        Called by the collector, once; and again where Ctrl-C has cut it short, for those who were not told.
+        """
         kind = self._kind()
         with self._condition:
             if self._state == _PENDING:
-                self._state = self._final_state()
                 for waiter in self._waiters:
+                    if self in waiter.finished_futures:
+                        continue
                     if kind == "cancelled":
                         waiter.add_cancelled(self)
                     elif kind in ("error", "failed"):
@@ -252,12 +263,25 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
                     else:
                         waiter.add_result(self)
                 self._condition.notify_all()
+                self._state = self._final_state()  # last: from here on no waiter is told
         if self._done_callbacks:
             if kind != "cancelled":
                 # A callback will want it, and may belong to an event loop, which unpickling would hold up.
                 with contextlib.suppress(BaseException):
                     self._take()
-            self._invoke_callbacks()
+            self._call_back()
+
+    def _call_back(self) -> None:
+        """Call each callback once, in turn, whatever others raise. Only Ctrl-C on the main thread ends it early."""
+        callbacks = self.__dict__.setdefault("_uncalled", iter(self._done_callbacks))
+        for callback in callbacks:
+            try:
+                callback(self)
+            except BaseException as exc:
+                is_interrupt = isinstance(exc, KeyboardInterrupt)
+                if is_interrupt and threading.current_thread() is threading.main_thread():
+                    raise
+                _standard_logger.exception("a callback of %r failed", self)
 
     @classmethod
     def failed(cls, exc: BaseException) -> Future:
