@@ -76,7 +76,7 @@ bench: ## beside other pools, in one run (PEERS=... names them; ray, dask and sc
 docs: ## the Rust side's documentation, private items included
 	cargo doc --no-deps --no-default-features --document-private-items
 
-shows: ## what does not fit CI: each interpreter found, both kinds of build; writes docs/shows.md
+shows: ## what does not fit CI: each interpreter found, both kinds of build, a thousand kills; writes docs/shows.md
 	./tests/shows.sh
 
 clean: ## remove what was built

@@ -29,6 +29,7 @@ fn pool() -> Arc<Shared> {
         seed: 1,
         retention: RetentionLimits::default(),
         arena_bytes: 1 << 20,
+        room_wait: Duration::from_secs(1),
     };
     Shared::start(config).expect("a pool")
 }

@@ -1,6 +1,7 @@
 """Functions for the workers. They import little, so that a worker loads them at once."""
 
 import ctypes
+import functools
 import os
 import pickle
 import signal
@@ -186,17 +187,19 @@ def write_lines(count):
         os.write(2, b"%09d\n" % line)
 
 
-def checked_sum(data, salt):
-    """Something of what came, and all of it again: in a ring, or in an arena, each way."""
-    view = memoryview(data).cast("B")
-    return len(view) * view[-1] + salt, bytes(view)
+@functools.cache
+def pattern(length, salt):
+    """Bytes that tell torn ones; made once, so that a task hardly does more than pass them."""
+    return (bytes(range(salt, salt + 241)) * (length // 241 + 1))[:length]
 
 
-def array_of(length, salt):
-    """A result that is used where it stands."""
-    import array
+def patterned(length, salt):
+    return pickle.PickleBuffer(pattern(length, salt))
 
-    return pickle.PickleBuffer(array.array("B", [salt]) * length)
+
+def echo(buffer):
+    """All of it again: in a ring, or in an arena, each way."""
+    return pickle.PickleBuffer(buffer)
 
 
 def burn(seconds):
@@ -257,6 +260,26 @@ def array_filled(length, value):
     import numpy as np
 
     return np.full(length, float(value))
+
+
+_all = []
+
+
+def keep_all(array):
+    """As a cache without a bound."""
+    _all.append(array)
+
+
+def let_go():
+    """How many `keep_all` has kept; none from here on."""
+    kept = len(_all)
+    _all.clear()
+    return kept
+
+
+def second_of(_array, seconds):
+    time.sleep(seconds)
+    return seconds
 
 
 def keep(array):

@@ -75,6 +75,7 @@ class Executor(Tasks, cf.Executor):
             keep_bytes=keep_bytes,
             keep_seconds=keep_seconds,
             arena_bytes=_arena_bytes(),
+            room_seconds=_ROOM_SECONDS,
         )
         self._bind(self._pool, 0, 0, None, Future)
         self._map_times = {}
@@ -225,6 +226,11 @@ def _checked_executable(executable: str | os.PathLike[str] | None) -> str:
             "Python interpreter to run the workers with"
         )
     return path
+
+
+_ROOM_SECONDS = 30.0
+"""How long `submit` waits for memory that workers keep though the tasks it was for have ended. An argument goes with its last
+reference, or at the worker's next garbage collection: what is still there after this long stands in a cache."""
 
 
 def _arena_bytes() -> int:

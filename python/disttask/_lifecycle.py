@@ -83,15 +83,21 @@ def _kill_all() -> None:
 
 
 def _after_fork_in_child() -> None:
-    _native.after_fork_in_child()
-    _living.clear()
-    for collector in Collector.by_pool.values():
-        collector.disown_all()
-    Collector.by_pool.clear()
+    try:
+        _native.after_fork_in_child()
+    finally:
+        _living.clear()
+        for collector in Collector.by_pool.values():
+            collector.disown_all()
+        Collector.by_pool.clear()
 
 
 # Before non-daemon threads are joined: one of them may wait for a future. (`atexit` proper comes after that.)
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
 # After that: daemon threads in native waits must not come back into an interpreter that goes away.
 atexit.register(_native.finalizing)
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=_native.before_fork,
+    after_in_parent=_native.after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -22,8 +22,18 @@ ShutdownMode: TypeAlias = Literal["drain", "cancel", "now"]
 def usable_cpus() -> int:
     """Processors that this process may use: the affinity mask, cut by a cgroup v1 or v2 quota."""
 
+def before_fork() -> None:
+    """From here to `after_fork_in_parent`, no array of a result that the child will have goes."""
+
+def after_fork_in_parent() -> None:
+    """Wait until the child has copies of the arrays of results."""
+
 def after_fork_in_child() -> None:
-    """Close the host's ends of all control sockets and disown its pools; touches no lock."""
+    """Close the host's ends of all control sockets, disown its pools, copy the arrays of results; touches no lock.
+
+    Raises:
+        MemoryError: there was none for a copy; the array stays shared with the parent.
+    """
 
 def finalizing() -> None:
     """Called by `atexit`: from now on no other thread returns from a native wait."""
@@ -135,6 +145,7 @@ class Pool:
         keep_bytes: int,
         keep_seconds: float,
         arena_bytes: int,
+        room_seconds: float,
     ) -> Pool: ...
     @property
     def id(self) -> int:

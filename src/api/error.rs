@@ -196,7 +196,7 @@ impl From<PoolError> for ApiError {
             PoolError::ShutDown => "shut_down",
             PoolError::Broken(_) => "pool_broken",
             PoolError::Forked => "forked",
-            PoolError::Full(_) => "overloaded",
+            PoolError::Full(_) | PoolError::Kept { .. } => "overloaded",
             PoolError::TooLarge(..) => "too_large",
         };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, word, error.to_string())

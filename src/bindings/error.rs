@@ -17,7 +17,7 @@ impl From<PoolError> for PyErr {
             PoolError::ShutDown => PyRuntimeError::new_err(message),
             PoolError::Broken(_) => PoolBroken::new_err(message),
             PoolError::Forked => ForkedPoolError::new_err(message),
-            PoolError::Backlog | PoolError::Full(_) | PoolError::TooLarge(..) => {
+            PoolError::Backlog | PoolError::Full(_) | PoolError::TooLarge(..) | PoolError::Kept { .. } => {
                 SerializationError::new_err(message)
             }
         }

@@ -15,6 +15,7 @@ mod submitter;
 mod wait;
 mod worker;
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
 /// The native half of disttask. Use the names that the package `disttask` exports instead.
@@ -38,7 +39,7 @@ pub mod _native {
     #[pymodule_export]
     use super::worker::Worker;
     #[pymodule_export]
-    use super::{after_fork_in_child, usable_cpus};
+    use super::{after_fork_in_child, after_fork_in_parent, before_fork, usable_cpus};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -62,6 +63,18 @@ fn usable_cpus() -> usize {
 }
 
 #[pyfunction]
-fn after_fork_in_child() {
-    crate::ipc::after_fork_in_child();
+fn before_fork() {
+    crate::ipc::before_fork();
+}
+
+#[pyfunction]
+fn after_fork_in_parent(py: Python<'_>) {
+    py.detach(crate::ipc::after_fork_in_parent);
+}
+
+#[pyfunction]
+fn after_fork_in_child() -> PyResult<()> {
+    let copied = crate::ipc::after_fork_in_child();
+    let problem = "this forked process shares arrays in results with its parent: no memory for copies";
+    if copied { Ok(()) } else { Err(PyMemoryError::new_err(problem)) }
 }

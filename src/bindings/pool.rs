@@ -32,7 +32,7 @@ impl Drop for Pool {
 #[pymethods]
 impl Pool {
     #[new]
-    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds, arena_bytes))]
+    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds, arena_bytes, room_seconds))]
     #[expect(clippy::too_many_arguments, reason = "keywords only, one call per pool")]
     fn new(
         workers: u32,
@@ -49,6 +49,7 @@ impl Pool {
         keep_bytes: usize,
         keep_seconds: f64,
         arena_bytes: usize,
+        room_seconds: f64,
     ) -> PyResult<Self> {
         let backing = if use_memfd { Backing::Memfd } else { Backing::File };
         let age = Duration::try_from_secs_f64(keep_seconds).unwrap_or(Duration::MAX);
@@ -61,6 +62,7 @@ impl Pool {
             seed,
             retention: RetentionLimits { count: keep_results, bytes: keep_bytes, age },
             arena_bytes,
+            room_wait: Duration::try_from_secs_f64(room_seconds).unwrap_or(Duration::MAX),
         })?;
         let home = Home::new(&shared);
         Ok(Self { shared, home, functions: Arc::default() })

@@ -15,7 +15,7 @@ use super::numbers;
 use super::pool::Pool;
 use super::wait::wait_interruptibly;
 use crate::ipc::{Form, Payload, Range};
-use crate::pool::{Keep, PoolError, Shared, Work};
+use crate::pool::{Keep, Patience, PoolError, Shared, Work};
 use crate::scheduler::types::{FunctionId, TaskSpec};
 
 #[pyclass(subclass, frozen, module = "disttask._native")]
@@ -91,9 +91,10 @@ fn once_there_is_room<T: Send>(
     if let Some(got) = get()? {
         return Ok(got);
     }
-    let got = wait_interruptibly(py, None, |slice| {
-        pool.wait_for_room(slice);
-        get().transpose()
+    let mut patience = Patience::default();
+    let got = wait_interruptibly(py, None, |slice| match pool.wait_for_room(bytes, &mut patience, slice) {
+        Ok(()) => get().transpose(),
+        Err(error) => Some(Err(error)),
     })?;
     Ok(got.ok_or_else(|| PyErr::from(PoolError::Full(bytes)))??)
 }

@@ -7,8 +7,6 @@
 //! An arena has few and large blocks, because each costs both sides a descriptor and a mapping. Within a block, *ranges*
 //! are handed out. In front of each range stands its lease word: which link's other side still looks at it. A range is
 //! used again only when its owner has dropped it and that word is zero, or the other side is dead.
-#![allow(unsafe_code)]
-
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +17,7 @@ use rustix::fs::FallocateFlags;
 
 use super::HostFd;
 use super::extents::Extents;
-use super::foreign::{Descriptor, Part};
+use super::range::Range;
 use super::shm::{Backing, Map, create};
 
 /// The first block; the following ones double, so that a small job stays small.
@@ -46,7 +44,11 @@ pub(super) struct Block {
 }
 
 impl Block {
-    fn lease(&self, offset: usize) -> &AtomicU32 {
+    pub(super) fn map(&self) -> &Map {
+        &self.map
+    }
+
+    pub(super) fn lease(&self, offset: usize) -> &AtomicU32 {
         self.map.u32(offset)
     }
 }
@@ -57,6 +59,8 @@ struct Owned {
     extents: Extents,
     /// No page from here on has ever been written (or was given back).
     touched: usize,
+    /// Its pages are just being given back: nothing is taken from it.
+    resting: bool,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +71,8 @@ struct Inner {
     next_number: u32,
     /// In ranges.
     used: usize,
+    /// Counts ranges that came free.
+    freed: u64,
     /// Links whose other side is dead: whatever they looked at.
     dead: HashSet<u32>,
     /// Something was taken since the last [`Arena::rest`].
@@ -76,11 +82,11 @@ struct Inner {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    block: u32,
-    offset: usize,
+pub(super) struct Place {
+    pub(super) block: u32,
+    pub(super) offset: usize,
     /// Of the whole range, header and padding included.
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// See the module's documentation.
@@ -91,6 +97,19 @@ pub struct Arena {
     budget: usize,
     inner: Mutex<Inner>,
     freed: Condvar,
+    /// Held while files are made, filled or emptied, which takes long; `inner` is not.
+    growing: Mutex<()>,
+}
+
+/// What stands in the way of a payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Obstacle {
+    /// Bytes that the other sides still look at, though they were dropped here.
+    pub kept: usize,
+    /// Nothing else does: there would be room without them.
+    pub only_kept: bool,
+    /// Counts what came free.
+    pub freed: u64,
 }
 
 /// Why there is no range.
@@ -105,31 +124,42 @@ pub enum NoRoom {
 impl Arena {
     /// An empty one.
     pub fn new(backing: Backing, budget: usize) -> Arc<Self> {
-        Arc::new(Self { backing, budget, inner: Mutex::default(), freed: Condvar::new() })
+        Arc::new(Self {
+            backing,
+            budget,
+            inner: Mutex::default(),
+            freed: Condvar::new(),
+            growing: Mutex::default(),
+        })
     }
 
     /// Room for so many bytes.
     pub fn take(self: &Arc<Self>, bytes: usize) -> Result<Range, NoRoom> {
-        let whole = bytes.checked_add(RANGE_HEADER).and_then(|bytes| bytes.checked_next_multiple_of(PAGE));
-        let Some(whole) = whole.filter(|&whole| whole <= self.budget) else { return Err(NoRoom::Never) };
+        let Some(whole) = whole(bytes).filter(|&whole| whole <= self.budget) else {
+            return Err(NoRoom::Never);
+        };
         let mut inner = self.inner.lock();
         inner.reclaim();
         if inner.used + whole > self.budget {
             return Err(NoRoom::Full);
         }
-        let (block, offset, fresh) = match inner.fit(whole) {
-            Some(found) => found,
-            None => inner.grow(whole, self.backing).ok_or(NoRoom::Never)?,
-        };
         inner.used += whole;
         inner.active = true;
+        let found = inner.fit(whole);
+        drop(inner);
+        let (block, offset, fresh) = match found {
+            Some(found) => found,
+            None => self.grow(whole).ok_or_else(|| {
+                self.inner.lock().used -= whole;
+                NoRoom::Never
+            })?,
+        };
         // Not in a worker, whose arena has no budget: there it was measured to slow the first results down.
         let next = if fresh && self.budget < usize::MAX / 2 {
-            inner.next_to_prepare(whole, self.budget)
+            self.inner.lock().next_to_prepare(whole, self.budget)
         } else {
             None
         };
-        drop(inner);
         if let Some((another, at)) = next {
             self.prepare([(another, at), (Arc::clone(&block), offset)], whole);
         }
@@ -175,9 +205,65 @@ impl Arena {
     pub fn rest(&self) {
         let mut inner = self.inner.lock();
         inner.reclaim();
-        if !std::mem::take(&mut inner.active) {
-            inner.give_pages_back();
+        let is_active = std::mem::take(&mut inner.active);
+        drop(inner);
+        if !is_active {
+            let _growing = self.growing.lock();
+            self.give_pages_back();
         }
+    }
+
+    /// A place in a new block.
+    fn grow(&self, whole: usize) -> Option<(Arc<Block>, usize, bool)> {
+        let _growing = self.growing.lock();
+        if let Some(found) = self.inner.lock().fit(whole) {
+            return Some(found); // another thread has made a block, or given pages back, meanwhile
+        }
+        self.give_pages_back(); // of blocks in which it does not fit
+        let (number, bytes) = self.inner.lock().next_block(whole);
+        let file = create("disttask-arena", bytes, self.backing).ok()?;
+        let map = Map::for_host(&file, bytes).ok()?;
+        let block = Arc::new(Block { number, map, file: HostFd::new(file) });
+        let mut extents = Extents::new(bytes);
+        let offset = extents.take(whole)?;
+        let owned = Owned { block: Arc::clone(&block), extents, touched: whole, resting: false };
+        self.inner.lock().blocks.push(owned);
+        Some((block, offset, true))
+    }
+
+    /// Free blocks keep their number and their place, but no memory. The caller holds `growing`.
+    fn give_pages_back(&self) {
+        let resting = self.inner.lock().lay_to_rest();
+        for (block, touched) in resting {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            // Where that cannot be done the pages stay, and are used again.
+            let done = rustix::fs::fallocate(&block.file, flags, 0, touched as u64).is_ok();
+            let mut inner = self.inner.lock();
+            // It may have gone meanwhile, with the pool.
+            if let Some(owned) = inner.blocks.iter_mut().find(|owned| owned.block.number == block.number) {
+                owned.resting = false;
+                if done {
+                    owned.touched = 0;
+                }
+            }
+        }
+    }
+
+    /// What stands in the way of so many bytes.
+    pub fn obstacle(&self, bytes: usize) -> Obstacle {
+        let inner = self.inner.lock();
+        let kept: usize = inner.lingering.iter().map(|place| place.bytes).sum();
+        let without = (inner.used - kept).saturating_add(whole(bytes).unwrap_or(usize::MAX));
+        Obstacle { kept, only_kept: without <= self.budget, freed: inner.freed }
+    }
+
+    /// A range is no longer used here. It is free once the other side has let go of it.
+    pub(super) fn drop_range(&self, place: Place) {
+        let mut inner = self.inner.lock();
+        inner.lingering.push(place);
+        inner.reclaim();
+        drop(inner);
+        self.freed.notify_all();
     }
 
     /// Wait until something was dropped, at most so long.
@@ -189,7 +275,7 @@ impl Arena {
 
 impl Inner {
     fn fit(&mut self, whole: usize) -> Option<(Arc<Block>, usize, bool)> {
-        self.blocks.iter_mut().find_map(|owned| {
+        self.blocks.iter_mut().filter(|owned| !owned.resting).find_map(|owned| {
             let offset = owned.extents.take(whole)?;
             let fresh = offset >= owned.touched;
             owned.touched = owned.touched.max(offset + whole);
@@ -197,31 +283,25 @@ impl Inner {
         })
     }
 
-    /// Free blocks keep their number and their place, but no memory.
-    fn give_pages_back(&mut self) {
-        for owned in self.blocks.iter_mut().filter(|owned| owned.touched > 0 && owned.extents.is_all_free()) {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            // Where that cannot be done the pages stay, and are used again.
-            if rustix::fs::fallocate(&owned.block.file, flags, 0, owned.touched as u64).is_ok() {
-                owned.touched = 0;
-            }
-        }
+    /// Which blocks nobody uses, and how much of each has pages.
+    fn lay_to_rest(&mut self) -> Vec<(Arc<Block>, usize)> {
+        let unused = self.blocks.iter_mut().filter(|owned| owned.touched > 0 && owned.extents.is_all_free());
+        unused
+            .map(|owned| {
+                owned.resting = true;
+                (Arc::clone(&owned.block), owned.touched)
+            })
+            .collect()
     }
 
-    fn grow(&mut self, whole: usize, backing: Backing) -> Option<(Arc<Block>, usize, bool)> {
-        self.give_pages_back(); // of blocks in which it does not fit
+    /// Number and size of a new block.
+    fn next_block(&mut self, whole: usize) -> (u32, usize) {
         // Room for two of a large one: see `Arena::prepare`.
         let doubled = FIRST_BLOCK_BYTES << self.blocks.len().min(16);
         let twice = if whole <= LARGE_BLOCK_BYTES { 2 * whole } else { whole };
-        let bytes = doubled.min(LARGE_BLOCK_BYTES).max(twice.next_multiple_of(FIRST_BLOCK_BYTES));
-        let file = create("disttask-arena", bytes, backing).ok()?;
-        let map = Map::for_host(&file, bytes).ok()?;
-        let block = Arc::new(Block { number: self.next_number, map, file: HostFd::new(file) });
+        let number = self.next_number;
         self.next_number += 1;
-        let mut extents = Extents::new(bytes);
-        let offset = extents.take(whole)?;
-        self.blocks.push(Owned { block: Arc::clone(&block), extents, touched: whole });
-        Some((block, offset, true))
+        (number, doubled.min(LARGE_BLOCK_BYTES).max(twice.next_multiple_of(FIRST_BLOCK_BYTES)))
     }
 
     /// The range that will be asked for next, if what is asked for now is a sign of more.
@@ -243,6 +323,7 @@ impl Inner {
         let owned = self.blocks.iter_mut().find(|owned| owned.block.number == place.block);
         owned.expect("blocks with ranges stay").extents.give_back(place.offset, place.bytes);
         self.used -= place.bytes;
+        self.freed += 1;
     }
 
     /// Take back what the other side has let go of meanwhile.
@@ -265,6 +346,11 @@ impl Inner {
     }
 }
 
+/// What a payload of so many bytes takes.
+fn whole(bytes: usize) -> Option<usize> {
+    bytes.checked_add(RANGE_HEADER)?.checked_next_multiple_of(PAGE)
+}
+
 /// A place that goes back when this is dropped.
 struct Given<'a> {
     arena: &'a Arena,
@@ -283,110 +369,3 @@ impl Drop for Given<'_> {
 
 /// Nobody on the other side looks at the range.
 pub(super) const NOBODY: u32 = 0;
-
-/// Memory for one payload, until it is dropped.
-#[derive(Debug)]
-pub struct Range {
-    parts: Vec<Part>,
-    /// Its pages have never been touched. Filling them through the file costs half of what faulting them in does.
-    fresh: bool,
-    arena: Arc<Arena>,
-    block: Arc<Block>,
-    offset: usize,
-    bytes: usize,
-    whole: usize,
-}
-
-impl Range {
-    /// The payload's size.
-    pub fn len(&self) -> usize {
-        self.bytes
-    }
-
-    /// Whether it is empty.
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-
-    /// Fill a part of it.
-    ///
-    /// # Panics
-    /// Outside of it.
-    pub fn write(&self, at: usize, bytes: &[u8]) {
-        assert!(at + bytes.len() <= self.bytes);
-        self.block.map.write(self.offset + RANGE_HEADER + at, bytes);
-    }
-
-    /// Fill a part of it with what stands at an address.
-    ///
-    /// # Panics
-    /// Outside of it.
-    ///
-    /// # Safety
-    /// `from` is readable for so many bytes; who writes there meanwhile garbles the copy.
-    pub unsafe fn fill(&self, at: usize, from: *const u8, bytes: usize) {
-        assert!(at.checked_add(bytes).is_some_and(|end| end <= self.bytes));
-        let place = self.offset + RANGE_HEADER + at;
-        let mut done = 0;
-        while self.fresh && done < bytes {
-            // SAFETY: within what the caller vouches for.
-            let rest = unsafe { std::slice::from_raw_parts(from.add(done), bytes - done) };
-            match rustix::io::pwrite(&self.block.file, rest, (place + done) as u64) {
-                Ok(written) if written > 0 => done += written,
-                _ => break, // by the mapping, then
-            }
-        }
-        // SAFETY: as above; the mapping is other memory.
-        unsafe { self.block.map.fill(place + done, from.add(done), bytes - done) };
-    }
-
-    /// What it holds besides one run of bytes.
-    #[must_use]
-    pub fn with_parts(mut self, parts: Vec<Part>) -> Self {
-        self.parts = parts;
-        self
-    }
-
-    /// Where its parts stand; empty where it is one run of bytes.
-    pub fn parts(&self) -> &[Part] {
-        &self.parts
-    }
-
-    /// Read its beginning.
-    ///
-    /// # Panics
-    /// With more than there is.
-    pub fn read(&self, into: &mut [u8]) {
-        assert!(into.len() <= self.bytes);
-        self.block.map.read(self.offset + RANGE_HEADER, into);
-    }
-
-    pub(super) fn block(&self) -> &Block {
-        &self.block
-    }
-
-    pub(super) fn descriptor(&self) -> Descriptor {
-        let parts = self.parts.clone();
-        Descriptor { block: self.block.number, offset: self.offset as u64, bytes: self.bytes as u64, parts }
-    }
-
-    /// The other side of this link may look at it from here on; 0: nobody may, after all. What it lets go of is found by
-    /// and by.
-    pub(super) fn lease(&self, link: u32) {
-        self.block.lease(self.offset).store(link, Ordering::Release);
-    }
-}
-
-impl Drop for Range {
-    fn drop(&mut self) {
-        if self.block.map.is_foreign() {
-            return; // a forked child: it has no part in this, and a lock may be held for ever
-        }
-        let place = Place { block: self.block.number, offset: self.offset, bytes: self.whole };
-        let mut inner = self.arena.inner.lock();
-        inner.lingering.push(place);
-        inner.reclaim();
-        drop(inner);
-        self.arena.freed.notify_all();
-    }
-}

@@ -25,8 +25,8 @@ pub fn fork_generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// Called once in each forked child, before any other Python code runs there.
-pub fn after_fork_in_child() {
+/// See [`super::after_fork_in_child`].
+pub(super) fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     for place in &HOST_FDS {
         let fd = place.swap(FREE, Ordering::Relaxed);

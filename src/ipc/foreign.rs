@@ -2,9 +2,11 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use super::arena::{NOBODY, PAGE, RANGE_HEADER};
+use super::exposed::{self, Exposed};
 use super::shm::Map;
 
 /// block u64, offset u64, bytes u64; then the parts
@@ -68,13 +70,20 @@ impl Descriptor {
 #[derive(Debug)]
 pub(super) struct ForeignBlock {
     map: Map,
+    /// A forked child gets copies of what Python sees of it.
+    copied_in_children: bool,
 }
 
 impl ForeignBlock {
-    /// Forked children get the mapping, too: they may look at arrays that stand in it.
-    pub(super) fn new(file: impl AsFd) -> rustix::io::Result<Self> {
+    /// Forked children get the mapping, too: they may look at arrays that stand in it. See `exposed` for those of the host.
+    pub(super) fn new(file: impl AsFd, copied_in_children: bool) -> rustix::io::Result<Self> {
         let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
-        Ok(Self { map: Map::new(file, bytes)? })
+        Ok(Self { map: Map::new(file, bytes)?, copied_in_children })
+    }
+
+    /// Nobody here looks at the range any more.
+    pub(super) fn end_lease(&self, at: usize) {
+        self.map.u32(at).store(NOBODY, Ordering::Release);
     }
 }
 
@@ -98,6 +107,8 @@ pub struct Foreign {
     parts: Vec<Part>,
     /// It is ours to end.
     leased: bool,
+    /// Python has been given its address.
+    exposed: OnceLock<Exposed>,
 }
 
 impl Foreign {
@@ -113,7 +124,14 @@ impl Foreign {
         if let Lease::Taken(link) = lease {
             block.map.u32(at).store(link, Ordering::Release);
         }
-        Some(Self { block, at, bytes, parts: what.parts, leased: lease != Lease::None })
+        Some(Self {
+            block,
+            at,
+            bytes,
+            parts: what.parts,
+            leased: lease != Lease::None,
+            exposed: OnceLock::new(),
+        })
     }
 
     /// Its size.
@@ -146,6 +164,12 @@ impl Foreign {
     /// Outside of it.
     pub fn address(&self, (at, bytes): Part) -> *mut u8 {
         assert!(at.checked_add(bytes).is_some_and(|end| end <= self.bytes));
+        if self.block.copied_in_children {
+            self.exposed.get_or_init(|| {
+                let whole = (RANGE_HEADER + self.bytes).next_multiple_of(PAGE);
+                Exposed::new(self.block.map.address(self.at, RANGE_HEADER), whole)
+            });
+        }
         self.block.map.address(self.at + RANGE_HEADER + at, bytes)
     }
 }
@@ -153,8 +177,12 @@ impl Foreign {
 impl Drop for Foreign {
     fn drop(&mut self) {
         // A forked child drops its copies of what its parent still looks at.
-        if self.leased && !self.block.map.is_foreign() {
-            self.block.map.u32(self.at).store(NOBODY, Ordering::Release);
+        if !self.leased || self.block.map.is_foreign() {
+            return;
+        }
+        match self.exposed.take() {
+            Some(exposed) => exposed::end_lease(exposed, &self.block, self.at),
+            None => self.block.end_lease(self.at),
         }
     }
 }

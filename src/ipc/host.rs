@@ -255,7 +255,7 @@ impl HostLink {
     fn block(&mut self, number: u32) -> Result<Arc<ForeignBlock>, LinkError> {
         while !self.blocks.contains_key(&number) {
             let (number, fd) = receive_fd(&self.parcels)?;
-            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd)?));
+            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd, true)?));
         }
         Ok(Arc::clone(&self.blocks[&number]))
     }

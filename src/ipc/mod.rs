@@ -17,6 +17,7 @@ mod arena;
 mod atomic;
 mod bell;
 mod copy;
+mod exposed;
 mod extents;
 mod fds;
 mod foreign;
@@ -32,19 +33,22 @@ mod payload;
 mod protocol_check;
 #[cfg(test)]
 mod protocol_model;
+mod range;
 mod shm;
 mod signals;
 mod worker;
 mod worker_lane;
 
-pub use arena::{Arena, NoRoom, Range};
+pub use arena::{Arena, NoRoom, Obstacle};
 pub use bell::HostBell;
-pub use fds::{ClosedInChildren, HostFd, after_fork_in_child, fork_generation};
+pub use exposed::{after_fork_in_parent, before_fork};
+pub use fds::{ClosedInChildren, HostFd, fork_generation};
 pub use foreign::{Foreign, MAX_PARTS, PART_ALIGN, Part};
 pub use host::{Ends, HostLink, Received};
 pub use lane::MAX_INLINE_BYTES;
 pub use orders::{Answer, Code, Form, Order, Task};
 pub use payload::{Payload, SmallBytes};
+pub use range::Range;
 pub use shm::Backing;
 pub use signals::{block_all_signals, reset_signal_mask};
 pub use worker::{Heart, Taken, WorkerLink, move_up};
@@ -66,6 +70,13 @@ pub enum LinkError {
     /// There is no memory for what comes.
     #[error("no memory for a payload of {0} bytes")]
     NoMemory(u64),
+}
+
+/// Called once in each forked child, before any other Python code runs there. `false`: the child has no memory for copies
+/// of the arrays that its parent looks at, and shares some with it.
+pub fn after_fork_in_child() -> bool {
+    fds::after_fork_in_child();
+    exposed::after_fork_in_child()
 }
 
 impl From<lane::Garbled> for LinkError {

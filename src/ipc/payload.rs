@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::arena::Range;
 use super::foreign::{Foreign, Part};
 use super::lane::MAX_INLINE_BYTES;
+use super::range::Range;
 
 /// What most calls and answers need: a payload up to this size takes no allocation of its own.
 const SMALL: usize = 48;

@@ -254,7 +254,7 @@ impl Memory for Model {
         for (cell, inside, from, here) in self.pieces(at, bytes.len()) {
             // SAFETY: `loom` lends the cell to this thread alone; the piece lies in it.
             cell.with_mut(|cell| unsafe {
-                (&mut *cell)[inside..][..here].copy_from_slice(&bytes[from..][..here])
+                (&mut *cell)[inside..][..here].copy_from_slice(&bytes[from..][..here]);
             });
         }
     }
@@ -262,7 +262,9 @@ impl Memory for Model {
     fn read(&self, at: usize, into: &mut [u8]) {
         for (cell, inside, from, here) in self.pieces(at, into.len()) {
             // SAFETY: as above, among readers.
-            cell.with(|cell| unsafe { into[from..][..here].copy_from_slice(&(&*cell)[inside..][..here]) });
+            cell.with(|cell| unsafe {
+                into[from..][..here].copy_from_slice(&(&*cell)[inside..][..here]);
+            });
         }
     }
 

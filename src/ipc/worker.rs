@@ -13,7 +13,7 @@ use rustix::net::{
 };
 
 use super::LinkError;
-use super::arena::{Arena, Range};
+use super::arena::Arena;
 use super::bell::WorkerBell;
 use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_READY, Raw, Read, greeting};
@@ -21,6 +21,7 @@ use super::host::{GREETING, GREETING_FDS, receive_fd, send_fds};
 use super::lane::{LANE_BYTES, MAX_INLINE_BYTES, RING_BYTES, ResultHead};
 use super::orders::{Answer, COPIED, LARGE, Task};
 use super::payload::Payload;
+use super::range::Range;
 use super::shm::{Backing, Map};
 use super::worker_lane::{TakenFrame, WorkerLane};
 use crate::scheduler::types::Assignment;
@@ -182,7 +183,7 @@ impl WorkerLink {
         let what = Descriptor::decode(descriptor).ok_or(LinkError::Malformed("no descriptor"))?;
         while !self.blocks.contains_key(&what.block) {
             let (number, fd) = receive_fd(&self.parcels)?;
-            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd)?));
+            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd, false)?));
         }
         let foreign = Foreign::new(Arc::clone(&self.blocks[&what.block]), what, lease);
         Ok(Payload::Theirs(Arc::new(foreign.ok_or(LinkError::Malformed("a payload outside its block"))?)))

@@ -81,6 +81,8 @@ pub(super) struct Core {
     pub(super) last_ended: Option<Ended>,
     ticked: Time,
     rested: Time,
+    /// The arena is to rest: by the driver, and without the lock, since giving pages back takes long.
+    pub(super) rest_due: bool,
     /// Tasks that raised: answered, as far as the scheduler knows.
     pub(super) raised: u64,
     /// Set once the pool is broken: why.
@@ -137,6 +139,7 @@ impl Core {
             raised: 0,
             ticked: Time::ZERO,
             rested: Time::ZERO,
+            rest_due: false,
             broken: None,
             finished: false,
             names: Names::default(),
@@ -320,7 +323,7 @@ impl Core {
         self.ticked = now;
         if self.rested.saturating_add(ARENA_REST) <= now {
             self.rested = now;
-            self.arena.rest();
+            self.rest_due = true;
         }
         self.results.evict(now);
         for slot in 0..self.seats.len() {

@@ -76,6 +76,11 @@ impl Driver {
                 core.tick();
             }
             self.pump_stderr(&mut core);
+            let rest_due = std::mem::take(&mut core.rest_due);
+            drop(core);
+            if rest_due {
+                shared.arena.rest();
+            }
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ mod history;
 mod look;
 mod names;
 mod results;
+mod room;
 mod seat;
 mod slot;
 mod status;
@@ -38,6 +39,7 @@ pub use failure::{Failure, FailureKind};
 pub use history::Past;
 pub use look::{ForeignCursor, Present};
 pub use results::{Lookup, Page, RetentionLimits};
+pub use room::Patience;
 pub use slot::{Outcome, Slot};
 pub use status::{CurrentTask, PoolStatus, TotalsStatus, WorkerStateName, WorkerStatus};
 pub use wait::SPIN_WITH_GIL;
@@ -51,7 +53,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use parking_lot::{Condvar, Mutex};
 
 use self::core::{Core, Parts};
-use crate::ipc::{Arena, HostBell, MAX_INLINE_BYTES, NoRoom, Payload, Range, fork_generation};
+use crate::ipc::{Arena, HostBell, fork_generation};
 use crate::scheduler::types::{Shutdown, TaskId, TaskSpec};
 pub use crate::supervisor::SpawnSpec;
 use results::ResultStore;
@@ -79,6 +81,8 @@ pub struct PoolConfig {
     pub retention: RetentionLimits,
     /// Memory for payloads that are too large for a ring.
     pub arena_bytes: usize,
+    /// How long a submitter waits for some of it while nothing is under way that would free it.
+    pub room_wait: Duration,
 }
 
 /// What outlives a pool: its futures keep this, and not the pool.
@@ -129,6 +133,22 @@ pub enum PoolError {
     /// More than the memory set aside for payloads.
     #[error("no memory for a payload of {0} bytes: at most {1} are set aside for all of them")]
     TooLarge(usize, usize),
+    /// The memory set aside for payloads is in use, and nothing is under way that would free it.
+    #[error(
+        "no room for a payload of {bytes} bytes: {kept} of the {budget} that are set aside for all of them hold arguments of \
+         tasks that have ended, which workers still look at, and none came free in {seconds} s. Have tasks copy what \
+         they keep (in a global, a cache), call executor.submit with less at a time, or pass the data in a file"
+    )]
+    Kept {
+        /// Asked for.
+        bytes: usize,
+        /// Looked at by workers, and by nobody else.
+        kept: usize,
+        /// In all.
+        budget: usize,
+        /// Waited for.
+        seconds: u64,
+    },
 }
 
 /// A pool, as its handles share it.
@@ -140,6 +160,7 @@ pub struct Shared {
     bell: Arc<HostBell>,
     arena: Arc<Arena>,
     arena_bytes: usize,
+    room_wait: Duration,
     /// A thread in `result()` sleeps on the bell, or is about to.
     leader: AtomicBool,
     attention: Arc<AtomicI64>,
@@ -184,6 +205,7 @@ impl Shared {
             bell,
             arena,
             arena_bytes: config.arena_bytes,
+            room_wait: config.room_wait,
             leader: AtomicBool::new(false),
             attention,
             spin_nanos: AtomicU64::new(0),
@@ -205,34 +227,6 @@ impl Shared {
     /// An error in a process that is a fork of the owner.
     pub fn check_owner(&self) -> Result<(), PoolError> {
         self.ident.check_owner()
-    }
-
-    /// A place for a payload of this size, to be filled. `None`: there is no room now; see [`Self::wait_for_room`].
-    pub fn payload(&self, bytes: &[u8]) -> Result<Option<Payload>, PoolError> {
-        if bytes.len() <= MAX_INLINE_BYTES {
-            return Ok(Some(Payload::copied(bytes)));
-        }
-        let range = self.room(bytes.len())?;
-        Ok(range.map(|range| {
-            range.write(0, bytes);
-            Payload::Ours(Arc::new(range))
-        }))
-    }
-
-    /// Room for a payload of so many bytes, to be filled. `None`: not now; see [`Self::wait_for_room`].
-    pub fn room(&self, bytes: usize) -> Result<Option<Range>, PoolError> {
-        self.check_owner()?;
-        match self.arena.take(bytes) {
-            Ok(range) => Ok(Some(range)),
-            Err(NoRoom::Full) => Ok(None),
-            Err(NoRoom::Never) => Err(PoolError::TooLarge(bytes, self.arena_bytes)),
-        }
-    }
-
-    /// Wait until a task that takes such a place has ended, at most so long.
-    pub fn wait_for_room(&self, timeout: Duration) {
-        self.turn();
-        self.arena.wait_for_room(timeout);
     }
 
     /// Accept a task.

@@ -1,0 +1,110 @@
+//! A place in our arena, being filled or looked at.
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::arena::{Arena, Block, Place, RANGE_HEADER};
+use super::foreign::{Descriptor, Part};
+
+/// Memory for one payload, until it is dropped.
+#[derive(Debug)]
+pub struct Range {
+    pub(super) parts: Vec<Part>,
+    /// Its pages have never been touched. Filling them through the file costs half of what faulting them in does.
+    pub(super) fresh: bool,
+    pub(super) arena: Arc<Arena>,
+    pub(super) block: Arc<Block>,
+    pub(super) offset: usize,
+    pub(super) bytes: usize,
+    pub(super) whole: usize,
+}
+
+impl Range {
+    /// The payload's size.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Fill a part of it.
+    ///
+    /// # Panics
+    /// Outside of it.
+    pub fn write(&self, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= self.bytes);
+        self.block.map().write(self.offset + RANGE_HEADER + at, bytes);
+    }
+
+    /// Fill a part of it with what stands at an address.
+    ///
+    /// # Panics
+    /// Outside of it.
+    ///
+    /// # Safety
+    /// `from` is readable for so many bytes; who writes there meanwhile garbles the copy.
+    pub unsafe fn fill(&self, at: usize, from: *const u8, bytes: usize) {
+        assert!(at.checked_add(bytes).is_some_and(|end| end <= self.bytes));
+        let place = self.offset + RANGE_HEADER + at;
+        let mut done = 0;
+        while self.fresh && done < bytes {
+            // SAFETY: within what the caller vouches for.
+            let rest = unsafe { std::slice::from_raw_parts(from.add(done), bytes - done) };
+            match rustix::io::pwrite(&self.block.file, rest, (place + done) as u64) {
+                Ok(written) if written > 0 => done += written,
+                _ => break, // by the mapping, then
+            }
+        }
+        // SAFETY: as above; the mapping is other memory.
+        unsafe { self.block.map().fill(place + done, from.add(done), bytes - done) };
+    }
+
+    /// What it holds besides one run of bytes.
+    #[must_use]
+    pub fn with_parts(mut self, parts: Vec<Part>) -> Self {
+        self.parts = parts;
+        self
+    }
+
+    /// Where its parts stand; empty where it is one run of bytes.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Read its beginning.
+    ///
+    /// # Panics
+    /// With more than there is.
+    pub fn read(&self, into: &mut [u8]) {
+        assert!(into.len() <= self.bytes);
+        self.block.map().read(self.offset + RANGE_HEADER, into);
+    }
+
+    pub(super) fn block(&self) -> &Block {
+        &self.block
+    }
+
+    pub(super) fn descriptor(&self) -> Descriptor {
+        let parts = self.parts.clone();
+        Descriptor { block: self.block.number, offset: self.offset as u64, bytes: self.bytes as u64, parts }
+    }
+
+    /// The other side of this link may look at it from here on; 0: nobody may, after all. What it lets go of is found by
+    /// and by.
+    pub(super) fn lease(&self, link: u32) {
+        self.block.lease(self.offset).store(link, Ordering::Release);
+    }
+}
+
+impl Drop for Range {
+    fn drop(&mut self) {
+        if self.block.map().is_foreign() {
+            return; // a forked child: it has no part in this, and a lock may be held for ever
+        }
+        self.arena.drop_range(Place { block: self.block.number, offset: self.offset, bytes: self.whole });
+    }
+}
