@@ -80,7 +80,7 @@ class Killer(threading.Thread):
         stopped = Stopped()
         while self.kills < KILLS and not self._stopped.is_set():
             time.sleep(self._random.uniform(*WAITS))  # the moment is what is random: this is the workload
-            # Not those that have yet to import the tasks: workers that die young, again and again, are held back, rightly.
+            # Not those that have yet to import the tasks: workers that die young again and again are held back.
             busy = [worker["pid"] for worker in workers_in(self._executor, "busy") if worker["tasks_done"] >= WARM]
             if busy:
                 pid = self._random.choice(busy)
@@ -109,7 +109,7 @@ class Work:
             self._future = submit(tasks.patterned, length, salt)
 
     def is_right(self):
-        """Whether it is done, and then rightly. A task that was killed often waits for long: others must go on meanwhile."""
+        """Whether it is done, and then rightly. A task that was killed often waits for long: others go on meanwhile."""
         try:
             result = self._future.result(timeout=LOOK)
         except TimeoutError:

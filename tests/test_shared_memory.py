@@ -30,7 +30,7 @@ def fill(executor, function, *more):
 
 def test_arguments_that_workers_keep_end_in_an_error(small_room, make_executor):
     executor = make_executor(1)
-    with pytest.raises(disttask.SerializationError, match="of tasks that have ended.*Have tasks copy") as caught:
+    with pytest.raises(disttask.SerializationError, match=r"of tasks that have ended.*Have tasks copy") as caught:
         fill(executor, tasks.keep_all)
     assert str(10 * 2**20) in str(caught.value)
     assert_usable(executor)
