@@ -107,9 +107,9 @@ impl Worker {
                 Task::Run(form) => {
                     let start = Instant::now();
                     let reply = if form == Form::Chunk {
-                        work.run_chunk(&self.link.lock(), &taken, &payload, large.as_ref())?
+                        work.run_chunk(&self.link.lock(), &taken, &payload, large)?
                     } else {
-                        work.run(&taken, form, &payload, large.as_ref())?
+                        work.run(&taken, form, &payload, large)?
                     };
                     let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
                     self.reply(py, &taken, nanos, &reply)?;
@@ -200,7 +200,7 @@ impl<'py> Loop<'py> {
         taken: &Taken,
         form: Form,
         payload: &[u8],
-        large: Option<&Payload>,
+        large: Option<Payload>,
     ) -> PyResult<Reply<'py>> {
         match self.call(taken, form, payload, large) {
             Ok(value) => {
@@ -219,17 +219,19 @@ impl<'py> Loop<'py> {
         taken: &Taken,
         form: Form,
         payload: &[u8],
-        large: Option<&Payload>,
+        large: Option<Payload>,
     ) -> Result<Bound<'py, PyAny>, (&'static str, PyErr)> {
         let at_load = |error| ("load", error);
         let at_run = |error| ("run", error);
         debug_assert!(form != Form::Chunk);
         if form == Form::Call {
             let function = self.function(taken.function).map_err(at_load)?;
-            let args = self.arguments(taken, payload, large).map_err(at_load)?;
+            let args = self.arguments(taken, payload, large.as_ref()).map_err(at_load)?;
+            drop(large); // from here on the arguments alone keep it: it is free before the answer is seen
             return function.call1(args).map_err(at_run);
         }
-        let call = self.load(taken, payload, large).map_err(at_load)?;
+        let call = self.load(taken, payload, large.as_ref()).map_err(at_load)?;
+        drop(large);
         let (function, args, kwargs): (Bound<'py, PyAny>, Bound<'py, PyTuple>, Bound<'py, PyAny>) =
             call.extract().map_err(at_load)?;
         drop(call);

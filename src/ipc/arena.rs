@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::fs::FallocateFlags;
 
 use super::HostFd;
-use super::extents::Extents;
+use super::extents::{Pages, Stretch};
 use super::foreign::{Descriptor, Part};
 use super::shm::{Backing, Map, create};
 
@@ -54,9 +54,7 @@ impl Block {
 #[derive(Debug)]
 struct Owned {
     block: Arc<Block>,
-    extents: Extents,
-    /// No page from here on has ever been written (or was given back).
-    touched: usize,
+    ranges: Stretch,
 }
 
 #[derive(Debug, Default)]
@@ -117,14 +115,14 @@ impl Arena {
         if inner.used + whole > self.budget {
             return Err(NoRoom::Full);
         }
-        let (block, offset, fresh) = match inner.fit(whole) {
+        let (block, offset, pages) = match inner.fit(whole) {
             Some(found) => found,
             None => inner.grow(whole, self.backing).ok_or(NoRoom::Never)?,
         };
         inner.used += whole;
         inner.active = true;
         // Not in a worker, whose arena has no budget: there it was measured to slow the first results down.
-        let next = if fresh && self.budget < usize::MAX / 2 {
+        let next = if pages == Pages::Fresh && self.budget < usize::MAX / 2 {
             inner.next_to_prepare(whole, self.budget)
         } else {
             None
@@ -133,7 +131,11 @@ impl Arena {
         if let Some((another, at)) = next {
             self.prepare([(another, at), (Arc::clone(&block), offset)], whole);
         }
+        if pages == Pages::Unmapped && whole >= PREPARED_BYTES {
+            block.map.map_in(offset, whole);
+        }
         block.lease(offset).store(0, Ordering::Relaxed);
+        let fresh = pages == Pages::Fresh;
         Ok(Range { arena: Arc::clone(self), block, offset, bytes, whole, fresh, parts: Vec::new() })
     }
 
@@ -188,27 +190,27 @@ impl Arena {
 }
 
 impl Inner {
-    fn fit(&mut self, whole: usize) -> Option<(Arc<Block>, usize, bool)> {
+    fn fit(&mut self, whole: usize) -> Option<(Arc<Block>, usize, Pages)> {
         self.blocks.iter_mut().find_map(|owned| {
-            let offset = owned.extents.take(whole)?;
-            let fresh = offset >= owned.touched;
-            owned.touched = owned.touched.max(offset + whole);
-            Some((Arc::clone(&owned.block), offset, fresh))
+            let (offset, pages) = owned.ranges.take(whole)?;
+            Some((Arc::clone(&owned.block), offset, pages))
         })
     }
 
     /// Free blocks keep their number and their place, but no memory.
     fn give_pages_back(&mut self) {
-        for owned in self.blocks.iter_mut().filter(|owned| owned.touched > 0 && owned.extents.is_all_free()) {
+        for owned in
+            self.blocks.iter_mut().filter(|owned| owned.ranges.touched() > 0 && owned.ranges.is_all_free())
+        {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // Where that cannot be done the pages stay, and are used again.
-            if rustix::fs::fallocate(&owned.block.file, flags, 0, owned.touched as u64).is_ok() {
-                owned.touched = 0;
+            if rustix::fs::fallocate(&owned.block.file, flags, 0, owned.ranges.touched() as u64).is_ok() {
+                owned.ranges.forget_pages();
             }
         }
     }
 
-    fn grow(&mut self, whole: usize, backing: Backing) -> Option<(Arc<Block>, usize, bool)> {
+    fn grow(&mut self, whole: usize, backing: Backing) -> Option<(Arc<Block>, usize, Pages)> {
         self.give_pages_back(); // of blocks in which it does not fit
         // Room for two of a large one: see `Arena::prepare`.
         let doubled = FIRST_BLOCK_BYTES << self.blocks.len().min(16);
@@ -218,10 +220,10 @@ impl Inner {
         let map = Map::for_host(&file, bytes).ok()?;
         let block = Arc::new(Block { number: self.next_number, map, file: HostFd::new(file) });
         self.next_number += 1;
-        let mut extents = Extents::new(bytes);
-        let offset = extents.take(whole)?;
-        self.blocks.push(Owned { block: Arc::clone(&block), extents, touched: whole });
-        Some((block, offset, true))
+        let mut ranges = Stretch::new(bytes);
+        let (offset, pages) = ranges.take(whole)?;
+        self.blocks.push(Owned { block: Arc::clone(&block), ranges });
+        Some((block, offset, pages))
     }
 
     /// The range that will be asked for next, if what is asked for now is a sign of more.
@@ -230,9 +232,9 @@ impl Inner {
         if !worth_it || self.used + whole > budget {
             return None;
         }
-        let (block, offset, fresh) = self.fit(whole)?;
+        let (block, offset, pages) = self.fit(whole)?;
         self.used += whole;
-        if !fresh {
+        if pages != Pages::Fresh {
             self.give_back(Place { block: block.number, offset, bytes: whole });
             return None;
         }
@@ -241,7 +243,7 @@ impl Inner {
 
     fn give_back(&mut self, place: Place) {
         let owned = self.blocks.iter_mut().find(|owned| owned.block.number == place.block);
-        owned.expect("blocks with ranges stay").extents.give_back(place.offset, place.bytes);
+        owned.expect("blocks with ranges stay").ranges.give_back(place.offset, place.bytes);
         self.used -= place.bytes;
     }
 
@@ -260,7 +262,7 @@ impl Inner {
             }
         }
         if self.dissolved {
-            self.blocks.retain(|owned| !owned.extents.is_all_free());
+            self.blocks.retain(|owned| !owned.ranges.is_all_free());
         }
     }
 }
@@ -288,7 +290,7 @@ pub(super) const NOBODY: u32 = 0;
 #[derive(Debug)]
 pub struct Range {
     parts: Vec<Part>,
-    /// Its pages have never been touched. Filling them through the file costs half of what faulting them in does.
+    /// See [`Pages::Fresh`].
     fresh: bool,
     arena: Arc<Arena>,
     block: Arc<Block>,

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::arena::{NOBODY, PAGE, RANGE_HEADER};
 use super::shm::Map;
@@ -64,17 +64,22 @@ impl Descriptor {
     }
 }
 
+/// From this size on, mapping all pages at once is worth a system call: a thousand pages.
+const MAPPED_IN_BYTES: usize = 4 << 20;
+
 /// A block of the other side's arena.
 #[derive(Debug)]
 pub(super) struct ForeignBlock {
     map: Map,
+    /// Below this, pages were mapped in.
+    mapped: AtomicUsize,
 }
 
 impl ForeignBlock {
     /// Forked children get the mapping, too: they may look at arrays that stand in it.
     pub(super) fn new(file: impl AsFd) -> rustix::io::Result<Self> {
         let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
-        Ok(Self { map: Map::new(file, bytes)? })
+        Ok(Self { map: Map::new(file, bytes)?, mapped: AtomicUsize::new(0) })
     }
 }
 
@@ -114,6 +119,14 @@ impl Foreign {
             block.map.u32(at).store(link, Ordering::Release);
         }
         Some(Self { block, at, bytes, parts: what.parts, leased: lease != Lease::None })
+    }
+
+    /// Before much of it is looked at: have its pages mapped, if nobody has. Takes some milliseconds for 100 MB.
+    pub fn map_in(&self) {
+        let end = (self.at + RANGE_HEADER + self.bytes).next_multiple_of(PAGE).min(self.block.map.len());
+        if self.bytes >= MAPPED_IN_BYTES && self.block.mapped.fetch_max(end, Ordering::Relaxed) < end {
+            self.block.map.map_in(self.at, end - self.at);
+        }
     }
 
     /// Its size.
