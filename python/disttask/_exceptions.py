@@ -106,8 +106,8 @@ class PoolShutdown(_TaskFailure, RuntimeError):
 class DependencyFailed(_TaskFailure):
     """The task was not run: it needs the value of another one, which failed or was cancelled.
 
-    The ``__cause__`` is what that task failed with, or a `concurrent.futures.CancelledError`. Along a row of tasks that need
-    each other, it is what the first of them failed with.
+    The ``__cause__`` is what that task failed with, or a `concurrent.futures.CancelledError`. Along a row of tasks that
+    need each other, it is what the first of them failed with.
 
     Attributes:
         task: the task's number in its executor (`int`).

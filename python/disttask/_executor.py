@@ -100,11 +100,11 @@ class Executor(Tasks, cf.Executor):
         return Submitter(self, Options(retries=retries, timeout=timeout, priority=priority))
 
     def put(self, obj: object, /) -> Ref:
-        """Put an object into the executor, for many tasks: ``ref = executor.put(table)``, ``executor.submit(f, ref, 1)``.
+        """Put an object into the executor, for many tasks: ``ref = executor.put(table)``, ``executor.submit(f, ref)``.
 
-        It is pickled once, and sent to each worker that needs it once. A task that is given the `Ref`, alone or in a container,
-        gets a copy of the object, as it was when it was put; what cannot be changed (numbers, text, tuples of such) is the
-        same object for all tasks of a worker.
+        It is pickled once, and sent to each worker that needs it once. A task that is given the `Ref`, alone or in a
+        container, gets a copy of the object, as it was when it was put; what cannot be changed (numbers, text, tuples
+        of such) is the same object for all tasks of a worker.
 
         Args:
             obj: whatever can be pickled.

@@ -280,5 +280,5 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
     def __reduce__(self) -> Any:
         call = _inputs.collecting()
         if call is None:
-            raise TypeError("a Future can be pickled as part of a submit only: elsewhere pass future.result() instead")
+            raise TypeError("a Future is pickled as an argument of submit only: elsewhere pass future.result() instead")
         return call.reduce_future(self)

@@ -1,7 +1,8 @@
 """What a task is given besides its arguments: the values of other tasks, and objects that were put into the pool.
 
-While a call is pickled, each future and each `Ref` in it, wherever it stands, becomes a placeholder that names an *input*
-by key, and the call notes what it needs. The bytes go from worker to worker, and this process does not look at them.
+While a call is pickled, each future and each `Ref` in it, wherever it stands, becomes a placeholder that names an
+*input* by key, and the call notes what it needs. The bytes go from worker to worker, and this process does not look at
+them.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Collecting:
         if not self._futures:
             raise TypeError("map takes no futures among its items: use submit for calls that need other tasks' values")
         if future._pool_id not in (self._pool_id, 0):
-            raise TypeError("the Future is another Executor's: pass future.result() instead")
+            raise TypeError("it is a Future of another Executor")
         given = future._input()
         if given is not None:
             return self._add(given)
@@ -107,9 +108,6 @@ class Ref:
     """An object that `Executor.put` has put into the executor. A task that is given it gets the object.
 
     It is freed when the last `Ref` is gone and no task needs it.
-
-    Attributes:
-        nbytes: the size of its pickle, buffers included (`int`).
     """
 
     __slots__ = ("__weakref__", "_input")
@@ -119,6 +117,7 @@ class Ref:
 
     @property
     def nbytes(self) -> int:
+        """The size of its pickle, buffers included."""
         return self._input.nbytes or 0
 
     def __reduce__(self) -> Any:

@@ -43,7 +43,7 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
 
 _BUILD_IT_THERE = "Pass what it is made from (a path, a URL, plain data) and build it inside the task."
 
-_FOREIGN_FUTURE = "Only futures of this executor's own tasks can be arguments: pass future.result() of others."
+_FOREIGN_FUTURE = "Only futures of an executor's own tasks can be given to its tasks: pass future.result() of others."
 
 
 def _culprit(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, object]:

@@ -55,9 +55,7 @@ class Submitter:
             disttask.PoolBroken: its workers cannot be started.
             TypeError: `func` is not callable.
         """
-    def _submit_pickled(
-        self, data: bytes, name: str, retain: bool, inputs: list[Input] | None = None
-    ) -> Any: ...
+    def _submit_pickled(self, data: bytes, name: str, retain: bool, inputs: list[Input] | None = None) -> Any: ...
     def _submit_call(
         self,
         function: Function,

@@ -65,9 +65,9 @@ class Tasks(_native.Submitter):
         with _inputs.Collecting(self._pool.id) as call:
             if _inputs.take_met() and not kwargs and (function := self._function(fn)) is not None:
                 # Only because of a future or a `Ref` the quick way was not possible, and now it is.
-                future: Future | None = self._submit_call(function, args, None, call.found)
-                if future is not None:
-                    return future
+                quick: Future | None = self._submit_call(function, args, None, call.found)
+                if quick is not None:
+                    return quick
             try:
                 pickled = dumps_task(fn, args, kwargs or {})
             except SerializationError as exc:
@@ -75,7 +75,7 @@ class Tasks(_native.Submitter):
                 if call.failed is not None:
                     return Future.failed(dependency_failed(name or task_name(fn), call.failed))
                 return Future.failed(exc)
-        future = self._submit_pickled(pickled.data, name or task_name(fn), False, call.found)
+        future: Future = self._submit_pickled(pickled.data, name or task_name(fn), False, call.found)
         return future
 
     def _check_accepting(self) -> None:

@@ -134,7 +134,8 @@ impl Submitter {
         self.0.set(bound).map_err(|_| PyRuntimeError::new_err("Executor.__init__() was called twice"))
     }
 
-    /// Schedule ``func(*args, **kwargs)`` and return its `Future`.
+    /// Schedule ``func(*args, **kwargs)`` and return its `Future`. Futures of this executor among the arguments are waited
+    /// for, and stand for their values.
     #[pyo3(signature = (func, /, *args, **kwargs))]
     fn submit<'py>(
         slf: &Bound<'py, Self>,
