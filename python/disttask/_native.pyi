@@ -49,6 +49,7 @@ class Submitter:
         What cannot be pickled fails the future (with `SerializationError`), as with `ProcessPoolExecutor`. A function
         that is importable, or that uses nothing mutable, is pickled once; any other with each call. Where large
         arguments fill the memory set aside for them (a quarter of the machine's), this waits until tasks have ended.
+        Futures of this executor, anywhere in the arguments, are waited for, and stand for their values.
 
         Raises:
             RuntimeError: the executor was shut down, or belongs to the parent of this (forked) process.
