@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use super::buffer::{self, Pickled};
 use super::codec;
 use super::functions::CODE_REUSED;
+use super::input::Gifts;
 use super::memory::new_bytes;
 use crate::ipc::{Answer, Form, LinkError, Payload, SmallBytes, Taken, Task, WorkerLink, fork_generation};
 
@@ -27,6 +28,7 @@ const TASKS_PER_BREATH: u32 = 256;
 #[pyclass(frozen, module = "disttask._native")]
 pub(super) struct Worker {
     link: Mutex<WorkerLink>,
+    gifts: Gifts,
 }
 
 /// What `disttask._worker` does for the loop.
@@ -70,7 +72,12 @@ impl Worker {
     #[staticmethod]
     fn attach(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyBytes>)> {
         let (link, config) = py.detach(crate::worker::attach)?;
-        Ok((Self { link: Mutex::new(link) }, new_bytes(py, &config)?))
+        Ok((Self { link: Mutex::new(link), gifts: Gifts::default() }, new_bytes(py, &config)?))
+    }
+
+    /// What the task that is being loaded was given under this key.
+    fn input<'py>(&self, py: Python<'py>, key: u64) -> PyResult<Bound<'py, PyAny>> {
+        self.gifts.load(py, key)
     }
 
     fn ready(&self, hello: &[u8]) -> PyResult<()> {
@@ -103,6 +110,12 @@ impl Worker {
                     let code = large.map_or_else(|| payload.clone(), |large| large.to_vec());
                     work.functions.insert(taken.function, Known { code, object: None });
                 }
+                Task::Give { constant } => {
+                    let value = large.unwrap_or_else(|| Payload::copied(&payload));
+                    self.gifts.add(taken.key(), value, constant);
+                }
+                Task::TakeAway => self.gifts.remove(taken.key()),
+                Task::Unmap => {}
                 Task::Forget => drop(work.functions.remove(&taken.function)),
                 Task::Run(form) => {
                     let start = Instant::now();

@@ -1,9 +1,10 @@
 //! A payload in the other side's arena, and how a frame says where it stands.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use super::HostFd;
 use super::arena::{NOBODY, PAGE, RANGE_HEADER};
 use super::shm::Map;
 
@@ -73,13 +74,37 @@ pub(super) struct ForeignBlock {
     map: Map,
     /// Below this, pages were mapped in.
     mapped: AtomicUsize,
+    /// To be passed on; a worker does not.
+    file: Option<HostFd>,
+    /// Under which it is.
+    number: u32,
 }
+
+/// Numbers blocks that are passed on; the host's own are counted from 0.
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1 << 31);
 
 impl ForeignBlock {
     /// Forked children get the mapping, too: they may look at arrays that stand in it.
     pub(super) fn new(file: impl AsFd) -> rustix::io::Result<Self> {
         let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
-        Ok(Self { map: Map::new(file, bytes)?, mapped: AtomicUsize::new(0) })
+        Ok(Self { map: Map::new(&file, bytes)?, mapped: AtomicUsize::new(0), file: None, number: 0 })
+    }
+
+    /// As [`Self::new`], and it can be passed on.
+    pub(super) fn for_host(file: OwnedFd) -> rustix::io::Result<Self> {
+        let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed) | 1 << 31;
+        let map = Map::new(&file, bytes)?;
+        Ok(Self { map, mapped: AtomicUsize::new(0), file: Some(HostFd::new(file)), number })
+    }
+
+    /// Its descriptor, if this is the host.
+    pub(super) fn file(&self) -> Option<&HostFd> {
+        self.file.as_ref()
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
     }
 }
 
@@ -127,6 +152,16 @@ impl Foreign {
         if self.bytes >= MAPPED_IN_BYTES && self.block.mapped.fetch_max(end, Ordering::Relaxed) < end {
             self.block.map.map_in(self.at, end - self.at);
         }
+    }
+
+    pub(super) fn block(&self) -> &Arc<ForeignBlock> {
+        &self.block
+    }
+
+    /// For another worker, which has been shown the block.
+    pub(super) fn descriptor(&self) -> Descriptor {
+        let parts = self.parts.clone();
+        Descriptor { block: self.block.number, offset: self.at as u64, bytes: self.bytes as u64, parts }
     }
 
     /// Its size.

@@ -26,6 +26,10 @@ pub(super) struct HostLane {
     result_tail: u64,
     /// Frames whose results have not been received, oldest first.
     sent: VecDeque<Sent>,
+    /// Where the last frame stands.
+    last_at: u64,
+    /// What the worker had read when a frame found no room; `None`: the last one did.
+    refused_at: Option<u64>,
 }
 
 impl HostLane {
@@ -34,7 +38,7 @@ impl HostLane {
         assert_eq!(map.len(), LANE_BYTES);
         map.u32(LINK).store(link, Ordering::Relaxed);
         map.u64(REFILL_AT).store(NEVER, Ordering::Relaxed);
-        Self { map, head: 0, result_tail: 0, sent: VecDeque::new() }
+        Self { map, head: 0, result_tail: 0, sent: VecDeque::new(), last_at: 0, refused_at: None }
     }
 
     pub(super) fn bell(&self) -> &AtomicU32 {
@@ -59,9 +63,12 @@ impl HostLane {
         let bytes = size(TASK_HEADER, payload.len(), TASK_ALIGN);
         let left = rest(self.head);
         let pad = if bytes > left { left } else { 0 };
-        if self.head + pad + bytes - self.task_tail() > RING_BYTES {
+        let tail = self.task_tail();
+        if self.head + pad + bytes - tail > RING_BYTES {
+            self.refused_at = Some(tail);
             return false;
         }
+        self.refused_at = None;
         if pad > 0 {
             self.map.u64(TASKS + offset(self.head)).store(self.head | PAD, Ordering::Relaxed);
             self.head += pad;
@@ -79,6 +86,7 @@ impl HostLane {
         if head.run.task != TaskId(0) {
             self.sent.push_back(Sent { run: head.run, at: self.head });
         }
+        self.last_at = self.head;
         self.head += bytes;
         self.map.u64(TASK_HEAD).store(self.head, Ordering::Release);
         true
@@ -144,9 +152,15 @@ impl HostLane {
         self.map.u64(REFILL_AT).store(NEVER, Ordering::Relaxed);
     }
 
-    /// Have the worker call when it has taken half of what waits, or when it runs out.
+    /// Whether the worker has read on since a frame found no room.
+    pub(super) fn has_more_room(&self) -> bool {
+        self.refused_at.is_some_and(|tail| self.task_tail() != tail)
+    }
+
+    /// Have the worker call when it has taken half of the tasks that wait (where there are only gifts: all), or when it
+    /// runs out.
     pub(super) fn call_at_half(&self) {
-        let half = self.sent.get(self.sent.len() / 2).map_or(NEVER, |sent| sent.at);
+        let half = self.sent.get(self.sent.len() / 2).map_or(self.last_at, |sent| sent.at);
         self.map.u64(REFILL_AT).store(half, Ordering::Relaxed);
     }
 

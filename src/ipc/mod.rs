@@ -20,8 +20,10 @@ mod extents;
 mod fds;
 mod foreign;
 mod frame;
+mod gifts;
 mod host;
 mod host_lane;
+mod input;
 mod lane;
 #[cfg(test)]
 mod lane_tests;
@@ -37,6 +39,7 @@ pub use bell::HostBell;
 pub use fds::{ClosedInChildren, HostFd, after_fork_in_child, fork_generation};
 pub use foreign::{Foreign, MAX_PARTS, PART_ALIGN, Part};
 pub use host::{Ends, HostLink, Received};
+pub use input::Input;
 pub use lane::MAX_INLINE_BYTES;
 pub use orders::{Answer, Code, Form, Order, Task};
 pub use payload::{Payload, SmallBytes};

@@ -72,6 +72,13 @@ pub struct Taken {
     pub copied: bool,
 }
 
+impl Taken {
+    /// Which input, where it is about one.
+    pub fn key(&self) -> u64 {
+        u64::from(self.run.attempt.0) << 32 | u64::from(self.function)
+    }
+}
+
 /// Counts the worker's life signs, from a thread of its own.
 #[derive(Debug)]
 pub struct Heart(Map);
@@ -174,6 +181,9 @@ impl WorkerLink {
             Task::from_kind(head.kind & !(LARGE | COPIED)).ok_or(LinkError::Malformed("unknown kind"))?;
         let copied = head.kind & COPIED != 0;
         let lease = if copied { Lease::None } else { Lease::Taken(self.lane.link()) };
+        if task == Task::Unmap {
+            self.blocks.remove(&head.function);
+        }
         let large = if head.kind & LARGE == 0 { None } else { Some(self.large(payload, lease)?) };
         Ok(Some((Taken { task, run: head.run, function: head.function, copied }, large)))
     }

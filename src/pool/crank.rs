@@ -22,11 +22,12 @@ impl Core {
         true
     }
 
-    /// Whether some worker has answered.
+    /// Whether some worker has answered, or made room for what waits for that.
     pub(super) fn has_answers(&self) -> bool {
-        self.seats
-            .iter()
-            .any(|seat| seat.link.as_ref().is_some_and(|link| link.has_answer() && !link.is_garbled()))
+        self.seats.iter().any(|seat| {
+            seat.has_room_again()
+                || seat.link.as_ref().is_some_and(|link| link.has_answer() && !link.is_garbled())
+        })
     }
 
     pub(super) fn look_at_all(&mut self, now: Time) {
@@ -61,7 +62,7 @@ impl Core {
             }
             some = true;
         }
-        if some {
+        if some || self.seats[slot].has_room_again() {
             self.pump(slot);
         }
     }

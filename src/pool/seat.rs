@@ -110,6 +110,11 @@ impl Seat {
         unsent + sent
     }
 
+    /// Whether there may be room for what waits in the outbox.
+    pub(super) fn has_room_again(&self) -> bool {
+        !self.outbox.is_empty() && self.link.as_ref().is_some_and(HostLink::has_more_room)
+    }
+
     /// Take back this dispatch. `false`: the worker has begun it.
     pub(super) fn retract(&mut self, run: Assignment) -> bool {
         if let Some(index) = self.outbox.iter().position(|&unsent| unsent == run) {
