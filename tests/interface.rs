@@ -73,7 +73,7 @@ fn cursors_name_their_run() {
 fn a_batch_is_refused_whole() {
     let pool = pool();
     let task = || NewTask {
-        work: Work { form: Form::Whole, code: None, payload: Payload::copied(&[1]) },
+        work: Work { form: Form::Whole, code: None, payload: Payload::copied(&[1]), needs: Box::default() },
         name: "f",
         spec: TaskSpec::default(),
     };

@@ -2,12 +2,15 @@
 
 import asyncio
 import concurrent.futures as cf
+import copy
 import gc
+import pickle
 import signal
 import threading
 import time
 import weakref
 
+import cloudpickle
 import pytest
 
 from disttask import Future
@@ -375,7 +378,8 @@ def test_threads_become_observers_while_results_arrive(executor):
         wait_until(lambda: seen == [future], 5)  # noqa: B023  called in this very round
 
 
-def test_a_future_does_not_travel(executor):
+def test_a_future_does_not_travel_but_as_an_argument(executor):
     future = executor.submit(add, 1)
-    with pytest.raises(Exception, match=r"pass future\.result\(\)"):
-        executor.submit(add, future).result(timeout=10)
+    for pickled in pickle.dumps, cloudpickle.dumps, copy.copy:
+        with pytest.raises(TypeError, match=r"pass future\.result\(\)"):
+            pickled(future)

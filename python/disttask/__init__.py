@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ._client import Client, ClientSubmitter, ServerRefused, ServerUnproven, ServerUnreachable
     from ._default import DefaultExecutorError, configure, default_executor
     from ._exceptions import (
+        DependencyFailed,
         DeserializationError,
         DisttaskError,
         ForkedPoolError,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ._executor import Executor
     from ._functions import Task, task
     from ._future import Future
+    from ._inputs import Ref
     from ._serve import Server
     from ._submitter import Submitter
     from ._tasks import DefaultSubmitter, get_results, options, serialize_task, status, submit
@@ -58,6 +60,7 @@ _LATE = {
     "ClientSubmitter": "_client",
     "DefaultExecutorError": "_default",
     "DefaultSubmitter": "_tasks",
+    "DependencyFailed": "_exceptions",
     "DeserializationError": "_exceptions",
     "DisttaskError": "_exceptions",
     "Executor": "_executor",
@@ -66,6 +69,7 @@ _LATE = {
     "InvalidTask": "_exceptions",
     "PoolBroken": "_exceptions",
     "PoolShutdown": "_exceptions",
+    "Ref": "_inputs",
     "RemoteError": "_exceptions",
     "RemoteTraceback": "_exceptions",
     "ResultEvicted": "_exceptions",
@@ -111,6 +115,7 @@ __all__ = [
     "ClientSubmitter",
     "DefaultExecutorError",
     "DefaultSubmitter",
+    "DependencyFailed",
     "DeserializationError",
     "DisttaskError",
     "Executor",
@@ -119,6 +124,7 @@ __all__ = [
     "InvalidTask",
     "PoolBroken",
     "PoolShutdown",
+    "Ref",
     "RemoteError",
     "RemoteTraceback",
     "ResultEvicted",

@@ -4,6 +4,7 @@
     ├── WorkerCrashed          (BrokenExecutor)   the worker died while it ran this task
     ├── TaskTimeout            (TimeoutError)     the task ran longer than its timeout
     ├── PoolBroken             (BrokenExecutor)   workers cannot be started: make a new Executor
+    ├── DependencyFailed                          a task whose value this one needs failed or was cancelled
     ├── PoolShutdown           (RuntimeError)     the pool was stopped before the task had finished
     ├── ForkedPoolError        (RuntimeError)     the pool belongs to the parent process
     ├── SerializationError     (PicklingError)    the task or its result cannot be pickled
@@ -102,6 +103,18 @@ class PoolShutdown(_TaskFailure, RuntimeError):
     """The pool was stopped at once (Ctrl-C at exit, an interrupted ``with`` block) before the task had finished."""
 
 
+class DependencyFailed(_TaskFailure):
+    """The task was not run: it needs the value of another one, which failed or was cancelled.
+
+    The ``__cause__`` is what that task failed with, or a `concurrent.futures.CancelledError`. Along a row of tasks that
+    need each other, it is what the first of them failed with.
+
+    Attributes:
+        task: the task's number in its executor (`int`).
+        name: the function's name (`str`).
+    """
+
+
 class ForkedPoolError(DisttaskError, RuntimeError):
     """The executor was made before ``os.fork()``, in the parent process. Make a new one in this process."""
 
@@ -170,7 +183,17 @@ _FAILURES: dict[str, type[_TaskFailure]] = {
     "task_timeout": TaskTimeout,
     "pool_broken": PoolBroken,
     "pool_shutdown": PoolShutdown,
+    "dependency_failed": DependencyFailed,
 }
+
+
+def dependency_failed(name: str, cause: BaseException) -> DependencyFailed:
+    """What a task fails with that needs the value of one that failed so."""
+    if isinstance(cause, DependencyFailed) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    error = DependencyFailed(f"{name} was not run: it needs the value of a task that failed", name=name)
+    error.__cause__ = cause
+    return error
 
 
 def from_failure(failure: dict[str, Any]) -> DisttaskError:

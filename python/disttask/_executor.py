@@ -9,8 +9,11 @@ import weakref
 from concurrent import futures as cf
 
 from . import _handshake, _lifecycle, _native
+from ._exceptions import SerializationError
 from ._future import Collector, Future
+from ._inputs import Ref, is_constant
 from ._options import Options
+from ._pickling import dumps
 from ._submitter import Submitter, Tasks
 
 TYPE_CHECKING = False
@@ -96,6 +99,32 @@ class Executor(Tasks, cf.Executor):
             priority: higher goes first among the waiting tasks; equal ones in order of submission.
         """
         return Submitter(self, Options(retries=retries, timeout=timeout, priority=priority))
+
+    def put(self, obj: object, /) -> Ref:
+        """Put an object into the executor, for many tasks: ``ref = executor.put(table)``, ``executor.submit(f, ref)``.
+
+        It is pickled once, and sent to each worker that needs it once. A task that is given the `Ref`, alone or in a
+        container, gets a copy of the object, as it was when it was put; what cannot be changed (numbers, text, tuples
+        of such) is the same object for all tasks of a worker.
+
+        Args:
+            obj: whatever can be pickled.
+
+        Raises:
+            SerializationError: it cannot be pickled, or there is no memory for it.
+        """
+        constant = is_constant(obj)
+        given = self._put(obj, constant)
+        if given is None:
+            try:
+                data = dumps(obj).data
+            except Exception as exc:
+                raise SerializationError(
+                    f"an object of type {type(obj).__name__} cannot be pickled: {type(exc).__name__}: {exc}"
+                ) from exc
+            given = self._put(None, constant, data)
+            assert given is not None
+        return Ref(given)
 
     def status(self) -> dict[str, Any]:
         """A snapshot of the executor.
@@ -230,7 +259,7 @@ def _checked_executable(executable: str | os.PathLike[str] | None) -> str:
 
 _ROOM_SECONDS = 30.0
 """How long `submit` waits for memory that workers keep though the tasks it was for have ended. An argument goes with its
-last reference, or at the worker's next garbage collection: what is there after this long stands in a cache."""
+last reference, or at the worker's next garbage collection; what is there after this long stands in a cache."""
 
 
 def _arena_bytes() -> int:

@@ -16,7 +16,7 @@ import logging
 import threading
 from concurrent import futures as cf
 
-from . import _native
+from . import _inputs, _native
 from ._exceptions import ForkedPoolError
 from ._loading import load_outcome
 
@@ -302,4 +302,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         return f"<disttask.Future {self.task_id} {state}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError("a Future cannot be sent to a worker: pass future.result() instead")
+        call = _inputs.collecting()
+        if call is None:
+            raise TypeError("a Future is pickled as an argument of submit only: elsewhere pass future.result() instead")
+        return call.reduce_future(self)

@@ -7,6 +7,8 @@ import pickle
 import struct
 import threading
 import weakref
+from concurrent.futures import CancelledError
+from concurrent.futures import Future as StandardFuture
 
 from ._exceptions import (
     DeserializationError,
@@ -32,14 +34,19 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
     try:
         return dumps((func, args, kwargs))
     except Exception as exc:
-        part = _culprit(func, args, kwargs)
+        part, culprit = _culprit(func, args, kwargs)
         raise SerializationError(
             f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. "
-            "Pass what it is made from (a path, a URL, plain data) and build it inside the task."
+            + (_FOREIGN_FUTURE if isinstance(culprit, StandardFuture) else _BUILD_IT_THERE)
         ) from exc
 
 
-def _culprit(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+_BUILD_IT_THERE = "Pass what it is made from (a path, a URL, plain data) and build it inside the task."
+
+_FOREIGN_FUTURE = "Only futures of an executor's own tasks can be given to its tasks: pass future.result() of others."
+
+
+def _culprit(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, object]:
     parts: list[tuple[str, object]] = [(f"the function {task_name(func)}", func)]
     parts += [(f"argument {position} (of type {type(arg).__name__})", arg) for position, arg in enumerate(args, 1)]
     parts += [(f"argument {name!r} (of type {type(arg).__name__})", arg) for name, arg in kwargs.items()]
@@ -47,8 +54,8 @@ def _culprit(func: Callable[..., object], args: Sequence[object], kwargs: Mappin
         try:
             dumps(part)
         except Exception:
-            return description
-    return "the task"
+            return description, part
+    return "the task", None
 
 
 # --- exceptions -----------------------------------------------------------------------------------------------------
@@ -105,7 +112,11 @@ def _rebuild(remote: RemoteException) -> BaseException:
 def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
     """The value or the exception, for an outcome of the Rust side. `kind` is not "cancelled"."""
     if kind == "failed":
-        return None, from_failure(data)
+        cause = data.pop("cause", None)
+        failure = from_failure(data)
+        if cause is not None:
+            failure.__cause__ = CancelledError() if cause[0] == "cancelled" else load_outcome(*cause)[1]
+        return None, failure
     if kind == "error":
         return None, load_exception(data)
     value, exc = _try_to_load(data)

@@ -15,6 +15,7 @@ from collections import deque
 
 from . import _native
 from ._exceptions import SerializationError, WorkerCrashed
+from ._inputs import Collecting
 from ._loading import load_exception, load_outcome
 from ._native import Function
 from ._pickling import dumps, task_name
@@ -220,10 +221,12 @@ def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
         ) from exc
 
 
-def pickled(spread: bool, items: list[Any]) -> bytes:
-    """A chunk whose items are not plain values: a pickle of pickles."""
+def pickled(pool_id: int, spread: bool, items: list[Any]) -> tuple[bytes, list[_native.Input]]:
+    """A chunk whose items are not plain values: a pickle of pickles. And what was put into the pool, and is needed."""
     try:
-        return dumps((spread, True, [dumps(item).data for item in items])).data
+        with Collecting(pool_id, futures=False) as call:
+            data = dumps((spread, True, [dumps(item).data for item in items])).data
+        return data, call.found
     except Exception as exc:
         raise SerializationError(
             f"an argument cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}"

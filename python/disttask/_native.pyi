@@ -59,17 +59,38 @@ class Submitter:
         What cannot be pickled fails the future (with `SerializationError`), as with `ProcessPoolExecutor`. A function
         that is importable, or that uses nothing mutable, is pickled once; any other with each call. Where large
         arguments fill the memory set aside for them (a quarter of the machine's), this waits until tasks have ended.
+        Futures of this executor, anywhere in the arguments, are waited for, and stand for their values.
 
         Raises:
             RuntimeError: the executor was shut down, or belongs to the parent of this (forked) process.
             disttask.PoolBroken: its workers cannot be started.
             TypeError: `func` is not callable.
         """
-    def _submit_pickled(self, data: bytes, name: str, retain: bool) -> Any: ...
-    def _submit_call(self, function: Function, args: tuple[Any, ...], data: bytes | None) -> Any | None: ...
+    def _submit_pickled(self, data: bytes, name: str, retain: bool, inputs: list[Input] | None = None) -> Any: ...
+    def _submit_call(
+        self,
+        function: Function,
+        args: tuple[Any, ...],
+        data: bytes | None,
+        inputs: list[Input] | None = None,
+    ) -> Any | None: ...
+    def _put(self, value: Any, constant: bool, data: bytes | None = None) -> Input | None:
+        """Put an object into the pool; ``None``: it must be pickled by cloudpickle, and come as `data`."""
     def _submit_chunk(self, function: Function, spread: bool, items: list[Any]) -> Any: ...
     def _function(self, func: Callable[..., Any]) -> Function | None:
         """The function, if it need not be pickled again."""
+
+@final
+class Input:
+    """What pickles of a pool's tasks name by key: the value of another task, or an object that was put."""
+
+    @property
+    def key(self) -> int: ...
+    @property
+    def pool_id(self) -> int: ...
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of its pickle; ``None``: it is not there yet."""
 
 @disjoint_base
 class Future:
@@ -112,6 +133,8 @@ class Future:
         """How it ended; `None` before it has."""
     def _outcome(self) -> tuple[str, Any] | None:
         """`_kind` and the data: a value's or an error's pickle, or pickle and buffers; a dict for a failure."""
+    def _input(self) -> Input | None:
+        """Its value, to be given to other tasks; `None`: only its owner has it."""
     def _observe(self) -> bool:
         """Have the resolution announced through `Pool.collect`. `False`: it is resolved already, and won't be."""
     def _is_observed(self) -> bool: ...
@@ -180,6 +203,8 @@ class Worker:
         """Take the socket over from stdin, and start the native watch. The bytes are the host's configuration."""
     def ready(self, hello: bytes) -> None:
         """Shake hands."""
+    def input(self, key: int) -> Any:
+        """What a task was given under this key."""
     def serve(self, helpers: ModuleType) -> None:
         """Take tasks, run them and answer, until the host says stop. `helpers` is `disttask._worker`."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import _native
-from ._exceptions import PoolBroken, SerializationError
+from . import _inputs, _native
+from ._exceptions import PoolBroken, SerializationError, dependency_failed
 from ._future import Future
 from ._loading import dumps_task
 from ._map import adaptive_map
@@ -62,12 +62,20 @@ class Tasks(_native.Submitter):
         """The rest of `submit`: what does not go by a function's number and plain arguments."""
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
-        try:
-            pickled = dumps_task(fn, args, kwargs or {})
-        except SerializationError as exc:
-            self._check_accepting()
-            return Future.failed(exc)
-        future: Future = self._submit_pickled(pickled.data, name or task_name(fn), False)
+        with _inputs.Collecting(self._pool.id) as call:
+            if _inputs.take_met() and not kwargs and (function := self._function(fn)) is not None:
+                # Only because of a future or a `Ref` the quick way was not possible, and now it is.
+                quick: Future | None = self._submit_call(function, args, None, call.found)
+                if quick is not None:
+                    return quick
+            try:
+                pickled = dumps_task(fn, args, kwargs or {})
+            except SerializationError as exc:
+                self._check_accepting()
+                if call.failed is not None:
+                    return Future.failed(dependency_failed(name or task_name(fn), call.failed))
+                return Future.failed(exc)
+        future: Future = self._submit_pickled(pickled.data, name or task_name(fn), False, call.found)
         return future
 
     def _check_accepting(self) -> None:

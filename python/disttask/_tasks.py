@@ -9,8 +9,9 @@ import sys
 import time
 
 from ._default import default_executor
-from ._exceptions import InvalidTask, ResultEvicted, UnknownTask
+from ._exceptions import InvalidTask, ResultEvicted, SerializationError, UnknownTask, dependency_failed
 from ._future import Future
+from ._inputs import Collecting
 from ._loading import dumps_task, load_outcome
 from ._options import Options
 from ._pickling import Pickled, task_name
@@ -118,13 +119,23 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
         if args or kwargs:
             raise TypeError("a task text carries its own arguments: submit(text) takes no others")
         pickled, name = parse_task(task)
+        found: list[_native.Input] = []
     elif callable(task):
-        pickled, name = dumps_task(task, args, kwargs), task_name(task)
+        name = task_name(task)
+        executor = default_executor()
+        with Collecting(executor._pool.id) as call:
+            try:
+                pickled = dumps_task(task, args, kwargs)
+            except SerializationError:
+                if call.failed is not None:
+                    return Future.failed(dependency_failed(name, call.failed))
+                raise
+        found = call.found
     else:
         raise TypeError(f"submit needs a task text or a callable, not {type(task).__name__}")
     executor = default_executor()
     submitter = executor if options.is_default() else Submitter(executor, options)
-    future: Future = submitter._submit_pickled(pickled.data, name, True)
+    future: Future = submitter._submit_pickled(pickled.data, name, True, found)
     return future
 
 

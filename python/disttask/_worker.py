@@ -7,7 +7,7 @@ import os
 import sys
 from _pickle import loads
 
-from . import _handshake, _native
+from . import _handshake, _inputs, _native
 from ._pickling import describe as describe
 from ._pickling import dump_exception, dumps
 
@@ -27,6 +27,7 @@ def main() -> None:
     _dump_stacks_on_crash()
     sys.argv[:] = _handshake.read_config(config)["argv"]
     os.register_at_fork(after_in_child=_native.after_fork_in_child)  # the loop asks whether it is still in this process
+    _inputs.load = worker.input
     worker.ready(_handshake.hello())
     worker.serve(sys.modules[__name__])
 

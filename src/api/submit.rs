@@ -159,7 +159,11 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<NewTask<'a>, A
         return Err(ApiError::invalid_task("the task is damaged: its body is empty"));
     }
     let payload = state.pool.payload(&payload)?.ok_or(PoolError::Full(payload.len()))?;
-    Ok(NewTask { work: Work { form: Form::ToDescribe, code: None, payload }, name, spec })
+    Ok(NewTask {
+        work: Work { form: Form::ToDescribe, code: None, payload, needs: Box::default() },
+        name,
+        spec,
+    })
 }
 
 /// The function's name and the base64 body of `disttask-1;py=3.11;code=value;name=f;BODY`.

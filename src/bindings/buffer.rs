@@ -202,6 +202,7 @@ pub(super) fn parts<'py>(
     else {
         return Ok((payload_bytes(py, payload)?, None));
     };
+    py.detach(|| foreign.map_in());
     let pickle = PyBytes::new_with(py, pickle.1, |place| {
         foreign.read(pickle.0, place);
         Ok(())

@@ -24,7 +24,7 @@ impl<'py> Loop<'py> {
         link: &WorkerLink,
         taken: &Taken,
         payload: &[u8],
-        large: Option<&Payload>,
+        large: Option<Payload>,
     ) -> PyResult<Reply<'py>> {
         link.set_items(0);
         let loaded = (|| {
@@ -35,7 +35,8 @@ impl<'py> Loop<'py> {
                 return Ok((function, false, false, items));
             }
             let (spread, apart, items): (bool, bool, Bound<'py, PyList>) =
-                self.load(taken, payload, large)?.extract()?;
+                self.load(taken, payload, large.as_ref())?.extract()?;
+            drop(large);
             Ok((function, spread, apart, items))
         })();
         let (function, spread, apart, items) = match loaded {

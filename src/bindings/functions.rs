@@ -11,7 +11,7 @@ use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyBytes, PyCFunction, PyDict, PyFunction, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference,
+    PyBytes, PyCFunction, PyDict, PyFunction, PyString, PyType, PyWeakrefMethods, PyWeakrefReference,
 };
 
 use super::buffer;
@@ -220,9 +220,9 @@ fn new_code(py: Python<'_>, pool: &Shared, pickle: &[u8], reuse: bool) -> PyResu
     Ok(Arc::new(Code { number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed), pickle }))
 }
 
-/// The arguments' pickle in a place that workers can see, as long as it needs nothing from `__main__`.
-pub(super) fn dumps(py: Python<'_>, pool: &Shared, value: &Bound<'_, PyTuple>) -> PyResult<Option<Payload>> {
-    let pickled = match buffer::dumps(py, value.as_any()) {
+/// A pickle (of arguments, say) in a place that workers can see, as long as it needs nothing from `__main__`.
+pub(super) fn dumps(py: Python<'_>, pool: &Shared, value: &Bound<'_, PyAny>) -> PyResult<Option<Payload>> {
+    let pickled = match buffer::dumps(py, value) {
         Ok(pickled) => pickled,
         Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None), // cloudpickle may know how
         Err(error) => return Err(error),                                          // Ctrl-C

@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
+use super::input::Input;
 use super::memory::new_bytes;
 use super::wait::wait_interruptibly;
 use super::{buffer, codec, numbers};
@@ -267,18 +268,37 @@ impl Future {
         let Some(slot) = self.slot()? else {
             return Ok(Some((Outcome::Released.kind(), py.None()).into_pyobject(py)?));
         };
-        let Some(outcome) = slot.outcome() else { return Ok(None) };
-        let data = match &outcome {
-            Outcome::Value(payload) | Outcome::Values(payload, _) | Outcome::Error(payload) => {
-                match buffer::parts(py, payload, slot.is_retained())? {
-                    (pickle, None) => pickle.into_any(),
-                    parts => parts.into_pyobject(py)?.into_any(),
-                }
-            }
-            Outcome::Described(payload) => new_bytes(py, value_pickle(&payload.to_vec()))?.into_any(),
-            Outcome::Failed(failure) => pythonize::pythonize(py, &**failure)?,
-            Outcome::Cancelled | Outcome::Released => py.None().into_bound(py),
-        };
+        let Some((outcome, copied)) = slot.lend() else { return Ok(None) };
+        let data = data_of(py, &outcome, copied)?;
         Ok(Some((outcome.kind(), data).into_pyobject(py)?))
     }
+
+    /// Its value, to be given to other tasks; `None`: only its owner has it.
+    fn _input(&self) -> PyResult<Option<Input>> {
+        self.slot()?;
+        Ok(self.task.get().and_then(|(slot, home)| Input::from_task(slot, home.ident.id)))
+    }
+}
+
+/// What Python loads a value or an exception from.
+fn data_of<'py>(py: Python<'py>, outcome: &Outcome, copied: bool) -> PyResult<Bound<'py, PyAny>> {
+    let data = match outcome {
+        Outcome::Value(payload) | Outcome::Values(payload, _) | Outcome::Error(payload) => {
+            match buffer::parts(py, payload, copied)? {
+                (pickle, None) => pickle.into_any(),
+                parts => parts.into_pyobject(py)?.into_any(),
+            }
+        }
+        Outcome::Described(payload) => new_bytes(py, value_pickle(&payload.to_vec()))?.into_any(),
+        Outcome::Failed(failure) => {
+            let facts = pythonize::pythonize(py, &**failure)?;
+            if let Some(cause) = &failure.cause {
+                let cause = (cause.kind(), data_of(py, cause, copied)?);
+                facts.set_item(intern!(py, "cause"), cause)?;
+            }
+            facts
+        }
+        Outcome::Cancelled | Outcome::Released => py.None().into_bound(py),
+    };
+    Ok(data)
 }

@@ -7,6 +7,7 @@ mod codec;
 mod error;
 mod functions;
 mod future;
+mod input;
 mod memory;
 mod numbers;
 mod pool;
@@ -28,6 +29,8 @@ pub mod _native {
     use super::functions::Function;
     #[pymodule_export]
     use super::future::Future;
+    #[pymodule_export]
+    use super::input::Input;
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]

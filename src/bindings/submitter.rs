@@ -11,11 +11,12 @@ use pyo3::types::{PyBytes, PyDict, PyDictMethods, PyList, PyTuple, PyType};
 use super::codec;
 use super::functions::{Function, Functions, dumps};
 use super::future::{Future, Home};
+use super::input::{Input, needs};
 use super::numbers;
 use super::pool::Pool;
 use super::wait::wait_interruptibly;
 use crate::ipc::{Form, Payload, Range};
-use crate::pool::{Keep, Patience, PoolError, Shared, Work};
+use crate::pool::{Keep, Need, Patience, PoolError, Shared, Work};
 use crate::scheduler::types::{FunctionId, TaskSpec};
 
 #[pyclass(subclass, frozen, module = "disttask._native")]
@@ -56,14 +57,18 @@ impl Binding {
         py: Python<'py>,
         spread: bool,
         items: &Bound<'py, PyList>,
-    ) -> PyResult<Payload> {
+    ) -> PyResult<(Payload, Box<[Need]>)> {
         let plain = items.len() == 1 || items.iter().all(|item| codec::encode(&item).is_some());
-        if plain && let Some(payload) = dumps(py, &self.pool, &(spread, false, items).into_pyobject(py)?)? {
-            return Ok(payload);
+        if plain
+            && let Some(payload) = dumps(py, &self.pool, (spread, false, items).into_pyobject(py)?.as_any())?
+        {
+            return Ok((payload, Box::default()));
         }
         let helper = py.import(intern!(py, "disttask._map"))?.getattr(intern!(py, "pickled"))?;
-        let pickled = helper.call1((spread, items))?.cast_into::<PyBytes>()?;
-        self.payload(py, pickled.as_bytes())
+        let pool = self.pool.ident().id;
+        let (pickled, inputs): (Bound<'py, PyBytes>, Bound<'py, PyList>) =
+            helper.call1((pool, spread, items))?.extract()?;
+        Ok((self.payload(py, pickled.as_bytes())?, needs(Some(&inputs), pool)?))
     }
 
     /// A place for a payload; waits for one, interruptibly.
@@ -130,7 +135,8 @@ impl Submitter {
         self.0.set(bound).map_err(|_| PyRuntimeError::new_err("Executor.__init__() was called twice"))
     }
 
-    /// Schedule ``func(*args, **kwargs)`` and return its `Future`.
+    /// Schedule ``func(*args, **kwargs)`` and return its `Future`. Futures of this executor among the arguments are waited
+    /// for, and stand for their values.
     #[pyo3(signature = (func, /, *args, **kwargs))]
     fn submit<'py>(
         slf: &Bound<'py, Self>,
@@ -144,48 +150,59 @@ impl Submitter {
         if plain && let Some(function) = inner.functions.get(&inner.pool, func)? {
             let payload = match codec::encode_tuple(args) {
                 Some(bytes) => Some(Payload::Private(bytes)),
-                None => dumps(py, &inner.pool, args)?,
+                None => dumps(py, &inner.pool, args.as_any())?,
             };
             if let Some(payload) = payload {
-                let work = Work { form: Form::Call, code: Some(Arc::clone(&function.code)), payload };
+                let work = Work {
+                    form: Form::Call,
+                    code: Some(Arc::clone(&function.code)),
+                    payload,
+                    needs: Box::default(),
+                };
                 return inner.queue(py, work, &function.name, Keep::ForTheFuture);
             }
         }
         slf.call_method1(intern!(py, "_submit_whole"), (func, args, kwargs))
     }
 
-    /// Queue a pickled call, function and all.
+    /// Queue a pickled call, function and all, which needs these inputs.
+    #[pyo3(signature = (data, name, retain, inputs=None))]
     fn _submit_pickled<'py>(
         &self,
         py: Python<'py>,
         data: &[u8],
         name: &str,
         retain: bool,
+        inputs: Option<&Bound<'py, PyList>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let inner = self.inner()?;
         let payload = inner.payload(py, data)?;
+        let needs = needs(inputs, inner.pool.ident().id)?;
         let keep = if retain { Keep::ForItsId } else { Keep::ForTheFuture };
-        inner.queue(py, Work { form: Form::Whole, code: None, payload }, name, keep)
+        inner.queue(py, Work { form: Form::Whole, code: None, payload, needs }, name, keep)
     }
 
-    /// Queue a call of a function that was pickled before.
+    /// Queue a call of a function that was pickled before. `inputs` are those that pickling the arguments has noted.
+    #[pyo3(signature = (function, args, data, inputs=None))]
     fn _submit_call<'py>(
         &self,
         py: Python<'py>,
         function: &Function,
         args: &Bound<'py, PyTuple>,
         data: Option<&[u8]>,
+        inputs: Option<&Bound<'py, PyList>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let inner = self.inner()?;
         let payload = match (data, codec::encode_tuple(args)) {
             (Some(data), _) => inner.payload(py, data)?,
             (None, Some(bytes)) => Payload::Private(bytes),
-            (None, None) => match dumps(py, &inner.pool, args)? {
+            (None, None) => match dumps(py, &inner.pool, args.as_any())? {
                 Some(payload) => payload,
                 None => return Ok(None),
             },
         };
-        let work = Work { form: Form::Call, code: Some(Arc::clone(&function.code)), payload };
+        let needs = needs(inputs, inner.pool.ident().id)?;
+        let work = Work { form: Form::Call, code: Some(Arc::clone(&function.code)), payload, needs };
         inner.queue(py, work, &function.name, Keep::ForTheFuture).map(Some)
     }
 
@@ -199,12 +216,33 @@ impl Submitter {
     ) -> PyResult<Bound<'py, PyAny>> {
         let inner = self.inner()?;
         let packed = if spread { None } else { numbers::encode(items) };
-        let payload = match packed {
-            Some(packed) => inner.payload(py, &packed)?,
+        let (payload, needs) = match packed {
+            Some(packed) => (inner.payload(py, &packed)?, Box::default()),
             None => inner.pickled_chunk(py, spread, items)?,
         };
-        let work = Work { form: Form::Chunk, code: Some(Arc::clone(&function.code)), payload };
+        let work = Work { form: Form::Chunk, code: Some(Arc::clone(&function.code)), payload, needs };
         inner.queue(py, work, &function.name, Keep::ForTheFuture)
+    }
+
+    /// Put an object into the pool. `None`: it takes cloudpickle, and comes again as `data`.
+    #[pyo3(signature = (value, constant, data=None))]
+    fn _put(
+        &self,
+        py: Python<'_>,
+        value: &Bound<'_, PyAny>,
+        constant: bool,
+        data: Option<&[u8]>,
+    ) -> PyResult<Option<Input>> {
+        let inner = self.inner()?;
+        let payload = match (data, codec::encode(value)) {
+            (Some(data), _) => inner.payload(py, data)?,
+            (None, Some(bytes)) => Payload::Private(bytes),
+            (None, None) => match dumps(py, &inner.pool, value)? {
+                Some(payload) => payload,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Input::of(payload, constant, inner.pool.ident().id)))
     }
 
     /// The function, if it need not be pickled again.

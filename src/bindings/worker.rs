@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use super::buffer::{self, Pickled};
 use super::codec;
 use super::functions::CODE_REUSED;
+use super::input::Gifts;
 use super::memory::new_bytes;
 use crate::ipc::{Answer, Form, LinkError, Payload, SmallBytes, Taken, Task, WorkerLink, fork_generation};
 
@@ -27,6 +28,7 @@ const TASKS_PER_BREATH: u32 = 256;
 #[pyclass(frozen, module = "disttask._native")]
 pub(super) struct Worker {
     link: Mutex<WorkerLink>,
+    gifts: Gifts,
 }
 
 /// What `disttask._worker` does for the loop.
@@ -70,7 +72,12 @@ impl Worker {
     #[staticmethod]
     fn attach(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyBytes>)> {
         let (link, config) = py.detach(crate::worker::attach)?;
-        Ok((Self { link: Mutex::new(link) }, new_bytes(py, &config)?))
+        Ok((Self { link: Mutex::new(link), gifts: Gifts::default() }, new_bytes(py, &config)?))
+    }
+
+    /// What the task that is being loaded was given under this key.
+    fn input<'py>(&self, py: Python<'py>, key: u64) -> PyResult<Bound<'py, PyAny>> {
+        self.gifts.load(py, key)
     }
 
     fn ready(&self, hello: &[u8]) -> PyResult<()> {
@@ -103,13 +110,19 @@ impl Worker {
                     let code = large.map_or_else(|| payload.clone(), |large| large.to_vec());
                     work.functions.insert(taken.function, Known { code, object: None });
                 }
+                Task::Give { constant } => {
+                    let value = large.unwrap_or_else(|| Payload::copied(&payload));
+                    self.gifts.add(taken.key(), value, constant);
+                }
+                Task::TakeAway => self.gifts.remove(taken.key()),
+                Task::Unmap => {}
                 Task::Forget => drop(work.functions.remove(&taken.function)),
                 Task::Run(form) => {
                     let start = Instant::now();
                     let reply = if form == Form::Chunk {
-                        work.run_chunk(&self.link.lock(), &taken, &payload, large.as_ref())?
+                        work.run_chunk(&self.link.lock(), &taken, &payload, large)?
                     } else {
-                        work.run(&taken, form, &payload, large.as_ref())?
+                        work.run(&taken, form, &payload, large)?
                     };
                     let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
                     self.reply(py, &taken, nanos, &reply)?;
@@ -200,7 +213,7 @@ impl<'py> Loop<'py> {
         taken: &Taken,
         form: Form,
         payload: &[u8],
-        large: Option<&Payload>,
+        large: Option<Payload>,
     ) -> PyResult<Reply<'py>> {
         match self.call(taken, form, payload, large) {
             Ok(value) => {
@@ -219,17 +232,19 @@ impl<'py> Loop<'py> {
         taken: &Taken,
         form: Form,
         payload: &[u8],
-        large: Option<&Payload>,
+        large: Option<Payload>,
     ) -> Result<Bound<'py, PyAny>, (&'static str, PyErr)> {
         let at_load = |error| ("load", error);
         let at_run = |error| ("run", error);
         debug_assert!(form != Form::Chunk);
         if form == Form::Call {
             let function = self.function(taken.function).map_err(at_load)?;
-            let args = self.arguments(taken, payload, large).map_err(at_load)?;
+            let args = self.arguments(taken, payload, large.as_ref()).map_err(at_load)?;
+            drop(large); // from here on the arguments alone keep it: it is free before the answer is seen
             return function.call1(args).map_err(at_run);
         }
-        let call = self.load(taken, payload, large).map_err(at_load)?;
+        let call = self.load(taken, payload, large.as_ref()).map_err(at_load)?;
+        drop(large);
         let (function, args, kwargs): (Bound<'py, PyAny>, Bound<'py, PyTuple>, Bound<'py, PyAny>) =
             call.extract().map_err(at_load)?;
         drop(call);

@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::fs::FallocateFlags;
 
 use super::HostFd;
-use super::extents::Extents;
+use super::extents::{Pages, Stretch};
 use super::range::Range;
 use super::shm::{Backing, Map, create};
 
@@ -56,9 +56,7 @@ impl Block {
 #[derive(Debug)]
 struct Owned {
     block: Arc<Block>,
-    extents: Extents,
-    /// No page from here on has ever been written (or was given back).
-    touched: usize,
+    ranges: Stretch,
     /// Its pages are just being given back: nothing is taken from it.
     resting: bool,
 }
@@ -147,7 +145,7 @@ impl Arena {
         inner.active = true;
         let found = inner.fit(whole);
         drop(inner);
-        let (block, offset, fresh) = match found {
+        let (block, offset, pages) = match found {
             Some(found) => found,
             None => self.grow(whole).ok_or_else(|| {
                 self.inner.lock().used -= whole;
@@ -155,7 +153,7 @@ impl Arena {
             })?,
         };
         // Not in a worker, whose arena has no budget: there it was measured to slow the first results down.
-        let next = if fresh && self.budget < usize::MAX / 2 {
+        let next = if pages == Pages::Fresh && self.budget < usize::MAX / 2 {
             self.inner.lock().next_to_prepare(whole, self.budget)
         } else {
             None
@@ -163,7 +161,11 @@ impl Arena {
         if let Some((another, at)) = next {
             self.prepare([(another, at), (Arc::clone(&block), offset)], whole);
         }
+        if pages == Pages::Unmapped && whole >= PREPARED_BYTES {
+            block.map.map_in(offset, whole);
+        }
         block.lease(offset).store(0, Ordering::Relaxed);
+        let fresh = pages == Pages::Fresh;
         Ok(Range { arena: Arc::clone(self), block, offset, bytes, whole, fresh, parts: Vec::new() })
     }
 
@@ -214,7 +216,7 @@ impl Arena {
     }
 
     /// A place in a new block.
-    fn grow(&self, whole: usize) -> Option<(Arc<Block>, usize, bool)> {
+    fn grow(&self, whole: usize) -> Option<(Arc<Block>, usize, Pages)> {
         let _growing = self.growing.lock();
         if let Some(found) = self.inner.lock().fit(whole) {
             return Some(found); // another thread has made a block, or given pages back, meanwhile
@@ -224,11 +226,11 @@ impl Arena {
         let file = create("disttask-arena", bytes, self.backing).ok()?;
         let map = Map::for_host(&file, bytes).ok()?;
         let block = Arc::new(Block { number, map, file: HostFd::new(file) });
-        let mut extents = Extents::new(bytes);
-        let offset = extents.take(whole)?;
-        let owned = Owned { block: Arc::clone(&block), extents, touched: whole, resting: false };
+        let mut ranges = Stretch::new(bytes);
+        let (offset, pages) = ranges.take(whole)?;
+        let owned = Owned { block: Arc::clone(&block), ranges, resting: false };
         self.inner.lock().blocks.push(owned);
-        Some((block, offset, true))
+        Some((block, offset, pages))
     }
 
     /// Free blocks keep their number and their place, but no memory. The caller holds `growing`.
@@ -243,7 +245,7 @@ impl Arena {
             if let Some(owned) = inner.blocks.iter_mut().find(|owned| owned.block.number == block.number) {
                 owned.resting = false;
                 if done {
-                    owned.touched = 0;
+                    owned.ranges.forget_pages();
                 }
             }
         }
@@ -274,22 +276,21 @@ impl Arena {
 }
 
 impl Inner {
-    fn fit(&mut self, whole: usize) -> Option<(Arc<Block>, usize, bool)> {
+    fn fit(&mut self, whole: usize) -> Option<(Arc<Block>, usize, Pages)> {
         self.blocks.iter_mut().filter(|owned| !owned.resting).find_map(|owned| {
-            let offset = owned.extents.take(whole)?;
-            let fresh = offset >= owned.touched;
-            owned.touched = owned.touched.max(offset + whole);
-            Some((Arc::clone(&owned.block), offset, fresh))
+            let (offset, pages) = owned.ranges.take(whole)?;
+            Some((Arc::clone(&owned.block), offset, pages))
         })
     }
 
     /// Which blocks nobody uses, and how much of each has pages.
     fn lay_to_rest(&mut self) -> Vec<(Arc<Block>, usize)> {
-        let unused = self.blocks.iter_mut().filter(|owned| owned.touched > 0 && owned.extents.is_all_free());
+        let unused =
+            self.blocks.iter_mut().filter(|owned| owned.ranges.touched() > 0 && owned.ranges.is_all_free());
         unused
             .map(|owned| {
                 owned.resting = true;
-                (Arc::clone(&owned.block), owned.touched)
+                (Arc::clone(&owned.block), owned.ranges.touched())
             })
             .collect()
     }
@@ -310,9 +311,9 @@ impl Inner {
         if !worth_it || self.used + whole > budget {
             return None;
         }
-        let (block, offset, fresh) = self.fit(whole)?;
+        let (block, offset, pages) = self.fit(whole)?;
         self.used += whole;
-        if !fresh {
+        if pages != Pages::Fresh {
             self.give_back(Place { block: block.number, offset, bytes: whole });
             return None;
         }
@@ -321,7 +322,7 @@ impl Inner {
 
     fn give_back(&mut self, place: Place) {
         let owned = self.blocks.iter_mut().find(|owned| owned.block.number == place.block);
-        owned.expect("blocks with ranges stay").extents.give_back(place.offset, place.bytes);
+        owned.expect("blocks with ranges stay").ranges.give_back(place.offset, place.bytes);
         self.used -= place.bytes;
         self.freed += 1;
     }
@@ -341,7 +342,7 @@ impl Inner {
             }
         }
         if self.dissolved {
-            self.blocks.retain(|owned| !owned.extents.is_all_free());
+            self.blocks.retain(|owned| !owned.ranges.is_all_free());
         }
     }
 }

@@ -1,10 +1,11 @@
 //! A payload in the other side's arena, and how a frame says where it stands.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use super::HostFd;
 use super::arena::{NOBODY, PAGE, RANGE_HEADER};
 use super::exposed::{self, Exposed};
 use super::shm::Map;
@@ -66,19 +67,46 @@ impl Descriptor {
     }
 }
 
+/// From this size on, mapping all pages at once is worth a system call: a thousand pages.
+const MAPPED_IN_BYTES: usize = 4 << 20;
+
 /// A block of the other side's arena.
 #[derive(Debug)]
 pub(super) struct ForeignBlock {
     map: Map,
-    /// A forked child gets copies of what Python sees of it.
-    copied_in_children: bool,
+    /// Below this, pages were mapped in.
+    mapped: AtomicUsize,
+    /// To be passed on; a worker does not.
+    file: Option<HostFd>,
+    /// Under which it is.
+    number: u32,
 }
+
+/// Numbers blocks that are passed on; the host's own are counted from 0.
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1 << 31);
 
 impl ForeignBlock {
     /// Forked children get the mapping, too: they may look at arrays that stand in it. See `exposed` for those of the host.
-    pub(super) fn new(file: impl AsFd, copied_in_children: bool) -> rustix::io::Result<Self> {
+    pub(super) fn new(file: impl AsFd) -> rustix::io::Result<Self> {
         let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
-        Ok(Self { map: Map::new(file, bytes)?, copied_in_children })
+        Ok(Self { map: Map::new(&file, bytes)?, mapped: AtomicUsize::new(0), file: None, number: 0 })
+    }
+
+    /// As [`Self::new`], and it can be passed on.
+    pub(super) fn for_host(file: OwnedFd) -> rustix::io::Result<Self> {
+        let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed) | 1 << 31;
+        let map = Map::new(&file, bytes)?;
+        Ok(Self { map, mapped: AtomicUsize::new(0), file: Some(HostFd::new(file)), number })
+    }
+
+    /// Its descriptor, if this is the host.
+    pub(super) fn file(&self) -> Option<&HostFd> {
+        self.file.as_ref()
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
     }
 
     /// Nobody here looks at the range any more.
@@ -134,6 +162,24 @@ impl Foreign {
         })
     }
 
+    /// Before much of it is looked at: have its pages mapped, if nobody has. Takes some milliseconds for 100 MB.
+    pub fn map_in(&self) {
+        let end = (self.at + RANGE_HEADER + self.bytes).next_multiple_of(PAGE).min(self.block.map.len());
+        if self.bytes >= MAPPED_IN_BYTES && self.block.mapped.fetch_max(end, Ordering::Relaxed) < end {
+            self.block.map.map_in(self.at, end - self.at);
+        }
+    }
+
+    pub(super) fn block(&self) -> &Arc<ForeignBlock> {
+        &self.block
+    }
+
+    /// For another worker, which has been shown the block.
+    pub(super) fn descriptor(&self) -> Descriptor {
+        let parts = self.parts.clone();
+        Descriptor { block: self.block.number, offset: self.at as u64, bytes: self.bytes as u64, parts }
+    }
+
     /// Its size.
     pub fn len(&self) -> usize {
         self.bytes
@@ -164,7 +210,7 @@ impl Foreign {
     /// Outside of it.
     pub fn address(&self, (at, bytes): Part) -> *mut u8 {
         assert!(at.checked_add(bytes).is_some_and(|end| end <= self.bytes));
-        if self.block.copied_in_children {
+        if self.block.file.is_some() {
             self.exposed.get_or_init(|| {
                 let whole = (RANGE_HEADER + self.bytes).next_multiple_of(PAGE);
                 Exposed::new(self.block.map.address(self.at, RANGE_HEADER), whole)

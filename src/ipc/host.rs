@@ -18,6 +18,7 @@ use super::arena::{Arena, Block};
 use super::bell::{HostBell, wake};
 use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, Read, Ready, greeting};
+use super::gifts::Gifts;
 use super::host_lane::HostLane;
 use super::lane::{LANE_BYTES, TaskHead};
 use super::orders::{Answer, COPIED, Code, LARGE, Order};
@@ -75,6 +76,7 @@ pub struct HostLink {
     scratch: Vec<u8>,
     /// Marks what the worker looks at, in our arena.
     number: u32,
+    pub(super) gifts: Gifts,
 }
 
 /// Both ends of a new connection.
@@ -113,6 +115,7 @@ impl HostLink {
             blocks: HashMap::new(),
             scratch: Vec::new(),
             number,
+            gifts: Gifts::new(),
         };
         Ok(Ends { host, worker })
     }
@@ -187,7 +190,7 @@ impl HostLink {
         sent
     }
 
-    fn push(&mut self, order: &Order<'_>) -> bool {
+    pub(super) fn push(&mut self, order: &Order<'_>) -> bool {
         self.lane.forget_refusal();
         let (run, function) = (order.run(), order.function());
         let head = |kind| TaskHead { run, kind, function, bytes: 0 };
@@ -199,12 +202,21 @@ impl HostLink {
                     return false;
                 }
                 // A function is sent to many: it is copied out, and looked at by nobody afterwards.
-                let copied = order.is_definition() || order.must_copy();
+                let copied = order.is_for_many() || order.must_copy();
                 let flags = if copied { LARGE | COPIED } else { LARGE };
                 self.lane.send(head(order.kind() | flags), &range.descriptor().encode())
             }
-            Some(Payload::Theirs(_)) => unreachable!("an answer is not sent on"),
+            Some(Payload::Theirs(foreign)) => {
+                if !self.show_foreign(foreign.block()) {
+                    return false;
+                }
+                self.lane.send(head(order.kind() | LARGE | COPIED), &foreign.descriptor().encode())
+            }
         }
+    }
+
+    pub(super) fn parcels(&self) -> &HostFd {
+        &self.parcels
     }
 
     /// Pass the block's descriptor on, unless that has been done.
@@ -229,11 +241,6 @@ impl HostLink {
         self.lane.has_result()
     }
 
-    /// Whether the worker has got on since it had no room for an order: try again.
-    pub fn has_room_again(&self) -> bool {
-        self.lane.has_room_again()
-    }
-
     /// The next answer.
     pub fn receive(&mut self) -> Result<Option<Received>, LinkError> {
         self.scratch.clear();
@@ -255,7 +262,7 @@ impl HostLink {
     fn block(&mut self, number: u32) -> Result<Arc<ForeignBlock>, LinkError> {
         while !self.blocks.contains_key(&number) {
             let (number, fd) = receive_fd(&self.parcels)?;
-            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd, true)?));
+            self.blocks.insert(number, Arc::new(ForeignBlock::for_host(fd)?));
         }
         Ok(Arc::clone(&self.blocks[&number]))
     }
@@ -283,6 +290,11 @@ impl HostLink {
     /// Whether an answer could not be received: there is no sense in trying again.
     pub fn is_garbled(&self) -> bool {
         self.garbled.is_some()
+    }
+
+    /// Whether an order that found no room may find some now.
+    pub fn has_more_room(&self) -> bool {
+        self.lane.has_more_room()
     }
 
     /// The host has nothing more for it: it need not call.

@@ -26,7 +26,9 @@ pub(super) struct HostLane<M = Map> {
     result_tail: u64,
     /// Frames whose results have not been received, oldest first.
     sent: VecDeque<Sent>,
-    /// Up to where the worker had read when there was no room for a frame.
+    /// Where the last frame stands.
+    last_at: u64,
+    /// What the worker had read when a frame found no room; `None`: the last one did.
     refused_at: Option<u64>,
 }
 
@@ -36,7 +38,7 @@ impl<M: Memory> HostLane<M> {
         assert_eq!(map.len(), lane_bytes(M::RING_BYTES));
         map.u32(LINK).store(link, Ordering::Relaxed);
         map.u64(REFILL_AT).store(NEVER, Ordering::Relaxed);
-        Self { map, head: 0, result_tail: 0, sent: VecDeque::new(), refused_at: None }
+        Self { map, head: 0, result_tail: 0, sent: VecDeque::new(), last_at: 0, refused_at: None }
     }
 
     pub(super) fn bell(&self) -> &M::Word {
@@ -66,6 +68,7 @@ impl<M: Memory> HostLane<M> {
             self.refused_at = Some(tail);
             return false;
         }
+        self.refused_at = None;
         if pad > 0 {
             self.map.u64(task_at::<M>(self.head)).store(self.head | PAD, Ordering::Relaxed);
             self.head += pad;
@@ -83,14 +86,10 @@ impl<M: Memory> HostLane<M> {
         if head.run.task != TaskId(0) {
             self.sent.push_back(Sent { run: head.run, at: self.head });
         }
+        self.last_at = self.head;
         self.head += bytes;
         self.map.u64(TASK_HEAD).store(self.head, Ordering::Release);
         true
-    }
-
-    /// Whether the worker has got on since it had no room for a frame.
-    pub(super) fn has_room_again(&self) -> bool {
-        self.refused_at.is_some_and(|tail| tail != self.task_tail())
     }
 
     /// Somebody has seen that.
@@ -158,9 +157,15 @@ impl<M: Memory> HostLane<M> {
         self.map.u64(REFILL_AT).store(NEVER, Ordering::Relaxed);
     }
 
-    /// Have the worker call when it has taken half of what waits, or when it runs out.
+    /// Whether the worker has read on since a frame found no room.
+    pub(super) fn has_more_room(&self) -> bool {
+        self.refused_at.is_some_and(|tail| self.task_tail() != tail)
+    }
+
+    /// Have the worker call when it has taken half of the tasks that wait (where there are only gifts: all), or when it
+    /// runs out.
     pub(super) fn call_at_half(&self) {
-        let half = self.sent.get(self.sent.len() / 2).map_or(NEVER, |sent| sent.at);
+        let half = self.sent.get(self.sent.len() / 2).map_or(self.last_at, |sent| sent.at);
         self.map.u64(REFILL_AT).store(half, Ordering::Relaxed);
     }
 

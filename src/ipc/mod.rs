@@ -22,8 +22,10 @@ mod extents;
 mod fds;
 mod foreign;
 mod frame;
+mod gifts;
 mod host;
 mod host_lane;
+mod input;
 mod lane;
 #[cfg(test)]
 mod lane_tests;
@@ -45,6 +47,7 @@ pub use exposed::{after_fork_in_parent, before_fork};
 pub use fds::{ClosedInChildren, HostFd, fork_generation};
 pub use foreign::{Foreign, MAX_PARTS, PART_ALIGN, Part};
 pub use host::{Ends, HostLink, Received};
+pub use input::Input;
 pub use lane::MAX_INLINE_BYTES;
 pub use orders::{Answer, Code, Form, Order, Task};
 pub use payload::{Payload, SmallBytes};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::input::Input;
 use super::payload::Payload;
 use crate::scheduler::types::{Assignment, Attempt, TaskId};
 
@@ -18,6 +19,10 @@ const TASK_TO_DESCRIBE: u32 = 4;
 const DEFINE: u32 = 5;
 const STOP: u32 = 6;
 const FORGET: u32 = 7;
+const GIVE: u32 = 8;
+const GIVE_CONSTANT: u32 = 9;
+const TAKE_AWAY: u32 = 10;
+const UNMAP: u32 = 11;
 
 /// What a task is made of, and so how its worker runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,37 +77,59 @@ pub enum Order<'a> {
     Define(&'a Arc<Code>),
     /// Forget the function with this number: no task will name it.
     Forget(u32),
+    /// Keep this for tasks that name it.
+    Give(&'a Arc<Input>),
+    /// Drop the input with this key: no task will name it.
+    TakeAway(u64),
+    /// Let go of a block of another worker's arena: no input stands in it.
+    Unmap(u32),
     /// Nothing more will come: leave.
     Stop,
 }
 
 const NOBODY: Assignment = Assignment { task: TaskId(0), attempt: Attempt(0) };
 
+/// What a frame that speaks of an input says instead of a dispatch; the lower half of the key stands where a function does.
+fn keyed(key: u64) -> Assignment {
+    Assignment { attempt: Attempt((key >> 32) as u32), ..NOBODY }
+}
+
 impl Order<'_> {
     pub(super) fn run(&self) -> Assignment {
         match self {
             Self::Call { run, .. } | Self::Whole { run, .. } => *run,
-            Self::Define(_) | Self::Forget(_) | Self::Stop => NOBODY,
+            // A key takes two fields of a frame. It is of no task, or it could be taken back.
+            Self::Give(input) => keyed(input.key()),
+            Self::TakeAway(key) => keyed(*key),
+            Self::Define(_) | Self::Forget(_) | Self::Unmap(_) | Self::Stop => NOBODY,
         }
     }
 
     pub(super) fn function(&self) -> u32 {
         match self {
             Self::Call { code, .. } | Self::Define(code) => code.number,
-            Self::Forget(number) => *number,
+            Self::Forget(number) | Self::Unmap(number) => *number,
+            Self::Give(input) => input.key() as u32,
+            Self::TakeAway(key) => *key as u32,
             Self::Whole { .. } | Self::Stop => 0,
         }
     }
 
-    pub(super) fn is_definition(&self) -> bool {
-        matches!(self, Self::Define(_))
+    /// Whether it is for many tasks, or for other workers as well.
+    pub(super) fn is_for_many(&self) -> bool {
+        matches!(self, Self::Define(_) | Self::Give(_))
     }
 
     /// Whether what the worker does to the arguments must not be seen by who runs it again.
     pub(super) fn must_copy(&self) -> bool {
         match self {
             Self::Call { again, .. } | Self::Whole { again, .. } => *again,
-            Self::Define(_) | Self::Forget(_) | Self::Stop => false,
+            Self::Define(_)
+            | Self::Forget(_)
+            | Self::Give(_)
+            | Self::TakeAway(_)
+            | Self::Unmap(_)
+            | Self::Stop => false,
         }
     }
 
@@ -114,6 +141,10 @@ impl Order<'_> {
             Self::Whole { describe: true, .. } => TASK_TO_DESCRIBE,
             Self::Define(_) => DEFINE,
             Self::Forget(_) => FORGET,
+            Self::Give(input) if input.is_constant() => GIVE_CONSTANT,
+            Self::Give(_) => GIVE,
+            Self::TakeAway(_) => TAKE_AWAY,
+            Self::Unmap(_) => UNMAP,
             Self::Stop => STOP,
         }
     }
@@ -122,7 +153,8 @@ impl Order<'_> {
         match self {
             Self::Call { payload, .. } | Self::Whole { payload, .. } => Some(payload),
             Self::Define(code) => Some(&code.pickle),
-            Self::Forget(_) | Self::Stop => None,
+            Self::Give(input) => input.value(),
+            Self::Forget(_) | Self::TakeAway(_) | Self::Unmap(_) | Self::Stop => None,
         }
     }
 }
@@ -136,6 +168,15 @@ pub enum Task {
     Define,
     /// Forget it.
     Forget,
+    /// Keep an input.
+    Give {
+        /// The same object may be given to several tasks.
+        constant: bool,
+    },
+    /// Drop it.
+    TakeAway,
+    /// Let go of a block.
+    Unmap,
     /// Leave.
     Stop,
 }
@@ -150,6 +191,10 @@ impl Task {
             DEFINE => Some(Self::Define),
             STOP => Some(Self::Stop),
             FORGET => Some(Self::Forget),
+            GIVE => Some(Self::Give { constant: false }),
+            GIVE_CONSTANT => Some(Self::Give { constant: true }),
+            TAKE_AWAY => Some(Self::TakeAway),
+            UNMAP => Some(Self::Unmap),
             _ => None,
         }
     }

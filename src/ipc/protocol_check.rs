@@ -168,7 +168,7 @@ fn wait(
 fn send(lane: &mut HostLane<Model>, world: &World, known: &mut Known, head: TaskHead, bytes: usize) {
     while !lane.send(head, &vec![head.run.task.0 as u8; bytes]) {
         // As the pool does: whoever comes for results, or is rung, looks whether what waits for room has some.
-        wait(lane, world, known, |lane, _| lane.has_room_again());
+        wait(lane, world, known, |lane, _| lane.has_more_room());
     }
     wake(lane.bell());
 }

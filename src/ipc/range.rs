@@ -11,7 +11,7 @@ use super::foreign::{Descriptor, Part};
 #[derive(Debug)]
 pub struct Range {
     pub(super) parts: Vec<Part>,
-    /// Its pages have never been touched. Filling them through the file costs half of what faulting them in does.
+    /// See `extents::Pages::Fresh`.
     pub(super) fresh: bool,
     pub(super) arena: Arc<Arena>,
     pub(super) block: Arc<Block>,

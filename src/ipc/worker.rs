@@ -73,6 +73,13 @@ pub struct Taken {
     pub copied: bool,
 }
 
+impl Taken {
+    /// Which input, where it is about one.
+    pub fn key(&self) -> u64 {
+        u64::from(self.run.attempt.0) << 32 | u64::from(self.function)
+    }
+}
+
 /// Counts the worker's life signs, from a thread of its own.
 #[derive(Debug)]
 pub struct Heart(Map);
@@ -175,6 +182,9 @@ impl WorkerLink {
             Task::from_kind(head.kind & !(LARGE | COPIED)).ok_or(LinkError::Malformed("unknown kind"))?;
         let copied = head.kind & COPIED != 0;
         let lease = if copied { Lease::None } else { Lease::Taken(self.lane.link()) };
+        if task == Task::Unmap {
+            self.blocks.remove(&head.function);
+        }
         let large = if head.kind & LARGE == 0 { None } else { Some(self.large(payload, lease)?) };
         Ok(Some((Taken { task, run: head.run, function: head.function, copied }, large)))
     }
@@ -183,7 +193,7 @@ impl WorkerLink {
         let what = Descriptor::decode(descriptor).ok_or(LinkError::Malformed("no descriptor"))?;
         while !self.blocks.contains_key(&what.block) {
             let (number, fd) = receive_fd(&self.parcels)?;
-            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd, false)?));
+            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd)?));
         }
         let foreign = Foreign::new(Arc::clone(&self.blocks[&what.block]), what, lease);
         Ok(Payload::Theirs(Arc::new(foreign.ok_or(LinkError::Malformed("a payload outside its block"))?)))

@@ -85,6 +85,9 @@ impl Core {
     pub(super) fn send_now(&mut self, slot: usize, run: Assignment) -> bool {
         let Some(link) = self.seats[slot].link.as_mut() else { return true }; // its exit tells the rest
         let Some(entry) = self.entries.get(run.task) else { return true };
+        if !entry.work.needs.iter().all(|need| link.give(&need.input)) {
+            return false;
+        }
         let work = &entry.work;
         let order = match (&work.code, work.form) {
             (Some(code), form) => Order::Call { run, form, code, payload: &work.payload, again: entry.again },
@@ -101,6 +104,7 @@ impl Core {
     fn fail(&mut self, task: TaskId, reason: FailReason, now: Time) {
         let outcome = match reason {
             FailReason::Cancelled => Outcome::Cancelled,
+            FailReason::DependencyFailed(of) => self.unmet(task, of),
             FailReason::Crashed { worker, .. } | FailReason::TimedOut { worker, .. } => {
                 let ended = self.seats[worker.slot as usize].ended.as_ref();
                 let ended = ended.filter(|(id, _)| *id == worker).map(|(_, ended)| ended);
@@ -146,9 +150,11 @@ impl Core {
             pid,
         };
         self.history.record(facts, &outcome);
+        let has_value = matches!(outcome, Outcome::Value(_));
         if entry.slot.resolve(outcome) {
             self.announce(task);
         }
+        self.tell_of_end(task, has_value, now);
         self.call_hooks();
     }
 

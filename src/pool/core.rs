@@ -14,6 +14,7 @@ use crossbeam_channel::Sender;
 use super::failure::Ended;
 use super::history::History;
 use super::names::Names;
+use super::needs::awaited;
 use super::results::ResultStore;
 use super::seat::Seat;
 use super::slot::{Outcome, Slot};
@@ -171,7 +172,8 @@ impl Core {
         let now = self.now();
         let (name, function) = self.names.get(name, work.form);
         spec.function = function;
-        let id = self.scheduler.submit(spec, now)?;
+        let awaited = if work.needs.is_empty() { Vec::new() } else { awaited(&work.needs) };
+        let id = self.scheduler.submit_after(spec, &awaited, now)?;
         let slot = Slot::new(id, keep != Keep::ForTheFuture);
         if keep != Keep::ForTheFuture {
             self.results.insert(Arc::clone(&slot));
@@ -186,6 +188,9 @@ impl Core {
         };
         self.waiting_bytes += entry.work.payload.len();
         self.entries.insert(id, entry);
+        if !awaited.is_empty() {
+            self.tell_of_failed(&awaited, now);
+        }
         self.look_at_some(now);
         self.run_actions(now);
         Ok(slot)
@@ -337,6 +342,9 @@ impl Core {
                 self.reap(id);
             } else {
                 self.flush(id);
+                if let Some(link) = self.seats[slot].link.as_mut() {
+                    link.take_away();
+                }
                 self.pump(slot); // a wake-up that was lost, if that can be, is late and not lost
             }
         }

@@ -22,11 +22,11 @@ impl Core {
         true
     }
 
-    /// Whether some worker has answered, or has room again for what waits.
+    /// Whether some worker has answered, or made room for what waits for that.
     pub(super) fn has_news(&self) -> bool {
         self.seats.iter().any(|seat| {
             let link = seat.link.as_ref();
-            link.is_some_and(|link| (link.has_answer() || seat.may_send_again()) && !link.is_garbled())
+            link.is_some_and(|link| (link.has_answer() || seat.has_room_again()) && !link.is_garbled())
         })
     }
 
@@ -62,7 +62,7 @@ impl Core {
             }
             some = true;
         }
-        if some || self.seats[slot].may_send_again() {
+        if some || self.seats[slot].has_room_again() {
             self.pump(slot);
         }
     }

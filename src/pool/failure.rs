@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::scheduler::types::{FailReason, KillReason};
+use super::slot::Outcome;
+use crate::scheduler::types::{FailReason, KillReason, TaskId};
 use crate::supervisor::Exit;
 
 /// Why, as the Python side tells exceptions apart.
@@ -19,6 +20,8 @@ pub enum FailureKind {
     PoolBroken,
     /// The pool was shut down at once.
     PoolShutdown,
+    /// A task whose value it needs failed or was cancelled.
+    DependencyFailed,
 }
 
 impl FailureKind {
@@ -29,6 +32,7 @@ impl FailureKind {
             Self::TaskTimeout => "task_timeout",
             Self::PoolBroken => "pool_broken",
             Self::PoolShutdown => "pool_shutdown",
+            Self::DependencyFailed => "dependency_failed",
         }
     }
 
@@ -39,12 +43,13 @@ impl FailureKind {
             Self::TaskTimeout => "disttask.TaskTimeout",
             Self::PoolBroken => "disttask.PoolBroken",
             Self::PoolShutdown => "disttask.PoolShutdown",
+            Self::DependencyFailed => "disttask.DependencyFailed",
         }
     }
 }
 
 /// What is known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Failure {
     /// Why.
     pub kind: FailureKind,
@@ -66,6 +71,9 @@ pub struct Failure {
     pub stderr: String,
     /// The item of a chunk that it was at.
     pub item: Option<u32>,
+    /// The outcome of the task that failed first, where this one only needed its value.
+    #[serde(skip)]
+    pub cause: Option<Box<Outcome>>,
 }
 
 /// How a worker process ended, kept until its successor ends.
@@ -96,7 +104,10 @@ impl Failure {
                     format!("task {task} ({name}) ran longer than its timeout; {worker} was killed");
                 (FailureKind::TaskTimeout, attempts, ended, message)
             }
-            FailReason::PoolBroken | FailReason::PoolShutdown | FailReason::Cancelled => {
+            FailReason::PoolBroken
+            | FailReason::PoolShutdown
+            | FailReason::DependencyFailed(_)
+            | FailReason::Cancelled => {
                 let message = format!("the pool was shut down before task {task} ({name}) had finished");
                 (FailureKind::PoolShutdown, 0, None, message)
             }
@@ -114,6 +125,7 @@ impl Failure {
             signal: exit.and_then(|exit| if let Exit::Signal(signal) = exit { Some(signal) } else { None }),
             stderr: ended.map(|ended| ended.stderr.clone()).unwrap_or_default(),
             item: ended.and_then(|ended| ended.item),
+            cause: None,
         }
     }
 }
@@ -132,7 +144,25 @@ impl Failure {
             signal: None,
             stderr: String::new(),
             item: None,
+            cause: None,
         }
+    }
+
+    /// The task needed the value of another one, which ended so. Of a row of such tasks, the first one's end counts.
+    pub(super) fn unmet(task: u64, name: &str, of: TaskId, outcome: Option<Outcome>) -> Self {
+        let (message, cause) = match outcome {
+            Some(Outcome::Failed(failure)) if failure.kind == FailureKind::DependencyFailed => {
+                let why = failure.message.split_once(": ").map_or("", |(_, why)| why);
+                (why.to_owned(), failure.cause.as_deref().cloned())
+            }
+            Some(Outcome::Cancelled) => {
+                (format!("it needs the value of task {}, which was cancelled", of.0), outcome)
+            }
+            outcome => (format!("it needs the value of task {}, which failed", of.0), outcome),
+        };
+        let message: Arc<str> = format!("task {task} ({name}) was not run: {message}").into();
+        let failure = Self::broken(&message, task, name);
+        Self { kind: FailureKind::DependencyFailed, cause: cause.map(Box::new), ..failure }
     }
 }
 

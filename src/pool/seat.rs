@@ -102,18 +102,18 @@ impl Seat {
         }
     }
 
-    /// Whether something waits for room in the worker's ring, and some has come free.
-    pub(super) fn may_send_again(&self) -> bool {
-        let waits = self.stopping || !self.outbox.is_empty();
-        waits && self.link.as_ref().is_some_and(HostLink::has_room_again)
-    }
-
     /// Take back the newest dispatches, `count` at most, up to the first that the worker has begun. How many.
     pub(super) fn retract_last(&mut self, count: usize) -> usize {
         let kept = self.outbox.len().saturating_sub(count);
         let unsent = self.outbox.split_off(kept).len();
         let sent = self.link.as_mut().map_or(0, |link| link.retract_last(count - unsent));
         unsent + sent
+    }
+
+    /// Whether there may be room for what waits in the outbox.
+    pub(super) fn has_room_again(&self) -> bool {
+        let waits = self.stopping || !self.outbox.is_empty();
+        waits && self.link.as_ref().is_some_and(HostLink::has_more_room)
     }
 
     /// Take back this dispatch. `false`: the worker has begun it.

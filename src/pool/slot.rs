@@ -1,13 +1,13 @@
 //! The native half of a future: where a finished task's bytes land, with no interpreter involved.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::failure::Failure;
-use crate::ipc::Payload;
+use crate::ipc::{Input, Payload};
 use crate::scheduler::types::TaskId;
 
 /// How a task ended.
@@ -71,8 +71,20 @@ pub struct Slot {
     observed: AtomicU8,
     /// Set after the outcome: whoever looks at it needs no lock.
     done: AtomicBool,
-    outcome: Mutex<Option<Outcome>>,
+    place: Mutex<Place>,
     resolved: Condvar,
+}
+
+/// What is known of a task's end, and who has it.
+#[derive(Debug, Default)]
+struct Place {
+    outcome: Option<Outcome>,
+    /// The value as other tasks are given it, while one of them is left that needs it.
+    input: Weak<Input>,
+    /// Others were given it, or will be.
+    shared: bool,
+    /// The owner may write to the value where it stands.
+    lent: bool,
 }
 
 impl Slot {
@@ -82,7 +94,7 @@ impl Slot {
             retained,
             observed: AtomicU8::new(UNOBSERVED),
             done: AtomicBool::new(false),
-            outcome: Mutex::new(None),
+            place: Mutex::default(),
             resolved: Condvar::new(),
         })
     }
@@ -90,7 +102,7 @@ impl Slot {
     /// A slot with no task behind it, for a future whose outcome its owner brings along.
     pub fn detached() -> Arc<Self> {
         let slot = Self::new(TaskId(0), false);
-        *slot.outcome.lock() = Some(Outcome::Released);
+        slot.place.lock().outcome = Some(Outcome::Released);
         slot.done.store(true, Ordering::Release);
         slot
     }
@@ -104,8 +116,8 @@ impl Slot {
     /// whether its resolution is announced to the collector: not if it was resolved before anybody looked. Every
     /// caller gets the same answer; the second value is `true` for the first who is told so.
     pub(super) fn observe(&self) -> (bool, bool) {
-        let outcome = self.outcome.lock();
-        let first = if outcome.is_some() { SILENT } else { ANNOUNCED };
+        let place = self.place.lock();
+        let first = if place.outcome.is_some() { SILENT } else { ANNOUNCED };
         let seen = self.observed.compare_exchange(UNOBSERVED, first, Ordering::AcqRel, Ordering::Acquire);
         let announced = seen.err().unwrap_or(first) == ANNOUNCED;
         (announced, announced && seen.is_ok())
@@ -118,9 +130,12 @@ impl Slot {
 
     /// Set the outcome, once. Returns whether it must be announced.
     pub(super) fn resolve(&self, outcome: Outcome) -> bool {
-        let mut place = self.outcome.lock();
-        assert!(place.is_none(), "{:?} is resolved twice", self.id);
-        *place = Some(outcome);
+        let mut place = self.place.lock();
+        assert!(place.outcome.is_none(), "{:?} is resolved twice", self.id);
+        if let (Outcome::Value(payload), Some(input)) = (&outcome, place.input.upgrade()) {
+            input.set(payload.clone());
+        }
+        place.outcome = Some(outcome);
         self.done.store(true, Ordering::Release);
         self.resolved.notify_all();
         self.observed.load(Ordering::Acquire) == ANNOUNCED
@@ -133,7 +148,7 @@ impl Slot {
 
     /// Look at the outcome where it stands. The lock is held meanwhile: `look` must not run anybody's code.
     pub fn with_outcome<T>(&self, look: impl FnOnce(Option<&Outcome>) -> T) -> T {
-        look(self.outcome.lock().as_ref())
+        look(self.place.lock().outcome.as_ref())
     }
 
     /// Whether its resolution was announced to the collector.
@@ -143,7 +158,35 @@ impl Slot {
 
     /// The outcome, if there is one.
     pub fn outcome(&self) -> Option<Outcome> {
-        self.outcome.lock().clone()
+        self.place.lock().outcome.clone()
+    }
+
+    /// The outcome, to be loaded, and whether a value must be copied because others look at it, too.
+    pub fn lend(&self) -> Option<(Outcome, bool)> {
+        let mut place = self.place.lock();
+        let outcome = place.outcome.clone()?;
+        let copied = self.retained || place.shared;
+        place.lent = !copied;
+        Some((outcome, copied))
+    }
+
+    /// The value as other tasks are to be given it, also if it is not there yet. `None`: its owner has it.
+    pub fn share(&self) -> Option<Arc<Input>> {
+        let mut place = self.place.lock();
+        if let Some(input) = place.input.upgrade() {
+            return Some(input);
+        }
+        let input = Input::awaited();
+        match &place.outcome {
+            Some(Outcome::Value(payload)) if !place.lent => input.set(payload.clone()),
+            Some(Outcome::Value(_) | Outcome::Values(..) | Outcome::Described(_) | Outcome::Released) => {
+                return None;
+            }
+            None | Some(Outcome::Error(_) | Outcome::Failed(_) | Outcome::Cancelled) => {}
+        }
+        place.input = Arc::downgrade(&input);
+        place.shared = true;
+        Some(input)
     }
 
     /// Whether the result store keeps it as well.
@@ -153,16 +196,16 @@ impl Slot {
 
     /// How it ended, if it has.
     pub fn kind(&self) -> Option<&'static str> {
-        self.outcome.lock().as_ref().map(Outcome::kind)
+        self.place.lock().outcome.as_ref().map(Outcome::kind)
     }
 
     /// Wait for an outcome, at most so long.
     pub fn wait(&self, timeout: Duration) -> bool {
-        let mut outcome = self.outcome.lock();
-        if outcome.is_none() {
-            self.resolved.wait_for(&mut outcome, timeout);
+        let mut place = self.place.lock();
+        if place.outcome.is_none() {
+            self.resolved.wait_for(&mut place, timeout);
         }
-        outcome.is_some()
+        place.outcome.is_some()
     }
 
     /// The owner has taken what it wanted: drop the bytes, unless the result store keeps them.
@@ -170,9 +213,13 @@ impl Slot {
         if self.retained {
             return;
         }
-        let mut place = self.outcome.lock();
-        if place.is_some() {
-            *place = Some(Outcome::Released);
+        let mut place = self.place.lock();
+        let place = &mut *place;
+        match &place.outcome {
+            None => {}
+            // Whoever needs the value is told of this.
+            Some(Outcome::Error(_) | Outcome::Failed(_) | Outcome::Cancelled) if place.shared => {}
+            Some(_) => place.outcome = Some(Outcome::Released),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::needs::Need;
 use crate::ipc::{Code, Form, Payload};
 
 /// Who will want a task's result.
@@ -24,4 +25,6 @@ pub struct Work {
     pub code: Option<Arc<Code>>,
     /// The arguments, or everything.
     pub payload: Payload,
+    /// What its pickle names: its worker is given that first.
+    pub needs: Box<[Need]>,
 }

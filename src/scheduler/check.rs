@@ -33,6 +33,7 @@ impl Scheduler {
         assert_eq!(distinct.len(), in_queue.len(), "a task is in the ready queue twice");
         assert_eq!(in_queue.len(), self.ready.len(), "the ready queue miscounts");
         let mut queued = 0;
+        let mut waiting = 0;
         for id in self.tasks.ids() {
             let task = self.tasks.get(id).expect("listed");
             let retry = self.timers.is_set(Timer::Retry(id));
@@ -43,6 +44,11 @@ impl Scheduler {
                 task.state
             );
             match task.state {
+                TaskState::Waiting => {
+                    waiting += 1;
+                    let unmet = self.dependencies.unmet(id);
+                    assert_eq!(unmet, Some(self.dependencies.listed(id)), "{id:?}: values that it lacks");
+                }
                 TaskState::Queued => queued += 1,
                 TaskState::Backoff => {}
                 TaskState::Sent(worker) => {
@@ -52,6 +58,7 @@ impl Scheduler {
                 }
             }
         }
+        assert_eq!(waiting, self.dependencies.len(), "somebody waits for values, and is no such task");
         assert_eq!(queued, self.ready.len(), "a queued task is not in the ready queue");
     }
 

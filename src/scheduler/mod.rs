@@ -18,6 +18,7 @@
 mod ahead;
 #[cfg(any(test, debug_assertions))]
 mod check;
+mod dependencies;
 mod estimate;
 pub mod paged;
 pub(crate) mod planted;
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 #[cfg(test)]
 pub(crate) use ahead::{LOOK_AFTER, STEAL_NANOS};
+use dependencies::Dependencies;
 use estimate::Estimates;
 pub use paged::TaskMap;
 use planted::Bug;
@@ -113,6 +115,7 @@ pub struct Scheduler {
     phase: Phase,
     tasks: TaskTable,
     ready: ReadyQueue,
+    dependencies: Dependencies,
     workers: WorkerTable,
     estimates: Estimates,
     /// No prefetched task has a lower priority than this.
@@ -144,6 +147,7 @@ impl Scheduler {
             phase: Phase::Running,
             tasks: TaskTable::default(),
             ready: ReadyQueue::default(),
+            dependencies: Dependencies::default(),
             workers: WorkerTable::new(workers),
             estimates: Estimates::default(),
             ahead_floor: i32::MAX,
@@ -165,11 +169,7 @@ impl Scheduler {
 
     /// Accept a task.
     pub fn submit(&mut self, spec: TaskSpec, now: Time) -> Result<TaskId, SubmitError> {
-        match self.phase {
-            Phase::Running => {}
-            Phase::Draining | Phase::Stopping | Phase::Finished => return Err(SubmitError::ShutDown),
-            Phase::Broken => return Err(SubmitError::Broken),
-        }
+        self.check_accepting()?;
         let id = self.tasks.insert(spec);
         self.ready.push_back(spec.priority, id);
         self.dispatch(now);
@@ -186,6 +186,10 @@ impl Scheduler {
             Some((TaskState::Queued, _)) => {
                 self.tasks.remove(id);
                 self.ready.note_cancelled(|task| self.tasks.is_queued(task));
+            }
+            Some((TaskState::Waiting, _)) => {
+                self.tasks.remove(id);
+                self.dependencies.forget(id);
             }
             Some((TaskState::Backoff, _)) => {
                 self.tasks.remove(id);

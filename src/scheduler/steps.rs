@@ -133,16 +133,20 @@ impl Scheduler {
     /// Cancel everything that no worker has begun: what waits at a worker as soon as it is back.
     pub(super) fn cancel_pending(&mut self) {
         self.cancelling = true;
+        self.dependencies.clear();
         for id in self.tasks.ids() {
             match self.tasks.known(id).state {
                 TaskState::Sent(_) => {}
-                TaskState::Backoff | TaskState::Queued => self.fail(id, FailReason::Cancelled),
+                TaskState::Waiting | TaskState::Backoff | TaskState::Queued => {
+                    self.fail(id, FailReason::Cancelled);
+                }
             }
         }
         self.take_back_all();
     }
 
     pub(super) fn fail_all(&mut self, reason: FailReason) {
+        self.dependencies.clear();
         for id in self.tasks.ids() {
             self.fail(id, reason);
         }
@@ -151,6 +155,7 @@ impl Scheduler {
     /// Take a task from where it is, and resolve it without an answer of its own.
     fn fail(&mut self, id: TaskId, reason: FailReason) {
         match self.tasks.remove(id).state {
+            TaskState::Waiting => {} // nobody is told any more
             TaskState::Queued => self.ready.note_cancelled(|task| self.tasks.is_queued(task)),
             TaskState::Backoff => self.timers.clear(Timer::Retry(id)),
             TaskState::Sent(worker) => self.forget_run(worker, id),
@@ -169,6 +174,7 @@ impl Scheduler {
             FailReason::Cancelled => self.totals.cancelled += 1,
             FailReason::Crashed { .. }
             | FailReason::TimedOut { .. }
+            | FailReason::DependencyFailed(_)
             | FailReason::PoolBroken
             | FailReason::PoolShutdown => self.totals.failed += 1,
         }

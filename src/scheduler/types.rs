@@ -95,6 +95,8 @@ pub enum FailReason {
         /// How many dispatches there were.
         attempts: u32,
     },
+    /// It needs the value of this task, which has ended without one.
+    DependencyFailed(TaskId),
     /// It was still waiting when the pool was shut down with `cancel_futures`.
     Cancelled,
     /// The pool gave up: its workers die before they are ready.

@@ -2,7 +2,7 @@
 
 use super::task::TaskState;
 use super::types::{Action, TaskId, Time, WorkerId, WorkerPhase};
-use super::{Phase, Scheduler, Totals};
+use super::{Phase, Scheduler, SubmitError, Totals};
 
 impl Scheduler {
     /// The next thing to do; `None` when there is nothing (more).
@@ -19,7 +19,7 @@ impl Scheduler {
         }
     }
 
-    /// Tasks that wait for a worker or a backoff.
+    /// Tasks that wait for a worker, a backoff or the values of others.
     pub fn queued(&self) -> usize {
         self.tasks.len() - self.running()
     }
@@ -60,7 +60,7 @@ impl Scheduler {
     /// Whether a worker runs this task or will next; `None` for one that has ended.
     pub fn is_running(&self, id: TaskId) -> Option<bool> {
         self.tasks.get(id).map(|task| match task.state {
-            TaskState::Queued | TaskState::Backoff => false,
+            TaskState::Waiting | TaskState::Queued | TaskState::Backoff => false,
             TaskState::Sent(worker) => {
                 self.workers.slot(worker.slot).front().is_some_and(|front| front.task == id)
             }
@@ -78,5 +78,14 @@ impl Scheduler {
     /// Whether tasks are still accepted.
     pub fn is_accepting(&self) -> bool {
         self.phase == Phase::Running
+    }
+
+    /// An error where they are not.
+    pub(super) fn check_accepting(&self) -> Result<(), SubmitError> {
+        match self.phase {
+            Phase::Running => Ok(()),
+            Phase::Draining | Phase::Stopping | Phase::Finished => Err(SubmitError::ShutDown),
+            Phase::Broken => Err(SubmitError::Broken),
+        }
     }
 }

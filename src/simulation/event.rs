@@ -6,9 +6,26 @@ use std::time::Duration;
 use crate::scheduler::types::{Assignment, Cancel, Completion, Shutdown, TaskId, TaskSpec, Time, WorkerId};
 use crate::scheduler::{Scheduler, SubmitError};
 
+/// The tasks whose values a new task needs; one may be named twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Needs(pub(super) [Option<TaskId>; 3]);
+
+impl Needs {
+    pub(super) fn distinct(self) -> Vec<TaskId> {
+        let mut ids: Vec<_> = self.0.into_iter().flatten().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
-    Submit(TaskSpec),
+    Submit(TaskSpec, Needs),
+    /// A task has ended, and its value is there.
+    Value(TaskId),
+    /// A task has ended without a value.
+    NoValue(TaskId),
     Cancel(TaskId),
     Restart(WorkerId),
     Shutdown(Shutdown),
@@ -41,7 +58,11 @@ pub(super) enum Answer {
 impl Event {
     pub(super) fn feed(self, scheduler: &mut Scheduler, now: Time) -> Answer {
         match self {
-            Self::Submit(spec) => return Answer::Submitted(scheduler.submit(spec, now)),
+            Self::Submit(spec, needs) => {
+                return Answer::Submitted(scheduler.submit_after(spec, &needs.distinct(), now));
+            }
+            Self::Value(id) => scheduler.handle_value(id, now),
+            Self::NoValue(id) => scheduler.handle_no_value(id, now),
             Self::Cancel(id) => return Answer::Cancel(scheduler.cancel(id, now)),
             Self::Restart(id) => return Answer::Restarted(scheduler.restart_worker(id, now)),
             Self::Completed(id, done, ran) => {

@@ -24,6 +24,7 @@ mod oracle;
 mod schedule;
 mod search;
 mod tally;
+mod values;
 mod weather;
 mod whims;
 mod world;

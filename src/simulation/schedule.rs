@@ -8,6 +8,7 @@ use super::dice::Dice;
 use super::event::{Answer, Event};
 use super::oracle::Oracle;
 use super::tally::Tally;
+use super::values::Values;
 use super::weather::{Weather, Whim};
 use super::world::{Move, Process, World};
 use crate::scheduler::Scheduler;
@@ -65,6 +66,7 @@ pub(super) struct Schedule<'a> {
     /// What processes said and was heard, the last few.
     pub(super) said: VecDeque<Event>,
     pub(super) shut_down: Option<Shutdown>,
+    pub(super) values: Values,
     cross_check: bool,
     log: &'a mut Log,
     choices: Vec<(u64, Choice)>,
@@ -110,6 +112,7 @@ impl<'a> Schedule<'a> {
             pending: VecDeque::new(),
             said: VecDeque::new(),
             shut_down: None,
+            values: Values::default(),
             cross_check: plan.cross_check,
             log,
             choices: Vec::new(),
@@ -137,6 +140,7 @@ impl<'a> Schedule<'a> {
             self.note(format_args!("  = {answer:?}"));
         }
         self.settle();
+        self.follow(event, answer);
         answer
     }
 
@@ -155,7 +159,13 @@ impl<'a> Schedule<'a> {
 
     pub(super) fn carry_out(&mut self) {
         for _ in 0..AT_ONCE {
+            if self.tell_of_a_value() {
+                continue;
+            }
             let Some(action) = self.pending.pop_front() else { return };
+            if let Action::Fail(id, _) = action {
+                self.values.ended(id, false);
+            }
             if let Action::Retract(id, count) = action {
                 let back = self.world.retract(id, count);
                 self.feed(Event::Retracted(id, back));

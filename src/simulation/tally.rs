@@ -35,6 +35,10 @@ tally! {
     refused: "refused by a closed pool",
     dispatches: "dispatches",
     begun: "begun",
+    values: "values told of",
+    released: "tasks that waited for values, and went",
+    cancelled_waiting: "tasks that waited for values, and were cancelled",
+    unmet: "failed for want of a value",
     retried: "retried",
     completed: "completed",
     cancelled: "cancelled",
@@ -136,6 +140,8 @@ impl Tally {
         self.cancelled_prefetched += corners.cancelled_prefetched;
         self.shared += corners.shared;
         self.stuck += corners.stuck;
+        self.released += corners.released;
+        self.cancelled_waiting += corners.cancelled_waiting;
     }
 
     pub(super) fn count_answer(&mut self, answer: Answer) {
@@ -163,6 +169,7 @@ impl Tally {
             Action::Kill(_, KillReason::Requested) => &mut self.kill_requested,
             Action::Fail(_, FailReason::Crashed { .. }) => &mut self.crashed,
             Action::Fail(_, FailReason::TimedOut { .. }) => &mut self.timed_out,
+            Action::Fail(_, FailReason::DependencyFailed(_)) => &mut self.unmet,
             Action::Fail(_, FailReason::Cancelled) => &mut self.dropped,
             Action::Fail(_, FailReason::PoolBroken) => &mut self.failed_broken,
             Action::Fail(_, FailReason::PoolShutdown) => &mut self.cut_off,
@@ -176,7 +183,9 @@ impl Tally {
             Event::Ready(_) => &mut self.echoed_ready,
             Event::Completed(..) => &mut self.echoed_completed,
             Event::Exit(..) | Event::SpawnFailed(..) => &mut self.echoed_exit,
-            Event::Submit(_)
+            Event::Submit(..)
+            | Event::Value(_)
+            | Event::NoValue(_)
             | Event::Cancel(_)
             | Event::Restart(_)
             | Event::Shutdown(_)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::event::{Answer, Event};
+use super::event::{Answer, Event, Needs};
 use super::schedule::Schedule;
 use super::weather::{Whim, any_spec};
 use crate::scheduler::types::{Cancel, Completion, Shutdown, TaskId, WorkerId};
@@ -15,7 +15,8 @@ impl Schedule<'_> {
         match whim {
             Whim::Submit => {
                 let spec = any_spec(&mut self.dice);
-                self.feed(Event::Submit(spec));
+                let needs = self.any_needs();
+                self.feed(Event::Submit(spec, needs));
             }
             Whim::Burst => self.burst(),
             Whim::Cancel => self.cancel(),
@@ -49,7 +50,8 @@ impl Schedule<'_> {
             spec.timeout = None;
         }
         for _ in 0..2 + self.dice.below(BURST) {
-            self.feed(Event::Submit(spec));
+            let needs = if self.dice.one_in(4) { self.any_needs() } else { Needs::default() };
+            self.feed(Event::Submit(spec, needs));
             if self.dice.one_in(16) {
                 spec.priority = any_spec(&mut self.dice).priority;
             }

@@ -34,6 +34,8 @@ pub(in crate::simulation) struct Corners {
     pub(in crate::simulation) cancelled_prefetched: u64,
     pub(in crate::simulation) shared: u64,
     pub(in crate::simulation) stuck: u64,
+    pub(in crate::simulation) released: u64,
+    pub(in crate::simulation) cancelled_waiting: u64,
 }
 
 impl Oracle {
@@ -102,13 +104,13 @@ impl Oracle {
 
     /// A result that had arrived would have ended the task before.
     fn lose(&mut self, worker: WorkerId, run: Assignment, killed: Option<KillReason>, now: Time) {
-        let submitted = self.tasks.submitted();
+        let turn = self.tasks.next_turn();
         let task = self.tasks.at(run.task);
         if killed == Some(KillReason::Timeout) {
             self.fail(run.task, FailReason::TimedOut { worker, attempts: run.attempt.0 });
         } else if let Some(wait) = task.charge(killed.is_none()) {
             task.place = Place::Backoff(now + wait);
-            task.behind = submitted;
+            task.turn = turn;
             self.totals.retried += 1;
         } else {
             let attempts = task.dispatches;

@@ -32,7 +32,7 @@ impl Oracle {
                         "it was never begun".into()
                     }
                     Place::Ended => "it was resolved before".into(),
-                    place @ (Place::Waiting { .. } | Place::Backoff(_) | Place::On(_)) => {
+                    place @ (Place::Needs | Place::Waiting { .. } | Place::Backoff(_) | Place::On(_)) => {
                         format!("{place:?}")
                     }
                 }
@@ -76,7 +76,7 @@ impl Oracle {
         let (mut queued, mut running) = (0, 0);
         for (id, task) in self.tasks.live() {
             let runs = match task.place {
-                Place::Waiting { .. } | Place::Backoff(_) => false,
+                Place::Needs | Place::Waiting { .. } | Place::Backoff(_) => false,
                 Place::On(worker) => self.front(worker) == Some(id),
                 Place::Ended => unreachable!("not live"),
             };
@@ -103,7 +103,7 @@ impl Oracle {
                 Place::On(worker) => self.front(worker) != Some(id) && ahead > 0,
                 // The end of a backoff is the scheduler's to choose.
                 Place::Waiting { .. } | Place::Backoff(_) => ahead == 0 && task.spec.priority <= last,
-                Place::Ended => false,
+                Place::Needs | Place::Ended => false,
             };
             assert!(waits, "{id:?} is said to be next, and is {:?}", task.place);
             last = if ahead > 0 { i32::MAX } else { task.spec.priority };

@@ -88,7 +88,14 @@ impl Oracle {
     pub(super) fn hear(&mut self, event: Event, now: Time) -> Answer {
         self.clock_struck = matches!(event, Event::Timeout);
         match event {
-            Event::Submit(spec) => return Answer::Submitted(self.submit(spec)),
+            Event::Submit(spec, needs) => return Answer::Submitted(self.submit(spec, &needs.distinct())),
+            Event::Value(id) => self.corners.released += self.tasks.give_value(id),
+            Event::NoValue(id) => {
+                for dependant in self.tasks.who_needs(id) {
+                    self.fail(dependant, FailReason::DependencyFailed(id));
+                }
+                self.stop_if_drained(now);
+            }
             Event::Cancel(id) => return Answer::Cancel(self.cancel(id, now)),
             Event::Restart(id) => return Answer::Restarted(self.doom(id, KillReason::Requested)),
             Event::Completed(id, done, ran) => return Answer::Completion(self.completed(id, done, ran, now)),
@@ -127,9 +134,9 @@ impl Oracle {
         self.tasks.at(id).spec.function
     }
 
-    fn submit(&mut self, spec: TaskSpec) -> Result<TaskId, SubmitError> {
+    fn submit(&mut self, spec: TaskSpec, needs: &[TaskId]) -> Result<TaskId, SubmitError> {
         match self.phase {
-            Phase::Open => Ok(self.tasks.add(spec)),
+            Phase::Open => Ok(self.tasks.add(spec, needs)),
             Phase::Draining | Phase::Stopping => Err(SubmitError::ShutDown),
             Phase::Broken => Err(SubmitError::Broken),
         }
@@ -142,6 +149,10 @@ impl Oracle {
             Place::On(worker) => {
                 let attempt = Attempt(task.dispatches);
                 return Cancel::Sent(worker, Assignment { task: id, attempt });
+            }
+            Place::Needs => {
+                self.corners.cancelled_waiting += 1;
+                self.end(id);
             }
             Place::Waiting { .. } | Place::Backoff(_) => self.end(id),
         }
@@ -211,7 +222,8 @@ impl Oracle {
             Shutdown::Drain => {}
             Shutdown::CancelPending => {
                 self.cancelling = true;
-                let waiting = |place| matches!(place, Place::Waiting { .. } | Place::Backoff(_));
+                let waiting =
+                    |place| matches!(place, Place::Needs | Place::Waiting { .. } | Place::Backoff(_));
                 for id in self.tasks.ids(|task| waiting(task.place)) {
                     self.fail(id, FailReason::Cancelled);
                 }
@@ -266,6 +278,7 @@ impl Oracle {
             FailReason::Cancelled => self.totals.cancelled += 1,
             FailReason::Crashed { .. }
             | FailReason::TimedOut { .. }
+            | FailReason::DependencyFailed(_)
             | FailReason::PoolBroken
             | FailReason::PoolShutdown => self.totals.failed += 1,
         }

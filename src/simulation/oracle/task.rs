@@ -1,6 +1,6 @@
 //! What the oracle knows about tasks, and what it asks of a dispatch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use crate::scheduler::types::{Assignment, TaskId, TaskSpec, Time, WorkerId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
+    /// It lacks values: see [`Tasks::who_needs`].
+    Needs,
     /// Nothing but a worker is missing. A rank: it was dispatched, never begun, and goes before all that were not, the
     /// lowest rank first.
     Waiting {
@@ -29,8 +31,8 @@ pub(super) struct Task {
     pub(super) begun: u64,
     /// How often it came back unbegun though nothing was before it, free of charge.
     pub(super) returns: u8,
-    /// So many tasks had been submitted when it took its place in the queue, or more.
-    pub(super) behind: u64,
+    /// When it took its place in the queue, or before that: counts such events.
+    pub(super) turn: u64,
     /// The worker that it was taken back from last.
     pub(super) taken_from: Option<WorkerId>,
     retries: u32,
@@ -38,14 +40,14 @@ pub(super) struct Task {
 }
 
 impl Task {
-    fn new(spec: TaskSpec, behind: u64) -> Self {
+    fn new(spec: TaskSpec, place: Place, turn: u64) -> Self {
         Self {
             spec,
-            place: Place::Waiting { rank: None },
+            place,
             dispatches: 0,
             begun: 0,
             returns: 0,
-            behind,
+            turn,
             taken_from: None,
             retries: 0,
             crashes: 0,
@@ -88,16 +90,52 @@ pub(super) struct Tasks {
     all: Vec<Task>,
     /// Those that have not ended.
     live: BTreeSet<TaskId>,
+    /// The values that those in [`Place::Needs`] lack.
+    needs: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    turns: u64,
     /// The lowest rank that was given out.
     head: i64,
 }
 
 impl Tasks {
-    pub(super) fn add(&mut self, spec: TaskSpec) -> TaskId {
-        self.all.push(Task::new(spec, self.submitted()));
+    pub(super) fn add(&mut self, spec: TaskSpec, needs: &[TaskId]) -> TaskId {
+        let turn = self.next_turn();
+        let place = if needs.is_empty() { Place::Waiting { rank: None } } else { Place::Needs };
+        self.all.push(Task::new(spec, place, turn));
         let id = TaskId(self.submitted());
+        if place == Place::Needs {
+            self.needs.insert(id, needs.iter().copied().collect());
+        }
         self.live.insert(id);
         id
+    }
+
+    pub(super) fn next_turn(&mut self) -> u64 {
+        self.turns += 1;
+        self.turns
+    }
+
+    /// Those that lack this value, in order of submission.
+    pub(super) fn who_needs(&self, value: TaskId) -> Vec<TaskId> {
+        self.needs.iter().filter(|(_, needs)| needs.contains(&value)).map(|(&id, _)| id).collect()
+    }
+
+    /// This value is there. How many lack nothing more, and take their places in the queue in order of submission.
+    pub(super) fn give_value(&mut self, value: TaskId) -> u64 {
+        let mut released = 0;
+        for id in self.who_needs(value) {
+            let needs = self.needs.get_mut(&id).expect("just listed");
+            needs.remove(&value);
+            if needs.is_empty() {
+                self.needs.remove(&id);
+                let turn = self.next_turn();
+                let task = self.at(id);
+                task.place = Place::Waiting { rank: None };
+                task.turn = turn;
+                released += 1;
+            }
+        }
+        released
     }
 
     pub(super) fn get(&self, id: TaskId) -> Option<&Task> {
@@ -122,6 +160,7 @@ impl Tasks {
 
     pub(super) fn end(&mut self, id: TaskId) {
         assert!(self.live.remove(&id), "{id:?} ends twice");
+        self.needs.remove(&id);
         self.at(id).place = Place::Ended;
     }
 
@@ -171,6 +210,7 @@ impl Tasks {
         let rank = match task.place {
             Place::Waiting { rank } => rank,
             Place::Backoff(_) => None,
+            Place::Needs => panic!("{run:?} is dispatched without {:?}", self.needs.get(&run.task)),
             Place::On(worker) => panic!("{run:?} is dispatched while {worker:?} has it"),
             Place::Ended => panic!("{run:?} is dispatched after the task was resolved"),
         };
@@ -189,7 +229,7 @@ impl Tasks {
                 (None, Some(_)) => panic!("{run:?} overtakes {id:?}, which was never begun"),
                 (Some(_), None) => {}
                 (None, None) => {
-                    let earlier = other.dispatches == 0 && id.0 <= task.behind;
+                    let earlier = other.dispatches == 0 && other.turn < task.turn;
                     assert!(!earlier, "{run:?} overtakes {id:?}, which was there first");
                 }
             }
