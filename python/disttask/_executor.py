@@ -258,8 +258,8 @@ def _checked_executable(executable: str | os.PathLike[str] | None) -> str:
 
 
 _ROOM_SECONDS = 30.0
-"""How long `submit` waits for memory that workers keep though the tasks it was for have ended. An argument goes with its
-last reference, or at the worker's next garbage collection; what is there after this long stands in a cache."""
+"""How long `submit` waits for memory that workers keep though the tasks it was for have ended. An argument goes with
+its last reference, or at the worker's next garbage collection; what is there after this long stands in a cache."""
 
 
 def _arena_bytes() -> int:
