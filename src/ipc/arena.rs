@@ -370,3 +370,7 @@ impl Drop for Given<'_> {
 
 /// Nobody on the other side looks at the range.
 pub(super) const NOBODY: u32 = 0;
+
+#[cfg(test)]
+#[path = "arena_tests.rs"]
+mod tests;

@@ -1,0 +1,41 @@
+//! Many threads, one arena.
+
+use super::*;
+
+/// Whoever finds room does not wait for files that are being made or emptied.
+#[test]
+fn slow_calls_hold_nobody_up() {
+    let arena = Arena::new(Backing::Memfd, 64 << 20);
+    let first = arena.take(100_000).expect("room");
+    let slow = arena.growing.lock();
+    let second = arena.take(100_000).expect("room in the same block");
+    drop((first, second));
+    drop(slow);
+    assert_eq!(arena.inner.lock().used, 0);
+}
+
+/// Pages that go back to the system are nobody's.
+#[test]
+fn what_is_held_is_never_emptied() {
+    const BYTES: usize = 300_000;
+    let arena = Arena::new(Backing::Memfd, 64 << 20);
+    std::thread::scope(|scope| {
+        for mark in 1..4_u8 {
+            let arena = &arena;
+            scope.spawn(move || {
+                for _ in 0..300 {
+                    let Ok(range) = arena.take(BYTES) else { continue };
+                    range.write(0, &vec![mark; BYTES]);
+                    let mut copy = vec![0; BYTES];
+                    range.read(&mut copy);
+                    assert!(copy.iter().all(|&byte| byte == mark));
+                }
+            });
+        }
+        for _ in 0..300 {
+            let _growing = arena.growing.lock();
+            arena.give_pages_back();
+        }
+    });
+    assert_eq!(arena.inner.lock().used, 0);
+}
