@@ -41,7 +41,7 @@ pub mod _native {
     #[pymodule_export]
     use super::worker::Worker;
     #[pymodule_export]
-    use super::{after_fork_in_child, usable_cpus};
+    use super::{after_fork_in_child, stack_signal, usable_cpus};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -62,6 +62,11 @@ pub mod _native {
 #[pyfunction]
 fn usable_cpus() -> usize {
     crate::supervisor::usable_cpus()
+}
+
+#[pyfunction]
+fn stack_signal() -> i32 {
+    crate::ipc::stack_signal().as_raw()
 }
 
 #[pyfunction]
