@@ -19,6 +19,7 @@ fn pool() -> Arc<Shared> {
         env: Vec::new(),
         use_pidfd: true,
         backing: Backing::Memfd,
+        capture: true,
     };
     let config = PoolConfig {
         workers: 1,

@@ -182,6 +182,10 @@ def start_grandchild(path):
     time.sleep(3600)
 
 
+def print_much(count):
+    print("x" * count)
+
+
 def write_lines(count):
     for line in range(count):
         os.write(2, b"%09d\n" % line)

@@ -13,6 +13,7 @@ from ._exceptions import SerializationError
 from ._future import Collector, Future
 from ._inputs import Ref, is_constant
 from ._options import Options
+from ._output import log_levels
 from ._pickling import dumps
 from ._submitter import Submitter, Tasks
 
@@ -46,6 +47,10 @@ class Executor(Tasks, cf.Executor):
             (affinity mask and cgroup quota are respected).
         executable: the Python interpreter of the workers; ``None``: `sys.executable`. It must be of the same version
             and have the same disttask.
+        capture_output: whether what tasks print comes to this process, which writes it to its `sys.stdout` and
+            `sys.stderr` of that moment and keeps it for `Future.output`; ``False``: workers have its own stdout.
+        forward_logging: whether log records of tasks are handed to this process's loggers of the same name, unless the
+            task calls `logging.basicConfig`. Levels are those that loggers have when the executor is made.
 
     Raises:
         ValueError: `max_workers` is out of range.
@@ -59,6 +64,8 @@ class Executor(Tasks, cf.Executor):
         max_workers: int | None = None,
         *,
         executable: str | os.PathLike[str] | None = None,
+        capture_output: bool = True,
+        forward_logging: bool = True,
         _keep: tuple[int, int, float] = (KEEP_RESULTS, KEEP_BYTES, KEEP_SECONDS),
     ) -> None:
         self._max_workers = checked_workers(max_workers)
@@ -70,7 +77,8 @@ class Executor(Tasks, cf.Executor):
             env=_handshake.worker_env(),
             use_pidfd=_handshake.NO_PIDFD not in os.environ,
             use_memfd=_handshake.NO_MEMFD not in os.environ,
-            config=_handshake.worker_config(),
+            capture=bool(capture_output),
+            config=_handshake.worker_config(bool(capture_output), log_levels() if forward_logging else None),
             hello=_handshake.hello(),
             prefix=os.urandom(8).hex(),
             seed=int.from_bytes(os.urandom(8), "little"),

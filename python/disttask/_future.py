@@ -13,19 +13,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 from concurrent import futures as cf
 
 from . import _inputs, _native
 from ._exceptions import ForkedPoolError
 from ._loading import load_outcome
+from ._output import Outlet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal
 
 _logger = logging.getLogger("disttask")
 _standard_logger = logging.getLogger("concurrent.futures")  # where a standard future tells of callbacks that fail
+
+_WORKERS_FRAMES = re.compile(r'  File "[^"]*_worker\.py", line \d+ in main\n  File "<string>", line 1 in <module>\n\Z')
+"""What every stack of a worker ends with."""
 
 _PENDING, _FINISHED, _CANCELLED_AND_NOTIFIED = "PENDING", "FINISHED", "CANCELLED_AND_NOTIFIED"
 
@@ -42,6 +47,7 @@ class Collector:
         self._pool = pool
         self._futures: dict[int, Future] = {}
         self._threads: list[threading.Thread] = []
+        self.outlet = Outlet(pool)
         Collector.by_pool[pool.id] = self
 
     def adopt(self, future: Future) -> None:
@@ -87,10 +93,11 @@ class Collector:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+        self.outlet.join()
 
     def is_done(self) -> bool:
         """Whether nothing is left to be delivered; the pool must have gone."""
-        return not any(thread.is_alive() for thread in self._threads)
+        return self.outlet.is_done() and not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
         while (batch := self._pool.collect()) is not None:
@@ -142,6 +149,8 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
 
     def _chunk_outcome(self) -> Any:
         """Of a chunk of `map` that is resolved: errors by index, values, pickles by index; or why it failed."""
+        if self._has_output():
+            self._show_output()
         numbers = self._numbers()
         if numbers is not None:
             return [], numbers, []
@@ -157,6 +166,8 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         """Return the task's exception, or ``None`` if it returned. Waits and raises as `result` does."""
         if not self._wait(timeout):
             raise TimeoutError
+        if self._has_output():
+            self._show_output()
         self._settle()
         return self._take()[1]
 
@@ -183,6 +194,50 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         if collector is not None:
             collector.deliver_now(self)
         return True
+
+    def output(self, stream: Literal["stdout", "stderr", "log"] | None = None) -> str:
+        """What the task has printed and logged so far, in order of arrival; all of it, once ``result()`` has returned.
+
+        Python's streams and `logging` are exact. What C code and programs that it started wrote to descriptors 1 and 2
+        is counted to the task that its worker ran when it arrived: where tasks take less than a millisecond, that may
+        be the next one. The last 256 KiB of a task are kept, and 32 MiB of all; the first line tells what is not.
+
+        Args:
+            stream: only what went to ``"stdout"``, ``"stderr"`` or, as lines, to ``"log"``.
+
+        Example:
+            >>> with disttask.Executor(1) as executor:
+            ...     future = executor.submit(print, "hello", end="")
+            ...     future.result()
+            ...     assert future.output() == "hello"
+        """
+        return self._output(stream)
+
+    def stack(self, timeout: float = 5.0) -> str | None:
+        """The Python stacks of the worker that runs the task, most recent call first; ``None``: it does not run now.
+
+        It needs neither the task's help nor the GIL: a call into C that never returns shows, too. A system call that
+        the task is in may be interrupted, which Python's own functions notice and repeat.
+
+        Args:
+            timeout: seconds to wait for it.
+
+        Raises:
+            TimeoutError: it has not come in time: the worker is stopped.
+
+        Example:
+            >>> print(executor.submit(time.sleep, 60).stack())  # doctest: +SKIP
+            Current thread 0x00007f2a5c3d8b80 (most recent call first):
+              <no Python frame>
+        """
+        text = self._stack(timeout)
+        return text if text is None else _WORKERS_FRAMES.sub("", text)
+
+    def _show_output(self) -> None:
+        """Show what the pool's tasks have printed before what the caller prints next."""
+        collector = Collector.by_pool.get(self._pool_id)
+        if collector is not None:
+            collector.outlet.show_now()
 
     def _take(self) -> tuple[Any, BaseException | None]:
         """The value or the exception; loaded once, so that every call returns the same object."""

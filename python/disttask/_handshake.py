@@ -55,9 +55,9 @@ def worker_env() -> list[tuple[str, str]]:
     return [(name, value) for name, value in os.environ.items() if name not in _SECRETS]
 
 
-def worker_config() -> bytes:
+def worker_config(capture_output: bool, log_levels: dict[str, int] | None) -> bytes:
     """Sent to each worker before anything else."""
-    return dumps({"argv": sys.argv}, 5)
+    return dumps({"argv": sys.argv, "capture_output": capture_output, "log_levels": log_levels}, 5)
 
 
 def read_config(data: bytes) -> dict[str, Any]:

@@ -26,6 +26,7 @@ def register(pool: _native.Pool, collector: Collector) -> None:
         if other.wait_gone(0) and its_collector.is_done():
             forget(other)
     _living[pool.id] = (pool, collector)
+    collector.outlet.start()
 
 
 def forget(pool: _native.Pool) -> None:

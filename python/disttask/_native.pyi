@@ -28,6 +28,9 @@ def before_fork() -> None:
 def after_fork_in_parent() -> None:
     """Wait until the child has copies of the arrays of results."""
 
+def stack_signal() -> int:
+    """The signal at which a worker shows its stacks."""
+
 def after_fork_in_child() -> None:
     """Close the host's ends of all control sockets, disown its pools, copy the arrays of results; touches no lock.
 
@@ -142,6 +145,12 @@ class Future:
     def _is_running(self) -> bool: ...
     def _cancel(self) -> bool:
         """Cancel it if no worker has begun it."""
+    def _has_output(self) -> bool:
+        """Whether its pool has output that has not been shown."""
+    def _output(self, stream: str | None = None) -> str:
+        """What is kept of its output; how much is not stands in its first line."""
+    def _stack(self, timeout: float) -> str | None:
+        """The stacks of the worker that runs it; `None`: none does."""
     def _release(self) -> None:
         """Drop the outcome's bytes, unless the pool's result store keeps them."""
     def _wait(self, timeout: float | None = None) -> bool:
@@ -160,6 +169,7 @@ class Pool:
         env: list[tuple[str, str]],
         use_pidfd: bool,
         use_memfd: bool,
+        capture: bool,
         config: bytes,
         hello: bytes,
         prefix: str,
@@ -179,6 +189,16 @@ class Pool:
         """Wait until no process is left, `timeout` seconds at most. `False`: there are some."""
     def collect(self) -> list[int] | None:
         """Wait for observed futures that were resolved: their numbers. `None`: there will be no more."""
+    def wait_output(self) -> bool:
+        """Wait until there is output to show. `False`: there will never be."""
+    def take_output(self) -> tuple[int | None, int, str, bool, bytes] | None:
+        """The next piece: task, pid, stream, whether it came from a descriptor, text. `output_shown` must follow."""
+    def output_shown(self, count: int) -> None:
+        """A piece of so many bytes has been shown."""
+    def has_output(self) -> bool:
+        """Whether some has not been shown."""
+    def id_text(self, task: int) -> str:
+        """The task's id as text."""
     def status(self) -> dict[str, Any]:
         """See `disttask.Executor.status`."""
     def lookup(self, task_id: str) -> tuple[Literal["kept", "evicted", "unknown"], Future | None]:
@@ -205,6 +225,12 @@ class Worker:
         """Shake hands."""
     def input(self, key: int) -> Any:
         """What a task was given under this key."""
+    def write(self, stream: str, data: Any) -> int:
+        """Print for the task that runs: to ``stdout``, ``stderr`` or ``log``. The number of bytes."""
+    def flush(self) -> None:
+        """Send partial lines, too."""
+    def stack_fd(self) -> int:
+        """Where stacks are written to."""
     def serve(self, helpers: ModuleType) -> None:
         """Take tasks, run them and answer, until the host says stop. `helpers` is `disttask._worker`."""
 

@@ -7,7 +7,7 @@ import os
 import sys
 from _pickle import loads
 
-from . import _handshake, _inputs, _native
+from . import _handshake, _inputs, _native, _streams
 from ._pickling import describe as describe
 from ._pickling import dump_exception, dumps
 
@@ -24,8 +24,13 @@ def main() -> None:
     # The workers' own process group keeps a terminal's Ctrl-C away, but not a task's or a tool's. A handler, not
     # SIG_IGN, which the programs that tasks start would inherit.
     _signal.signal(_signal.SIGINT, _ignore)
-    _dump_stacks_on_crash()
-    sys.argv[:] = _handshake.read_config(config)["argv"]
+    told = _handshake.read_config(config)
+    sys.argv[:] = told["argv"]
+    if told["capture_output"]:
+        _streams.capture(worker)
+    if told["log_levels"] is not None:
+        _streams.forward_logging(worker, told["log_levels"])
+    _show_stacks(worker)
     os.register_at_fork(after_in_child=_native.after_fork_in_child)  # the loop asks whether it is still in this process
     _inputs.load = worker.input
     worker.ready(_handshake.hello())
@@ -68,8 +73,9 @@ def _ignore(_signum: int, _frame: FrameType | None) -> None:
     """Ctrl-C is the host's business."""
 
 
-def _dump_stacks_on_crash() -> None:
-    """Let a segmentation fault leave its Python stack on stderr, which the host keeps the end of."""
+def _show_stacks(worker: _native.Worker) -> None:
+    """Of a segmentation fault: on stderr, which the host keeps the end of. Of a running task: to whoever asks."""
     import faulthandler
 
-    faulthandler.enable()
+    faulthandler.enable(2)  # `sys.stderr` may be no file
+    faulthandler.register(_native.stack_signal(), worker.stack_fd(), all_threads=True)

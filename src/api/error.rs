@@ -146,6 +146,16 @@ impl ApiError {
         )
     }
 
+    pub(super) fn not_running(id: &str) -> Self {
+        let message = format!("no worker runs task {id} at this moment: it waits, or it has ended");
+        Self::new(StatusCode::CONFLICT, "not_running", message)
+    }
+
+    pub(super) fn no_stack(id: &str) -> Self {
+        let message = format!("the worker of task {id} shows no stack: it is stopped, or not scheduled");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_stack", message)
+    }
+
     pub(super) fn too_slow() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time")
     }

@@ -23,6 +23,7 @@ mod results;
 mod secret;
 mod server;
 mod socket;
+mod stack;
 mod status;
 mod submit;
 mod tasks;
@@ -124,6 +125,7 @@ impl Api {
             .routes(routes!(submit::submit_many, tasks::list))
             .routes(routes!(tasks::one, tasks::cancel))
             .routes(routes!(results::pickle))
+            .routes(routes!(stack::stack))
             .routes(routes!(workers::list))
             .routes(routes!(workers::restart))
             .routes(routes!(metrics::metrics))

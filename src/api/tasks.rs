@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::error::{ApiError, ErrorBody};
 use super::views::TaskView;
 use super::{Shares, results};
+use crate::pool::dropped_notice;
 
 /// Tasks in one list.
 const MAX_LISTED: usize = 1000;
@@ -75,11 +76,13 @@ pub(super) async fn list(
 pub(super) async fn one(Extract(state): Shares, Path(id): Path<String>) -> Result<Json<TaskView>, ApiError> {
     let pool = &state.pool;
     let task = pool.parse_id(&id).ok_or_else(|| ApiError::unknown_task(&id))?;
+    let (output, dropped) = pool.ident().output.of_task(task, None);
+    let output = Some(if dropped > 0 { dropped_notice(dropped) + &output } else { output });
     if let Some(present) = pool.find_present(task) {
-        return Ok(Json(TaskView::present(pool, &present)));
+        return Ok(Json(TaskView { output, ..TaskView::present(pool, &present) }));
     }
     match pool.find_past(task) {
-        Some(past) => Ok(Json(TaskView::past(pool, past))),
+        Some(past) => Ok(Json(TaskView { output, ..TaskView::past(pool, past) })),
         None if pool.was_submitted(task) => Err(ApiError::evicted(&id)),
         None => Err(ApiError::unknown_task(&id)),
     }

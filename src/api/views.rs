@@ -190,6 +190,9 @@ pub(super) struct TaskView {
     /// The traceback, or the worker's last lines of stderr.
     #[schema(value_type = String)]
     pub(super) details: Arc<str>,
+    /// What it has printed and logged; in the view of one task only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) output: Option<String>,
 }
 
 impl TaskView {
@@ -210,6 +213,7 @@ impl TaskView {
             pid: past.pid,
             summary: past.summary,
             details: past.details,
+            output: None,
         }
     }
 
@@ -225,6 +229,7 @@ impl TaskView {
             pid: task.pid,
             summary: Arc::default(),
             details: Arc::default(),
+            output: None,
         }
     }
 }

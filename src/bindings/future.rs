@@ -1,10 +1,11 @@
 //! `_native.Future`: the base class of `disttask.Future` that holds the task's slot.
 
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
 
 use pyo3::PyTraverseError;
 use pyo3::PyVisit;
-use pyo3::exceptions::PyTimeoutError;
+use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -13,7 +14,10 @@ use super::input::Input;
 use super::memory::new_bytes;
 use super::wait::wait_interruptibly;
 use super::{buffer, codec, numbers};
-use crate::pool::{Ident, Outcome, SPIN_WITH_GIL, Shared, Slot, value_pickle};
+use crate::ipc::Stream;
+use crate::pool::{
+    Ident, Outcome, SPIN_WITH_GIL, STACK_LOOKS, Shared, Slot, StackLook, dropped_notice, value_pickle,
+};
 
 #[pyclass(subclass, frozen, module = "disttask._native")]
 pub(super) struct Future {
@@ -37,6 +41,10 @@ impl Home {
     pub(super) fn new(pool: &Arc<Shared>) -> Arc<Self> {
         Arc::new(Self { pool: Arc::downgrade(pool), ident: pool.ident() })
     }
+
+    pub(super) fn ident(&self) -> &Ident {
+        &self.ident
+    }
 }
 
 impl Future {
@@ -59,6 +67,11 @@ impl Future {
 
     fn pool(&self) -> Option<Arc<Shared>> {
         self.task.get()?.1.pool.upgrade()
+    }
+
+    /// Whether the pool has output that nobody has shown yet. One load.
+    fn has_output(&self) -> bool {
+        self.task.get().is_some_and(|(_, home)| home.ident.output.is_pending())
     }
 
     /// Wait until it is resolved. `false`: the time is over.
@@ -131,6 +144,9 @@ impl Future {
         }
         if !this.wait(py, timeout)? {
             return Err(PyTimeoutError::new_err(()));
+        }
+        if this.has_output() {
+            slf.call_method0(intern!(py, "_show_output"))?;
         }
         if let Some(slot) = this.slot()?
             && let Some(value) = this.plain_value(py, slot)
@@ -249,6 +265,56 @@ impl Future {
         match (self.slot()?, self.pool()) {
             (Some(slot), Some(pool)) if !slot.is_resolved() => Ok(pool.cancel(slot.id())?),
             _ => Ok(false),
+        }
+    }
+
+    fn _has_output(&self) -> bool {
+        self.has_output()
+    }
+
+    /// What is kept of the task's output; how much is not stands in its first line.
+    #[pyo3(signature = (stream=None))]
+    fn _output(&self, stream: Option<&str>) -> PyResult<String> {
+        let stream = match stream {
+            None => None,
+            Some(name) => Some(Stream::from_name(name).ok_or_else(|| {
+                PyValueError::new_err(format!(
+                    "stream must be 'stdout', 'stderr', 'log' or None, not '{name}'"
+                ))
+            })?),
+        };
+        if let Some(pool) = self.pool() {
+            pool.turn(); // it may be there, and nobody has looked
+        }
+        let Some(slot) = self.slot()? else { return Ok(String::new()) };
+        let (_, home) = self.task.get().expect("there is a slot");
+        let (text, dropped) = home.ident.output.of_task(slot.id(), stream);
+        Ok(if dropped > 0 { dropped_notice(dropped) + &text } else { text })
+    }
+
+    /// The stacks of a task's worker. `None`: it does not run. An error: they did not come in time.
+    fn _stack(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<String>> {
+        let (Some(slot), Some(pool)) = (self.slot()?, self.pool()) else { return Ok(None) };
+        let Some(mut request) = pool.ask_for_stack(slot.id())? else { return Ok(None) };
+        let look = wait_interruptibly(py, Shared::deadline(timeout), |slice| {
+            let start = Instant::now();
+            loop {
+                match pool.look_for_stack(&mut request) {
+                    StackLook::NotYet if start.elapsed() >= slice => return None,
+                    StackLook::NotYet => std::thread::sleep(STACK_LOOKS),
+                    look => return Some(look),
+                }
+            }
+        });
+        if !matches!(look, Ok(Some(_))) {
+            pool.drop_stack(&request);
+        }
+        match look? {
+            Some(StackLook::Stack(text)) => Ok(Some(text)),
+            Some(StackLook::Ended | StackLook::NotYet) => Ok(None),
+            None => Err(PyTimeoutError::new_err(format!(
+                "the worker has not shown its stack within {timeout} s: it is stopped, or not scheduled"
+            ))),
         }
     }
 

@@ -42,7 +42,7 @@ pub mod _native {
     #[pymodule_export]
     use super::worker::Worker;
     #[pymodule_export]
-    use super::{after_fork_in_child, after_fork_in_parent, before_fork, usable_cpus};
+    use super::{after_fork_in_child, after_fork_in_parent, before_fork, stack_signal, usable_cpus};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -63,6 +63,11 @@ pub mod _native {
 #[pyfunction]
 fn usable_cpus() -> usize {
     crate::supervisor::usable_cpus()
+}
+
+#[pyfunction]
+fn stack_signal() -> i32 {
+    crate::ipc::stack_signal().as_raw()
 }
 
 #[pyfunction]

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::functions::Functions;
 use super::future::{Future, Home};
-use super::wait::wait_interruptibly;
+use super::memory::new_bytes;
+use super::wait::{wait_interruptibly, wait_quietly};
 use crate::ipc::Backing;
-use crate::pool::{Lookup, PoolConfig, RetentionLimits, Shared};
-use crate::scheduler::types::Shutdown;
+use crate::pool::{Lookup, Piece, PoolConfig, RetentionLimits, Shared};
+use crate::scheduler::types::{Shutdown, TaskId};
 use crate::supervisor::SpawnSpec;
 
 #[pyclass(frozen, module = "disttask._native")]
@@ -32,7 +34,7 @@ impl Drop for Pool {
 #[pymethods]
 impl Pool {
     #[new]
-    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds, arena_bytes, room_seconds))]
+    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, capture, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds, arena_bytes, room_seconds))]
     #[expect(clippy::too_many_arguments, reason = "keywords only, one call per pool")]
     fn new(
         workers: u32,
@@ -41,6 +43,7 @@ impl Pool {
         env: Vec<(OsString, OsString)>,
         use_pidfd: bool,
         use_memfd: bool,
+        capture: bool,
         config: Vec<u8>,
         hello: Vec<u8>,
         prefix: String,
@@ -55,7 +58,7 @@ impl Pool {
         let age = Duration::try_from_secs_f64(keep_seconds).unwrap_or(Duration::MAX);
         let shared = Shared::start(PoolConfig {
             workers,
-            spawn: SpawnSpec { executable, args, env, use_pidfd, backing },
+            spawn: SpawnSpec { executable, args, env, use_pidfd, backing, capture },
             config,
             hello,
             prefix,
@@ -97,6 +100,30 @@ impl Pool {
             batch => Some(batch),
         })?;
         Ok(batch.flatten().map(|batch| batch.into_iter().map(|task| task.0).collect()))
+    }
+
+    fn wait_output(&self, py: Python<'_>) -> bool {
+        let output = &self.home.ident().output;
+        wait_quietly(py, |slice| output.wait(slice))
+    }
+
+    fn take_output<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let Some(piece) = self.home.ident().output.take() else { return Ok(None) };
+        let Piece { task, pid, stream, raw, bytes } = piece;
+        let data = new_bytes(py, &bytes)?;
+        Ok(Some((task.map(|task| task.0), pid, stream.name(), raw, data).into_pyobject(py)?))
+    }
+
+    fn output_shown(&self, count: usize) {
+        self.home.ident().output.shown(count);
+    }
+
+    fn id_text(&self, task: u64) -> String {
+        self.shared.id_text(TaskId(task))
+    }
+
+    fn has_output(&self) -> bool {
+        self.home.ident().output.is_pending()
     }
 
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

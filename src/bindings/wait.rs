@@ -10,6 +10,9 @@ use pyo3::prelude::*;
 /// them. 50 ms is at once for a person, and costs a waiting thread nothing measurable.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// As good as for ever, and short enough to be added to any clock.
+const LONG: Duration = Duration::from_secs(3600);
+
 /// The thread that finalizes the interpreter, once it does.
 static FINALIZER: OnceLock<ThreadId> = OnceLock::new();
 
@@ -50,4 +53,14 @@ pub(super) fn wait_interruptibly<T: Send>(
             return Ok(None);
         }
     }
+}
+
+/// As [`wait_interruptibly`], on a thread that serves no signals and mostly sleeps: it wants the GIL for nothing else than
+/// what it waits for.
+pub(super) fn wait_quietly<T: Send>(py: Python<'_>, wait: impl FnOnce(Duration) -> T + Send) -> T {
+    py.detach(|| {
+        let result = wait(LONG);
+        stay_if_finalizing();
+        result
+    })
 }

@@ -1,26 +1,34 @@
 //! `_native.Worker`: the worker process's loop. Short calls of plain values go round in here; Python is asked for the rest.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::PyMemoryError;
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple};
 
 use super::buffer::{self, Pickled};
 use super::codec;
 use super::functions::CODE_REUSED;
 use super::input::Gifts;
 use super::memory::new_bytes;
-use crate::ipc::{Answer, Form, LinkError, Payload, SmallBytes, Taken, Task, WorkerLink, fork_generation};
+use crate::ipc::{
+    Answer, Form, LinkError, OutputSender, Payload, SmallBytes, Stream, Taken, Task, WorkerLink,
+    fork_generation,
+};
 
 /// How long to look for the next task without letting other Python threads run.
 const SPIN_WITH_GIL: Duration = Duration::from_micros(10);
 
 /// How long altogether; what is worth it is less, mostly (see `WorkerLink::spin`).
 const SPIN: Duration = Duration::from_micros(50);
+
+/// A task that ran for longer, in nanoseconds, is asked what it or its child processes have written to descriptors 1 and 2:
+/// two system calls, which a shorter one would feel, and in which no process could be started.
+const LOOK_AT_DESCRIPTORS: u64 = 100_000;
 
 /// Tasks after which other Python threads get a chance, if the tasks themselves (functions written in C) give them none.
 const TASKS_PER_BREATH: u32 = 256;
@@ -29,6 +37,7 @@ const TASKS_PER_BREATH: u32 = 256;
 pub(super) struct Worker {
     link: Mutex<WorkerLink>,
     gifts: Gifts,
+    output: Arc<OutputSender>,
 }
 
 /// What `disttask._worker` does for the loop.
@@ -72,7 +81,8 @@ impl Worker {
     #[staticmethod]
     fn attach(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyBytes>)> {
         let (link, config) = py.detach(crate::worker::attach)?;
-        Ok((Self { link: Mutex::new(link), gifts: Gifts::default() }, new_bytes(py, &config)?))
+        let output = link.output();
+        Ok((Self { link: Mutex::new(link), gifts: Gifts::default(), output }, new_bytes(py, &config)?))
     }
 
     /// What the task that is being loaded was given under this key.
@@ -82,6 +92,30 @@ impl Worker {
 
     fn ready(&self, hello: &[u8]) -> PyResult<()> {
         Ok(self.link.lock().ready(hello)?)
+    }
+
+    /// Print for the task that runs. Other threads go on meanwhile: the host may be slow to take it.
+    fn write(&self, py: Python<'_>, stream: &str, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let stream = Stream::from_name(stream).ok_or_else(|| PyValueError::new_err("no such stream"))?;
+        let data = match data.cast::<PyBytes>() {
+            Ok(data) => data.clone(),
+            Err(_) => PyMemoryView::from(data)?.call_method0(intern!(py, "tobytes"))?.cast_into()?,
+        };
+        let bytes = data.as_bytes();
+        if !self.output.append(stream, bytes) {
+            py.detach(|| self.output.write(stream, bytes));
+        }
+        Ok(bytes.len())
+    }
+
+    /// Send partial lines, too.
+    fn flush(&self, py: Python<'_>) {
+        py.detach(|| self.output.flush());
+    }
+
+    /// Where stacks are written to.
+    fn stack_fd(&self) -> i32 {
+        self.output.raw_fd()
     }
 
     /// Serve the host until it says stop.
@@ -105,7 +139,10 @@ impl Worker {
                 continue;
             };
             match taken.task {
-                Task::Stop => return Ok(()),
+                Task::Stop => {
+                    self.flush(py);
+                    return Ok(());
+                }
                 Task::Define => {
                     let code = large.map_or_else(|| payload.clone(), |large| large.to_vec());
                     work.functions.insert(taken.function, Known { code, object: None });
@@ -119,12 +156,15 @@ impl Worker {
                 Task::Forget => drop(work.functions.remove(&taken.function)),
                 Task::Run(form) => {
                     let start = Instant::now();
+                    let before = self.output.begin(taken.run);
                     let reply = if form == Form::Chunk {
                         work.run_chunk(&self.link.lock(), &taken, &payload, large)?
                     } else {
                         work.run(&taken, form, &payload, large)?
                     };
                     let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    self.finish_output(py, nanos);
+                    self.output.begin(before);
                     self.reply(py, &taken, nanos, &reply)?;
                     tasks += 1;
                     if tasks >= TASKS_PER_BREATH {
@@ -139,6 +179,17 @@ impl Worker {
 }
 
 impl Worker {
+    /// What the task has printed goes before its answer, and the host is told to take it first.
+    fn finish_output(&self, py: Python<'_>, nanos: u64) {
+        let spoke = self.output.take_spoke();
+        if spoke {
+            self.flush(py);
+        }
+        if spoke || (nanos > LOOK_AT_DESCRIPTORS && OutputSender::raw_waits()) {
+            self.link.lock().note_spoke();
+        }
+    }
+
     /// Nothing to do: look for the next task for a while, then sleep.
     fn idle(&self, py: Python<'_>) -> PyResult<()> {
         let mut guard = self.link.lock();

@@ -9,9 +9,9 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-/// Four descriptors a worker and two a pool: enough for a thousand workers. Where it overflows, a forked
+/// Six descriptors a worker and two a pool: enough for a thousand workers. Where it overflows, a forked
 /// child keeps what did not fit, and workers fall back to watching the host's pid.
-const MAX_HOST_FDS: usize = 4096;
+const MAX_HOST_FDS: usize = 6400;
 
 const FREE: i32 = -1;
 
@@ -31,9 +31,11 @@ pub(super) fn after_fork_in_child() {
     for place in &HOST_FDS {
         let fd = place.swap(FREE, Ordering::Relaxed);
         if fd != FREE {
+            // A fork copies the descriptors before the memory: what another thread has opened in between stands here and
+            // is not open, which rustix would take for a bug.
             // SAFETY: the number was registered by a `HostFd` of the parent, which in this process will never
             // be used again: every call checks the generation first, and `drop` does nothing here.
-            unsafe { rustix::io::close(fd) };
+            unsafe { libc::close(fd) };
         }
     }
 }

@@ -21,7 +21,8 @@ use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, Read, Ready, greeting
 use super::gifts::Gifts;
 use super::host_lane::HostLane;
 use super::lane::{LANE_BYTES, TaskHead};
-use super::orders::{Answer, COPIED, Code, LARGE, Order};
+use super::orders::{Answer, COPIED, Code, LARGE, Order, SPOKE};
+use super::output::OutputReceiver;
 use super::payload::Payload;
 use super::shm::{Backing, Map, create};
 use super::{HostFd, LinkError};
@@ -36,8 +37,9 @@ static NEXT_LINK: AtomicU32 = AtomicU32::new(1);
 /// Functions that a worker has before it is looked which of them nobody can call any more; then at twice as many as live.
 const MIN_SWEEP: usize = 32;
 
-/// How many descriptors come with it: the lane, the bell, the driver's event, the socket for more descriptors.
-pub(super) const GREETING_FDS: usize = 4;
+/// How many descriptors come with it: the lane, the bell, the driver's event, the socket for more descriptors, the one for
+/// output.
+pub(super) const GREETING_FDS: usize = 5;
 
 /// What a worker has answered.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub struct Received {
     pub nanos: u64,
     /// The pickled value, or the exception.
     pub payload: Payload,
+    /// The task has printed: that is to be taken first.
+    pub spoke: bool,
 }
 
 /// The host's end.
@@ -86,6 +90,8 @@ pub struct Ends {
     pub host: HostLink,
     /// The worker's stdin.
     pub worker: OwnedFd,
+    /// What tasks print comes here.
+    pub output: OutputReceiver,
 }
 
 impl HostLink {
@@ -97,7 +103,9 @@ impl HostLink {
         let (parcels, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&parcels, true)?;
-        let fds = [lane.as_fd(), bell.file().as_fd(), driver.as_fd(), theirs.as_fd()];
+        let (output, printing) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let fds = [lane.as_fd(), bell.file().as_fd(), driver.as_fd(), theirs.as_fd(), printing.as_fd()];
         send_fds(&host, &[GREETING], &fds)?;
         rustix::io::ioctl_fionbio(&host, true)?;
         let number = NEXT_LINK.fetch_add(1, Ordering::Relaxed);
@@ -117,7 +125,7 @@ impl HostLink {
             number,
             gifts: Gifts::new(),
         };
-        Ok(Ends { host, worker })
+        Ok(Ends { host, worker, output: OutputReceiver::new(output) })
     }
 
     /// Queue the configuration; [`Self::flush`] writes it.
@@ -246,7 +254,8 @@ impl HostLink {
         self.scratch.clear();
         let Some(head) = self.lane.receive(&mut self.scratch)? else { return Ok(None) };
         self.garbled = Some(head.run); // unless all goes well
-        let answer = Answer::from_kind(head.kind & !LARGE).ok_or(LinkError::Malformed("unknown kind"))?;
+        let answer =
+            Answer::from_kind(head.kind & !(LARGE | SPOKE)).ok_or(LinkError::Malformed("unknown kind"))?;
         let payload = if head.kind & LARGE == 0 {
             Payload::copied(&self.scratch)
         } else {
@@ -255,7 +264,8 @@ impl HostLink {
             Payload::Theirs(Arc::new(foreign.ok_or(LinkError::Malformed("a payload outside its block"))?))
         };
         self.garbled = None;
-        Ok(Some(Received { run: head.run, answer, nanos: head.nanos, payload }))
+        let spoke = head.kind & SPOKE != 0;
+        Ok(Some(Received { run: head.run, answer, nanos: head.nanos, payload, spoke }))
     }
 
     /// A block of the worker's arena. Its descriptor was sent before the first answer that needs it.

@@ -8,6 +8,7 @@
 //!  HostBell  ◄──────────────── "come and look" ──────  (futex, or the driver's eventfd)
 //!            ── control socket (the worker's stdin): greeting, configuration, end of file
 //!            ── parcel socket: descriptors of arena blocks
+//!            ── output socket: what tasks print, as records
 //! ```
 //!
 //! The layers above see orders, answers and payloads: [`HostLink::send`], [`HostLink::receive`] and
@@ -30,6 +31,7 @@ mod lane;
 #[cfg(test)]
 mod lane_tests;
 mod orders;
+mod output;
 mod payload;
 #[cfg(test)]
 mod protocol_check;
@@ -50,10 +52,11 @@ pub use host::{Ends, HostLink, Received};
 pub use input::Input;
 pub use lane::MAX_INLINE_BYTES;
 pub use orders::{Answer, Code, Form, Order, Task};
+pub use output::{MAX_RECORD_BYTES, OutputReceiver, OutputSender, Said, Stream};
 pub use payload::{Payload, SmallBytes};
 pub use range::Range;
 pub use shm::Backing;
-pub use signals::{block_all_signals, reset_signal_mask};
+pub use signals::{block_all_signals, reset_signal_mask, stack_signal};
 pub use worker::{Heart, Taken, WorkerLink, move_up};
 
 /// What can go wrong on a link. Each ends the worker on the other side; none ends the pool.

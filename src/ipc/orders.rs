@@ -12,6 +12,9 @@ pub(super) const LARGE: u32 = 1 << 31;
 /// And: the receiver copies it, for others will look at it, too, and must not see what this one writes.
 pub(super) const COPIED: u32 = 1 << 30;
 
+/// In an answer's kind: the task has printed, and the host is to take that first.
+pub(super) const SPOKE: u32 = 1 << 29;
+
 const CALL: u32 = 1;
 const CHUNK: u32 = 2;
 const TASK: u32 = 3;

@@ -3,6 +3,9 @@
 
 use std::mem::MaybeUninit;
 
+/// Counted from SIGRTMIN, the first few of which libraries like to take.
+const STACK_SIGNAL: i32 = 17;
+
 /// Block every signal for the calling thread. Called first in each native thread.
 pub fn block_all_signals() {
     // SAFETY: `sigfillset` initialises the set; `pthread_sigmask` only reads it.
@@ -21,4 +24,10 @@ pub fn reset_signal_mask() {
         libc::sigemptyset(none.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
     }
+}
+
+/// Sent to a worker that is to show its Python stacks: a real-time signal that nobody else is likely to use.
+pub fn stack_signal() -> rustix::process::Signal {
+    // SAFETY: the number is between SIGRTMIN and SIGRTMAX, so it is a signal, and not one that the C library keeps.
+    unsafe { rustix::process::Signal::from_raw_unchecked(libc::SIGRTMIN() + STACK_SIGNAL) }
 }

@@ -19,7 +19,8 @@ use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_READY, Raw, Read, greeting};
 use super::host::{GREETING, GREETING_FDS, receive_fd, send_fds};
 use super::lane::{LANE_BYTES, MAX_INLINE_BYTES, RING_BYTES, ResultHead};
-use super::orders::{Answer, COPIED, LARGE, Task};
+use super::orders::{Answer, COPIED, LARGE, SPOKE, Task};
+use super::output::OutputSender;
 use super::payload::Payload;
 use super::range::Range;
 use super::shm::{Backing, Map};
@@ -51,6 +52,9 @@ pub struct WorkerLink {
     bell: WorkerBell,
     lane: WorkerLane,
     arena: Arc<Arena>,
+    output: Arc<OutputSender>,
+    /// Goes with the next answer.
+    spoke: u32,
     /// Blocks of our arena that the host has been sent.
     shown: Vec<u32>,
     /// Blocks of the host's arena.
@@ -108,7 +112,7 @@ impl WorkerLink {
                 fds.extend(more);
             }
         }
-        let Ok([lane, bell, driver, parcels]) = <[OwnedFd; GREETING_FDS]>::try_from(fds) else {
+        let Ok([lane, bell, driver, parcels, output]) = <[OwnedFd; GREETING_FDS]>::try_from(fds) else {
             return Err(LinkError::NotAWorker("descriptors are missing: is their number limited?"));
         };
         let (driver, parcels) = (move_up(driver)?, move_up(parcels)?);
@@ -120,6 +124,8 @@ impl WorkerLink {
             bell: WorkerBell::new(bell, driver)?,
             lane: WorkerLane::new(Map::new(&lane, LANE_BYTES)?),
             arena: Arena::new(Backing::Memfd, ARENA_BUDGET),
+            output: Arc::new(OutputSender::new(move_up(output)?)),
+            spoke: 0,
             shown: Vec::new(),
             blocks: HashMap::new(),
             spin: MAX_SPIN,
@@ -249,6 +255,16 @@ impl WorkerLink {
         Arc::clone(&self.arena)
     }
 
+    /// Where tasks print.
+    pub fn output(&self) -> Arc<OutputSender> {
+        Arc::clone(&self.output)
+    }
+
+    /// The next answer's task has printed: the host takes that before the answer.
+    pub fn note_spoke(&mut self) {
+        self.spoke = SPOKE;
+    }
+
     /// Answer. `false`: there is no room; call [`Self::wait_for_room`] and try again. A result is visible at once: one that
     /// waited for company would be lost with the worker.
     pub fn reply(
@@ -263,7 +279,7 @@ impl WorkerLink {
             range.write(0, bytes);
             return self.reply_large(run, answer, nanos, &range);
         }
-        let head = ResultHead { run, kind: answer.kind(), nanos, bytes: bytes.len() };
+        let head = ResultHead { run, kind: answer.kind() | self.spoke, nanos, bytes: bytes.len() };
         let done = self.lane.publish(head, &[bytes]);
         self.tell(done);
         Ok(done)
@@ -283,7 +299,8 @@ impl WorkerLink {
             self.shown.push(block.number);
         }
         let descriptor = range.descriptor().encode();
-        let head = ResultHead { run, kind: answer.kind() | LARGE, nanos, bytes: descriptor.len() };
+        let head =
+            ResultHead { run, kind: answer.kind() | LARGE | self.spoke, nanos, bytes: descriptor.len() };
         // From here on the host ends the lease.
         range.lease(HOST);
         let done = self.lane.publish(head, &[&descriptor]);
@@ -294,7 +311,10 @@ impl WorkerLink {
         Ok(done)
     }
 
-    fn tell(&self, done: bool) {
+    fn tell(&mut self, done: bool) {
+        if done {
+            self.spoke = 0;
+        }
         if done && self.lane.unread() > RING_BYTES / 2 {
             self.bell.call();
         } else if done {

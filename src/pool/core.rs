@@ -15,6 +15,7 @@ use super::failure::Ended;
 use super::history::History;
 use super::names::Names;
 use super::needs::awaited;
+use super::output::Output;
 use super::results::ResultStore;
 use super::seat::Seat;
 use super::slot::{Outcome, Slot};
@@ -92,6 +93,7 @@ pub(super) struct Core {
     names: Names,
     pub(super) bell: Arc<HostBell>,
     pub(super) arena: Arc<Arena>,
+    pub(super) output: Arc<Output>,
     /// How many want to hear of results without turning the crank themselves: observed futures, hooks, followers.
     pub(super) attention: Arc<AtomicI64>,
     /// Where the next submitter looks for answers.
@@ -111,6 +113,7 @@ pub(super) struct Parts {
     pub(super) waker: Arc<Waker>,
     pub(super) bell: Arc<HostBell>,
     pub(super) arena: Arc<Arena>,
+    pub(super) output: Arc<Output>,
     pub(super) attention: Arc<AtomicI64>,
     pub(super) collector: Sender<TaskId>,
     pub(super) config: Arc<Vec<u8>>,
@@ -146,6 +149,7 @@ impl Core {
             names: Names::default(),
             bell: parts.bell,
             arena: parts.arena,
+            output: parts.output,
             attention: parts.attention,
             next_look: 0,
             resolved: false,
@@ -306,7 +310,9 @@ impl Core {
         if let Some(link) = &self.seats[id.slot as usize].link {
             link.bury(&self.arena);
         }
-        let Some((begun, ended)) = self.seat(id).and_then(|seat| seat.bury(&waker)) else { return };
+        let (newest, output) = (self.scheduler.submitted(), Arc::clone(&self.output));
+        let buried = self.seat(id).and_then(|seat| seat.bury(&waker, newest, &output));
+        let Some((begun, ended)) = buried else { return };
         self.ended(id, begun, ended);
     }
 
@@ -376,9 +382,13 @@ impl Core {
         self.seats.get_mut(id.slot as usize).filter(|seat| seat.id == id)
     }
 
-    pub(super) fn watch_stderr(&self, id: WorkerId, on: bool) {
-        if let Some(stderr) = self.seats.get(id.slot as usize).and_then(|seat| seat.stderr.as_ref()) {
-            self.waker.watch(stderr.as_fd(), Topic::Stderr, id, on);
+    /// This worker has something to say.
+    pub(super) fn hear(&mut self, id: WorkerId, topic: Topic) {
+        let (newest, output) = (self.scheduler.submitted(), Arc::clone(&self.output));
+        let waker = Arc::clone(&self.waker);
+        let Some(seat) = self.seat(id) else { return };
+        if !seat.read(topic, newest, &output) {
+            seat.streams.close(topic, &waker, id);
         }
     }
 }

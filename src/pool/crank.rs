@@ -53,7 +53,13 @@ impl Core {
             && link.has_answer()
         {
             match link.receive() {
-                Ok(Some(received)) => self.answered(id, received, now),
+                Ok(Some(received)) => {
+                    if received.spoke {
+                        let newest = self.scheduler.submitted();
+                        self.seats[slot].hear(received.run.task, newest, &self.output);
+                    }
+                    self.answered(id, received, now);
+                }
                 Ok(None) => break,
                 Err(error) => {
                     self.seats[slot].give_up(&error.to_string()); // the link still says what it had begun
@@ -68,7 +74,7 @@ impl Core {
     }
 
     fn answered(&mut self, id: WorkerId, received: Received, now: Time) {
-        let Received { run, answer, nanos, payload } = received;
+        let Received { run, answer, nanos, payload, .. } = received;
         let ran = Duration::from_nanos(nanos);
         let outcome = match answer {
             Answer::Value => Outcome::Value(payload),

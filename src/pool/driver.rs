@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use super::Shared;
 use super::core::Core;
-use super::stderr::Pump;
 use super::waker::{Event, Topic};
 use crate::ipc::block_all_signals;
-use crate::scheduler::types::WorkerId;
 use crate::supervisor::spawn;
 
 /// Waking this much later than planned means that the whole process (or machine) stood still.
@@ -19,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The thread's body.
 pub(super) fn run(shared: &Arc<Shared>) {
     block_all_signals();
-    let mut driver = Driver { shared: Arc::clone(shared), pump: None };
+    let mut driver = Driver { shared: Arc::clone(shared) };
     let why = match catch_unwind(AssertUnwindSafe(|| driver.work())) {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(format!(
@@ -30,9 +28,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
     if let Some(why) = why {
         shared.core.lock().abandon(&why);
     }
-    if let Some(pump) = driver.pump.take() {
-        pump.close();
-    }
+    shared.ident.output.close();
     shared.arena.dissolve();
     let mut gone = shared.gone.lock();
     *gone = true;
@@ -41,7 +37,6 @@ pub(super) fn run(shared: &Arc<Shared>) {
 
 struct Driver {
     shared: Arc<Shared>,
-    pump: Option<Pump>,
 }
 
 impl Driver {
@@ -75,7 +70,6 @@ impl Driver {
             if core.next_tick().is_some_and(|due| due <= now) {
                 core.tick();
             }
-            self.pump_stderr(&mut core);
             let rest_due = std::mem::take(&mut core.rest_due);
             drop(core);
             if rest_due {
@@ -111,26 +105,13 @@ impl Driver {
         }
         true
     }
-
-    fn pump_stderr(&mut self, core: &mut Core) {
-        for seat in &mut core.seats {
-            for chunk in seat.unpumped.drain(..) {
-                if self.pump.is_none() {
-                    self.pump = Pump::start().ok();
-                }
-                if let Some(pump) = &mut self.pump {
-                    pump.push(chunk);
-                }
-            }
-        }
-    }
 }
 
 fn handle(core: &mut Core, event: &Event) {
     let worker = event.worker;
     match event.topic {
         Topic::Exit => core.reap(worker),
-        Topic::Stderr => read_stderr(core, worker),
+        Topic::Stdout | Topic::Stderr | Topic::Output => core.hear(worker, event.topic),
         Topic::Link => {
             if event.writable {
                 core.flush(worker);
@@ -139,11 +120,5 @@ fn handle(core: &mut Core, event: &Event) {
                 core.greeted(worker);
             }
         }
-    }
-}
-
-fn read_stderr(core: &mut Core, worker: WorkerId) {
-    if core.seat(worker).is_some_and(|seat| !seat.read_stderr()) {
-        core.watch_stderr(worker, false);
     }
 }

@@ -24,12 +24,14 @@ mod history;
 mod look;
 mod names;
 mod needs;
+mod output;
 mod results;
 mod room;
 mod seat;
 mod slot;
+mod stack;
 mod status;
-mod stderr;
+mod streams;
 mod wait;
 mod waker;
 mod work;
@@ -40,9 +42,11 @@ pub use failure::{Failure, FailureKind};
 pub use history::Past;
 pub use look::{ForeignCursor, Present};
 pub use needs::Need;
+pub use output::{Output, Piece, dropped_notice};
 pub use results::{Lookup, Page, RetentionLimits};
 pub use room::Patience;
 pub use slot::{Outcome, Slot};
+pub use stack::{STACK_LOOKS, StackLook, StackRequest};
 pub use status::{CurrentTask, PoolStatus, TotalsStatus, WorkerStateName, WorkerStatus};
 pub use wait::SPIN_WITH_GIL;
 pub use work::{Keep, Work};
@@ -95,6 +99,8 @@ pub struct Ident {
     /// Begins every task id of this pool, as text.
     prefix: Box<str>,
     generation: u32,
+    /// What its tasks print.
+    pub output: Arc<Output>,
 }
 
 impl Ident {
@@ -183,6 +189,7 @@ impl Shared {
         let arena = Arena::new(config.spawn.backing, config.arena_bytes);
         let attention = Arc::new(AtomicI64::new(0));
         let (collector, collected) = unbounded();
+        let output = Arc::new(Output::default());
         let core = Core::new(Parts {
             workers: config.workers,
             seed: config.seed,
@@ -190,6 +197,7 @@ impl Shared {
             waker: Arc::clone(&waker),
             bell: Arc::clone(&bell),
             arena: Arc::clone(&arena),
+            output: Arc::clone(&output),
             attention: Arc::clone(&attention),
             collector,
             config: Arc::new(config.config),
@@ -201,6 +209,7 @@ impl Shared {
                 id: NEXT_POOL.fetch_add(1, Ordering::Relaxed),
                 prefix: config.prefix.into(),
                 generation: fork_generation(),
+                output,
             }),
             core: Mutex::new(core),
             waker,

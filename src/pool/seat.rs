@@ -4,17 +4,12 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
 use super::failure::Ended;
-use super::stderr::Tail;
+use super::output::Output;
+use super::streams::{Speaker, Streams};
 use super::waker::{Topic, Waker};
-use crate::ipc::{HostFd, HostLink};
-use crate::scheduler::types::{Assignment, WorkerId};
-use crate::supervisor::{Process, Spawned, read_stderr};
-
-/// What one read takes from a worker's stderr: the size of a pipe.
-const STDERR_READ_BYTES: usize = 64 * 1024;
-
-/// How much is read from a dead worker's stderr: a grandchild may hold the pipe and write for ever.
-const STDERR_LAST_READS: usize = 16;
+use crate::ipc::HostLink;
+use crate::scheduler::types::{Assignment, TaskId, WorkerId};
+use crate::supervisor::{Process, Spawned};
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one process, not a state")]
@@ -23,12 +18,11 @@ pub(super) struct Seat {
     pub(super) id: WorkerId,
     pub(super) process: Option<Process>,
     pub(super) link: Option<HostLink>,
-    pub(super) stderr: Option<HostFd>,
+    pub(super) streams: Streams,
     /// The socket was full; the driver waits until it is writable.
     pub(super) blocked: bool,
     /// How the previous process of this place ended.
     pub(super) ended: Option<(WorkerId, Ended)>,
-    tail: Tail,
     /// A kill came before the process was started.
     pub(super) doomed: bool,
     /// The socket is closed; `true` once that has been so for a tick.
@@ -40,8 +34,6 @@ pub(super) struct Seat {
     pub(super) stopping: bool,
     /// The process's exit is not reported: it has no pidfd, or that could not be watched.
     pub(super) unwatched: bool,
-    /// Read from stderr, and not passed on yet.
-    pub(super) unpumped: Vec<Vec<u8>>,
 }
 
 impl Default for Seat {
@@ -50,17 +42,15 @@ impl Default for Seat {
             id: WorkerId { slot: 0, incarnation: 0 },
             process: None,
             link: None,
-            stderr: None,
+            streams: Streams::default(),
             blocked: false,
             ended: None,
-            tail: Tail::default(),
             doomed: false,
             hung_up: None,
             problem: None,
             outbox: VecDeque::new(),
             stopping: false,
             unwatched: false,
-            unpumped: Vec::new(),
         }
     }
 }
@@ -68,24 +58,18 @@ impl Default for Seat {
 impl Seat {
     /// A process was asked for.
     pub(super) fn reserve(&mut self, id: WorkerId) {
-        *self = Self {
-            id,
-            ended: self.ended.take(),
-            unpumped: std::mem::take(&mut self.unpumped),
-            ..Self::default()
-        };
+        *self = Self { id, ended: self.ended.take(), ..Self::default() };
     }
 
     /// It has been started.
     pub(super) fn install(&mut self, spawned: Spawned, waker: &Waker, id: WorkerId) {
         let heard = waker.watch(spawned.link.as_fd(), Topic::Link, id, true);
-        waker.watch(spawned.stderr.as_fd(), Topic::Stderr, id, true);
+        self.streams.install(spawned.pipes, spawned.output, waker, id);
         let watched =
             spawned.process.exit_watch().is_some_and(|pidfd| waker.watch(pidfd, Topic::Exit, id, true));
         self.unwatched = !watched;
         self.process = Some(spawned.process);
         self.link = Some(spawned.link);
-        self.stderr = Some(spawned.stderr);
         if self.doomed {
             self.kill();
         } else if !heard {
@@ -156,48 +140,50 @@ impl Seat {
         }
     }
 
-    /// Take what is there. `false` once there will be no more.
-    pub(super) fn read_stderr(&mut self) -> bool {
-        let Some(stderr) = &self.stderr else { return false };
-        let mut buffer = vec![0; STDERR_READ_BYTES];
-        match read_stderr(stderr, &mut buffer) {
-            Ok(0) => false,
-            Ok(read) => {
-                buffer.truncate(read);
-                buffer.shrink_to_fit(); // it may wait long for the host's stderr
-                self.tail.push(&buffer);
-                self.unpumped.push(buffer);
-                true
-            }
-            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
-        }
+    /// Take what it has printed, up to the answer of this task.
+    pub(super) fn hear(&mut self, task: TaskId, newest: u64, output: &Output) {
+        let speaker = self.speaker(Some(task), newest);
+        self.streams.read_all(speaker, output);
+    }
+
+    /// Take what is there of this. `false` once there will be no more.
+    pub(super) fn read(&mut self, topic: Topic, newest: u64, output: &Output) -> bool {
+        let begun = self.link.as_ref().and_then(HostLink::begun).map(|run| run.task);
+        let speaker = self.speaker(begun, newest);
+        self.streams.read(topic, speaker, output)
+    }
+
+    fn speaker(&self, begun: Option<TaskId>, newest: u64) -> Speaker {
+        Speaker { pid: self.process.as_ref().map_or(0, Process::pid), begun, newest }
     }
 
     /// Sweep up after the process, which has ended. Returns what it had begun, and how it ended.
-    pub(super) fn bury(&mut self, waker: &Waker) -> Option<(Option<Assignment>, Ended)> {
-        let process = self.process.take()?;
-        process.kill_group();
-        for _ in 0..STDERR_LAST_READS {
-            let before = self.unpumped.len();
-            if !self.read_stderr() || self.unpumped.len() == before {
-                break;
-            }
-        }
+    pub(super) fn bury(
+        &mut self,
+        waker: &Waker,
+        newest: u64,
+        output: &Output,
+    ) -> Option<(Option<Assignment>, Ended)> {
+        self.process.as_ref()?.kill_group();
         let begun = self.link.as_ref().and_then(HostLink::begun);
+        let speaker = self.speaker(begun.map(|run| run.task), newest);
+        self.streams.read_all(speaker, output);
+        let process = self.process.take()?;
         let item = self.link.as_ref().and_then(|link| link.items().checked_sub(1));
         // The socket is still open where a process that the task started holds the worker's end.
         if let Some(link) = self.link.take().filter(|_| self.hung_up.is_none()) {
             waker.watch(link.as_fd(), Topic::Link, self.id, false);
         }
-        if let Some(stderr) = self.stderr.take() {
-            waker.watch(stderr.as_fd(), Topic::Stderr, self.id, false);
+        for topic in [Topic::Stdout, Topic::Stderr, Topic::Output] {
+            self.streams.close(topic, waker, self.id);
         }
         if let Some(pidfd) = process.exit_watch() {
             waker.watch(pidfd, Topic::Exit, self.id, false);
         }
         let pid = process.pid();
         let exit = process.reap();
-        let ended = Ended { pid, exit, stderr: self.tail.take_text(), item, problem: self.problem.take() };
+        let ended =
+            Ended { pid, exit, stderr: self.streams.tail.take_text(), item, problem: self.problem.take() };
         Some((begun, ended))
     }
 }

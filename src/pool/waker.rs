@@ -13,15 +13,20 @@ use crate::scheduler::types::WorkerId;
 /// Events taken per wake-up; what does not fit comes with the next.
 const EVENTS_PER_WAKE: usize = 64;
 
-const TOPIC_SHIFT: u32 = 62;
+const TOPIC_SHIFT: u32 = 61;
 const BELL: u64 = u64::MAX;
 
 /// Which of a worker's descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
     Link,
-    Stderr,
     Exit,
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+    /// What tasks print.
+    Output,
 }
 
 /// What woke the driver.
@@ -101,6 +106,8 @@ fn token(topic: Topic, worker: WorkerId) -> EventData {
         Topic::Link => 0,
         Topic::Stderr => 1,
         Topic::Exit => 2,
+        Topic::Stdout => 3,
+        Topic::Output => 4,
     };
     EventData::new_u64(topic << TOPIC_SHIFT | u64::from(worker.slot) << 32 | u64::from(worker.incarnation))
 }
@@ -109,7 +116,9 @@ fn decode(token: u64, flags: EventFlags) -> Event {
     let topic = match token >> TOPIC_SHIFT {
         0 => Topic::Link,
         1 => Topic::Stderr,
-        _ => Topic::Exit,
+        2 => Topic::Exit,
+        3 => Topic::Stdout,
+        _ => Topic::Output,
     };
     let slot = (token >> 32) as u32 & ((1 << (TOPIC_SHIFT - 32)) - 1);
     Event {

@@ -13,7 +13,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
@@ -21,7 +20,7 @@ use rustix::process::{
     pidfd_send_signal, waitid,
 };
 
-use crate::ipc::{Backing, HostBell, HostFd, HostLink};
+use crate::ipc::{Backing, HostBell, HostFd, HostLink, OutputReceiver, stack_signal};
 
 /// How to start a worker.
 ///
@@ -39,6 +38,8 @@ pub struct SpawnSpec {
     pub use_pidfd: bool,
     /// What the memory shared with it is made of.
     pub backing: Backing,
+    /// Its stdout comes to the host, and is not the host's own.
+    pub capture: bool,
 }
 
 /// How a process ended.
@@ -59,7 +60,18 @@ pub struct Spawned {
     pub process: Process,
     /// Socket and rings.
     pub link: HostLink,
-    /// What it writes to descriptor 2; non-blocking.
+    /// What it writes to descriptors 1 and 2.
+    pub pipes: Pipes,
+    /// What its tasks print.
+    pub output: OutputReceiver,
+}
+
+/// The host's ends of the pipes behind a worker's descriptors; non-blocking.
+#[derive(Debug)]
+pub struct Pipes {
+    /// Of 1; `None`: it is the host's own.
+    pub stdout: Option<HostFd>,
+    /// Of 2.
     pub stderr: HostFd,
 }
 
@@ -75,8 +87,8 @@ pub struct Process {
 /// It rings `bell`, or `driver`, an eventfd.
 pub fn spawn(spec: &SpawnSpec, bell: &HostBell, driver: impl AsFd) -> std::io::Result<Spawned> {
     let ends = HostLink::pair(bell, driver, spec.backing)?;
-    let (stderr, stderr_worker) = pipe_with(PipeFlags::CLOEXEC)?;
-    rustix::io::ioctl_fionbio(&stderr, true)?;
+    let (stderr, stderr_worker) = pipe()?;
+    let stdout = if spec.capture { Some(pipe()?) } else { None };
     let mut command = Command::new(&spec.executable);
     command
         .args(&spec.args)
@@ -84,12 +96,24 @@ pub fn spawn(spec: &SpawnSpec, bell: &HostBell, driver: impl AsFd) -> std::io::R
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
         .process_group(0)
         .stdin(Stdio::from(ends.worker))
-        .stderr(Stdio::from(stderr_worker));
+        .stderr(stderr_worker);
+    let stdout = stdout.map(|(ours, theirs)| {
+        command.stdout(theirs);
+        ours
+    });
     let child = command.spawn()?;
     let pid = Pid::from_child(&child);
     let pidfd =
         if spec.use_pidfd { pidfd_open(pid, PidfdFlags::NONBLOCK).ok().map(HostFd::new) } else { None };
-    Ok(Spawned { process: Process { pid, pidfd }, link: ends.host, stderr: HostFd::new(stderr) })
+    let pipes = Pipes { stdout, stderr };
+    Ok(Spawned { process: Process { pid, pidfd }, link: ends.host, pipes, output: ends.output })
+}
+
+/// Our end, and the worker's.
+fn pipe() -> std::io::Result<(HostFd, Stdio)> {
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    Ok((HostFd::new(ours), Stdio::from(theirs)))
 }
 
 /// Whether [`spawn`] failed for want of descriptors, processes or memory: that may pass.
@@ -137,6 +161,14 @@ impl Process {
         };
     }
 
+    /// Have it show its Python stacks, among its output.
+    pub fn ask_for_stack(&self) -> bool {
+        match &self.pidfd {
+            Some(pidfd) => pidfd_send_signal(pidfd, stack_signal()).is_ok(),
+            None => self.is_ours() && kill_process(self.pid, stack_signal()).is_ok(),
+        }
+    }
+
     /// Sweep up after a process that has ended: what is left of its group dies, then the status is taken.
     pub fn reap(self) -> Exit {
         self.kill_group();
@@ -161,27 +193,8 @@ pub fn usable_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Copy `bytes` to the host's own descriptor 2. May block, as the worker itself would have.
-pub fn write_to_stderr(mut bytes: &[u8]) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(rustix::stdio::stderr(), bytes) {
-            Ok(0) => break,
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::INTR) => {}
-            // Somebody has made it non-blocking (node does); waiting is this thread's only work.
-            Err(Errno::AGAIN) => {
-                let stderr = rustix::stdio::stderr();
-                let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
-                let _ = poll(&mut ready, None);
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Read what a worker wrote to its stderr: `Ok(0)` at its end, `WouldBlock` for now.
-pub fn read_stderr(pipe: &HostFd, buffer: &mut [u8]) -> std::io::Result<usize> {
+/// Read what a worker wrote to a descriptor: `Ok(0)` at its end, `WouldBlock` for now.
+pub fn read_pipe(pipe: &HostFd, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(rustix::io::read(pipe, buffer)?)
 }
 
