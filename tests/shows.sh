@@ -50,6 +50,8 @@ row "Python ${last[0]}, abi3" make test-wheel PYTHON="${last[1]}" VENV="${last[2
 for test in slow_clients every_result; do
     row "HTTP in full size: $test" env DISTTASK_FULL=1 "${last[2]}/bin/python" -m pytest -q -s tests/test_http_load.py -k $test
 done
+row "everything that waits, 8 threads, 60 s" env DISTTASK_HAMMER_SECONDS=60 "${last[2]}/bin/python" -m pytest -q -s tests/test_hammer.py
+row "100,000 results of 1 MB, four ways" env DISTTASK_FULL=1 "${last[2]}/bin/python" -m pytest -q -s tests/test_flow_memory.py
 "${last[2]}/bin/python" -m pip install --quiet "schemathesis>=4"
 row "schemathesis, 300 cases per operation" "${last[2]}/bin/python" tests/fuzz_http.py
 {
