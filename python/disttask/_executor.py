@@ -91,8 +91,7 @@ class Executor(Tasks, cf.Executor):
             keep_bytes=keep_bytes,
             keep_seconds=keep_seconds,
             arena_bytes=_arena_bytes(),
-            max_pending=checked_bound(max_pending, on_full),
-            wait_when_full=on_full == "block",
+            queue_bound=checked_bound(max_pending, on_full),
         )
         self._bind(self._pool, 0, 0, None, Future)
         self._map_times = {}
@@ -275,8 +274,8 @@ def checked_workers(max_workers: int | None) -> int:
     return max_workers
 
 
-def checked_bound(max_pending: int | None, on_full: str) -> int | None:
-    """The bound of the queue; see `Executor`."""
+def checked_bound(max_pending: int | None, on_full: str) -> tuple[int, bool] | None:
+    """How many tasks may be unfinished, and whether `submit` then waits; see `Executor`."""
     if on_full not in ("block", "raise"):
         raise ValueError(f'on_full must be "block" or "raise", not {on_full!r}')
     if max_pending is None:
@@ -285,7 +284,7 @@ def checked_bound(max_pending: int | None, on_full: str) -> int | None:
         raise TypeError(f"max_pending must be an int or None, not {type(max_pending).__name__}")
     if not 1 <= max_pending <= sys.maxsize:
         raise ValueError(f"max_pending must be at least 1, not {max_pending}; None means no limit")
-    return max_pending
+    return max_pending, on_full == "block"
 
 
 def _checked_executable(executable: str | os.PathLike[str] | None) -> str:

@@ -197,8 +197,7 @@ class Pool:
         keep_bytes: int,
         keep_seconds: float,
         arena_bytes: int,
-        max_pending: int | None = None,
-        wait_when_full: bool = True,
+        queue_bound: tuple[int, bool] | None = None,
     ) -> Pool: ...
     @property
     def id(self) -> int:

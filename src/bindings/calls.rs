@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyListMethods};
+use pyo3::types::{PyList, PyListMethods, PyType};
 
-use super::future::{Home, NewFuture};
+use super::future::{Future, Home};
 use super::wait::wait_interruptibly;
 use super::{codec, numbers};
 use crate::ipc::{Form, Payload};
@@ -247,5 +248,30 @@ impl Calls {
             pool.cancel(slot.id())?;
         }
         Ok(())
+    }
+}
+
+/// `disttask.Future`, and its `__new__`.
+pub(super) struct NewFuture(Py<PyAny>, Py<PyType>);
+
+impl NewFuture {
+    pub(super) fn of(future: Bound<'_, PyType>) -> PyResult<Self> {
+        Ok(Self(future.getattr(intern!(future.py(), "__new__"))?.unbind(), future.unbind()))
+    }
+
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self(self.0.clone_ref(py), self.1.clone_ref(py))
+    }
+
+    /// The future of a task.
+    pub(super) fn attached<'py>(
+        &self,
+        py: Python<'py>,
+        slot: Arc<Slot>,
+        home: &Arc<Home>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.0.bind(py).call1((self.1.bind(py),))?;
+        future.cast::<Future>()?.get().attach(slot, Arc::clone(home));
+        Ok(future)
     }
 }

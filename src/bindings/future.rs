@@ -8,7 +8,7 @@ use pyo3::PyVisit;
 use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::input::Input;
 use super::memory::new_bytes;
@@ -50,31 +50,6 @@ impl Home {
     pub(super) fn pool(&self) -> PyResult<Option<Arc<Shared>>> {
         self.ident.check_owner()?;
         Ok(self.pool.upgrade())
-    }
-}
-
-/// `disttask.Future`, and its `__new__`.
-pub(super) struct NewFuture(Py<PyAny>, Py<PyType>);
-
-impl NewFuture {
-    pub(super) fn of(future: Bound<'_, PyType>) -> PyResult<Self> {
-        Ok(Self(future.getattr(intern!(future.py(), "__new__"))?.unbind(), future.unbind()))
-    }
-
-    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self(self.0.clone_ref(py), self.1.clone_ref(py))
-    }
-
-    /// The future of a task.
-    pub(super) fn attached<'py>(
-        &self,
-        py: Python<'py>,
-        slot: Arc<Slot>,
-        home: &Arc<Home>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let future = self.0.bind(py).call1((self.1.bind(py),))?;
-        future.cast::<Future>()?.get().attach(slot, Arc::clone(home));
-        Ok(future)
     }
 }
 

@@ -36,7 +36,7 @@ impl Drop for Pool {
 #[pymethods]
 impl Pool {
     #[new]
-    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, capture, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds, arena_bytes, max_pending=None, wait_when_full=true))]
+    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, capture, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds, arena_bytes, queue_bound=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords only, one call per pool")]
     fn new(
         workers: u32,
@@ -54,8 +54,7 @@ impl Pool {
         keep_bytes: usize,
         keep_seconds: f64,
         arena_bytes: usize,
-        max_pending: Option<usize>,
-        wait_when_full: bool,
+        queue_bound: Option<(usize, bool)>,
     ) -> PyResult<Self> {
         let backing = if use_memfd { Backing::Memfd } else { Backing::File };
         let age = Duration::try_from_secs_f64(keep_seconds).unwrap_or(Duration::MAX);
@@ -70,7 +69,7 @@ impl Pool {
             arena_bytes,
         })?;
         let home = Home::new(&shared);
-        let bound = max_pending.map(|tasks| QueueBound { tasks, waits: wait_when_full });
+        let bound = queue_bound.map(|(tasks, waits)| QueueBound { tasks, waits });
         Ok(Self { shared, home, functions: Arc::default(), bound })
     }
 

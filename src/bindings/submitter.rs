@@ -8,10 +8,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyDictMethods, PyList, PyTuple, PyType};
 
-use super::calls::Calls;
+use super::calls::{Calls, NewFuture};
 use super::codec;
 use super::functions::{Function, Functions, dumps};
-use super::future::{Home, NewFuture};
+use super::future::Home;
 use super::input::{Input, needs};
 use super::numbers;
 use super::pool::Pool;
