@@ -333,3 +333,38 @@ def exits_when_pickled(number):
 def run_twice(path):
     log(path, 1)
     return bytes(1_000_000)
+
+
+def wait_or_value(gate, value):
+    """Wait for the file, if one is named, and return the value."""
+    if gate:
+        wait_for_file(gate)
+    return value
+
+
+class Thing:
+    """Something that can be watched."""
+
+    def __init__(self, data=b""):
+        self.data = data
+
+
+def watch(thing, path):
+    """Leave a line when the argument is freed."""
+    import weakref
+
+    weakref.finalize(thing, log, path, "freed")
+    return len(lines(path))
+
+
+def watch_and_fail(thing, path):
+    watch(thing, path)
+    raise ValueError(thing)
+
+
+def sleep_or_count(seconds):
+    """Take long, or some microseconds."""
+    if seconds:
+        time.sleep(seconds)
+    sum(range(300))
+    return os.getpid()

@@ -46,9 +46,11 @@ if TYPE_CHECKING:
         WorkerCrashed,
     )
     from ._executor import Executor
+    from ._flow import QueueFull
     from ._functions import Task, task
     from ._future import Future
     from ._inputs import Ref
+    from ._progress import as_completed, wait
     from ._serve import Server
     from ._submitter import Submitter
     from ._tasks import DefaultSubmitter, get_results, options, serialize_task, status, submit
@@ -69,6 +71,7 @@ _LATE = {
     "InvalidTask": "_exceptions",
     "PoolBroken": "_exceptions",
     "PoolShutdown": "_exceptions",
+    "QueueFull": "_flow",
     "Ref": "_inputs",
     "RemoteError": "_exceptions",
     "RemoteTraceback": "_exceptions",
@@ -84,6 +87,7 @@ _LATE = {
     "TokenFileError": "_token",
     "UnknownTask": "_exceptions",
     "WorkerCrashed": "_exceptions",
+    "as_completed": "_progress",
     "configure": "_default",
     "default_executor": "_default",
     "get_results": "_tasks",
@@ -92,6 +96,7 @@ _LATE = {
     "status": "_tasks",
     "submit": "_tasks",
     "task": "_functions",
+    "wait": "_progress",
 }
 """Where each name is defined. Loaded when it is first asked for: a worker needs few of them, and an import none."""
 
@@ -124,6 +129,7 @@ __all__ = [
     "InvalidTask",
     "PoolBroken",
     "PoolShutdown",
+    "QueueFull",
     "Ref",
     "RemoteError",
     "RemoteTraceback",
@@ -140,6 +146,7 @@ __all__ = [
     "UnknownTask",
     "WorkerCrashed",
     "__version__",
+    "as_completed",
     "configure",
     "default_executor",
     "get_results",
@@ -148,4 +155,5 @@ __all__ = [
     "status",
     "submit",
     "task",
+    "wait",
 ]

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Literal, Self
 
     from ._serve import Server
 
@@ -51,6 +51,9 @@ class Executor(Tasks, cf.Executor):
             `sys.stderr` of that moment and keeps it for `Future.output`; ``False``: workers have its own stdout.
         forward_logging: whether log records of tasks are handed to this process's loggers of the same name, unless the
             task calls `logging.basicConfig`. Levels are those that loggers have when the executor is made.
+        max_pending: how many tasks may be unfinished before `submit` waits; ``None``: any number. `map`, which has a
+            bound of its own, is not held up, and nor is what comes over HTTP.
+        on_full: ``"block"``: then `submit` waits until a task has ended; ``"raise"``: it raises `QueueFull`.
 
     Raises:
         ValueError: `max_workers` is out of range.
@@ -66,6 +69,8 @@ class Executor(Tasks, cf.Executor):
         executable: str | os.PathLike[str] | None = None,
         capture_output: bool = True,
         forward_logging: bool = True,
+        max_pending: int | None = None,
+        on_full: Literal["block", "raise"] = "block",
         _keep: tuple[int, int, float] = (KEEP_RESULTS, KEEP_BYTES, KEEP_SECONDS),
     ) -> None:
         self._max_workers = checked_workers(max_workers)
@@ -87,6 +92,7 @@ class Executor(Tasks, cf.Executor):
             keep_seconds=keep_seconds,
             arena_bytes=_arena_bytes(),
             room_seconds=_ROOM_SECONDS,
+            queue_bound=checked_bound(max_pending, on_full),
         )
         self._bind(self._pool, 0, 0, None, Future)
         self._map_times = {}
@@ -225,6 +231,24 @@ class Executor(Tasks, cf.Executor):
             self._pool.shutdown("now")
             raise
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """As `__exit__`, while the event loop goes on. A coroutine that is cancelled waits for nothing, either."""
+        import asyncio
+
+        cut_short = exc_type is not None and issubclass(exc_type, (KeyboardInterrupt, asyncio.CancelledError))
+        try:
+            if cut_short and not self._pool.is_foreign():
+                self._pool.shutdown("now")
+            await asyncio.to_thread(self.shutdown)
+        except BaseException:  # cancelled while it waited
+            self._pool.shutdown("now")
+            raise
+
     def __reduce__(self) -> Any:
         raise TypeError(
             "an Executor cannot be sent to a worker: keep it out of what a task's function or arguments hold"
@@ -249,6 +273,19 @@ def checked_workers(max_workers: int | None) -> int:
     if max_workers > _native.MAX_WORKERS:
         raise ValueError(f"max_workers must be at most {_native.MAX_WORKERS}, not {max_workers}")
     return max_workers
+
+
+def checked_bound(max_pending: int | None, on_full: str) -> tuple[int, bool] | None:
+    """How many tasks may be unfinished, and whether `submit` then waits; see `Executor`."""
+    if on_full not in ("block", "raise"):
+        raise ValueError(f'on_full must be "block" or "raise", not {on_full!r}')
+    if max_pending is None:
+        return None
+    if isinstance(max_pending, bool) or not isinstance(max_pending, int):
+        raise TypeError(f"max_pending must be an int or None, not {type(max_pending).__name__}")
+    if not 1 <= max_pending <= sys.maxsize:
+        raise ValueError(f"max_pending must be at least 1, not {max_pending}; None means no limit")
+    return max_pending, on_full == "block"
 
 
 def _checked_executable(executable: str | os.PathLike[str] | None) -> str:

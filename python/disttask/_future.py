@@ -24,6 +24,7 @@ from ._output import Outlet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import Any, Literal
 
 _logger = logging.getLogger("disttask")
@@ -194,6 +195,14 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         if collector is not None:
             collector.deliver_now(self)
         return True
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """``await future``, in a coroutine. When that is cancelled, the task is, too, if no worker has it yet."""
+        if not self.done() or self.cancelled():  # asyncio has a CancelledError of its own
+            import asyncio
+
+            yield from asyncio.wrap_future(self).__await__()
+        return self.result()
 
     def output(self, stream: Literal["stdout", "stderr", "log"] | None = None) -> str:
         """What the task has printed and logged so far, in order of arrival; all of it, once ``result()`` has returned.

@@ -22,7 +22,7 @@ from ._pickling import dumps, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from typing import Any
 
     from ._future import Future
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _TARGET_NANOS = 1_000_000
 """Work in one chunk: a hundred times what a chunk costs, and little enough to be shared evenly."""
+
+_AHEAD_BYTES = 32 * 2**20
+"""Bytes of them: with large results few keep every worker busy, and a slow caller wants memory to stay flat."""
 
 _AHEAD_ITEMS = 100_000
 """Items in them: short ones are many."""
@@ -40,8 +43,9 @@ _WEIGHT = 4
 _GROWTH = 16
 """Chunks grow by this factor at most, so that one item that was quick by chance does little harm."""
 
-_SMALLEST = 8
-"""Towards the end chunks shrink to this part of their size: then workers end within an eighth of a millisecond."""
+_SMALLEST = 32
+"""Towards the end chunks shrink to this part of their size. It is 30 us of work, and a chunk costs some 10;
+and should the last items be the long ones, few of them share a worker while the others have nothing to do."""
 
 _REMEMBERED = 1000
 """Functions whose times are remembered from one `map` to the next."""
@@ -65,31 +69,35 @@ class _Mapping:
         workers: int,
         fn: Callable[..., Any],
         iterables: Sequence[Iterable[Any]],
-        chunksize: int | None,
         end: float | None,
+        starred: bool,
     ) -> None:
         self._tasks = tasks
         self._end = end
         self._workers = workers
         self._function = _function(tasks, fn)
-        self._spread = len(iterables) != 1
+        self._spread = starred or len(iterables) != 1
         lengths = [operator.length_hint(iterable, -1) for iterable in iterables if hasattr(iterable, "__len__")]
-        self._left = min(lengths) if len(lengths) == len(iterables) else None
-        self._items = zip(*iterables, strict=False) if self._spread else iter(iterables[0])
+        self._left = self.total = min(lengths) if len(lengths) == len(iterables) else None
+        if starred:
+            self._items: Iterator[Any] = map(tuple, iterables[0])
+        else:
+            self._items = zip(*iterables, strict=False) if self._spread else iter(iterables[0])
         self._list = iterables[0] if type(iterables[0]) is list and not self._spread else None
         self._taken = 0
         """Of a list: cutting it is several times quicker than iterating."""
-        self._fixed = chunksize
-        self._size = chunksize or 1
+        self._size = 1
         self.failed: Exception | None = None
         """Why nothing more is read: raised after the values of what was read."""
         self._nanos_per_item = tasks._map_times.get(self._function.name, 0.0)
-        if chunksize is None and self._nanos_per_item:
+        if self._nanos_per_item:
             self._size = self._fitting()
-        self._under_way: deque[_Chunk] = deque()
-        """In the order of their items."""
-        self._out: list[_Chunk] = []
+        self._under_way: deque[Any] = deque()
+        """Chunks, in the order of their items."""
+        self._out: list[Any] = []
         """Those that had not come back when it was last looked."""
+        self._ahead_bytes = 0
+        """Bytes of the results of the others."""
 
     def fill(self) -> None:
         """Have enough chunks with the workers, unless too many results wait for their turn."""
@@ -120,7 +128,11 @@ class _Mapping:
     def _may_run_ahead(self) -> bool:
         """Whether there is room for results whose turn has not come."""
         ahead = len(self._under_way) - len(self._out)
-        return ahead <= 0 or (ahead < _AHEAD_PER_WORKER * self._workers and ahead * self._size < _AHEAD_ITEMS)
+        return ahead <= 0 or (
+            ahead < _AHEAD_PER_WORKER * self._workers
+            and ahead * self._size < _AHEAD_ITEMS
+            and self._ahead_bytes < _AHEAD_BYTES
+        )
 
     def _take(self, items: list[Any], count: int) -> None:
         """Add the next items of the input; those before one that raises are there."""
@@ -131,7 +143,7 @@ class _Mapping:
             self._taken += len(items)
 
     def _next_size(self) -> int:
-        if self._fixed is not None or self._left is None:
+        if self._left is None:
             return self._size
         fair = max(self._left // (2 * self._workers), self._size // _SMALLEST)
         return max(1, min(self._size, fair))
@@ -151,6 +163,8 @@ class _Mapping:
                 raise TimeoutError
             self.fill()
         self._under_way.popleft()
+        self._ahead_bytes -= chunk.bytes
+        chunk.taken = True
         outcome = chunk.future._chunk_outcome()
         if isinstance(outcome, BaseException):
             return self._after_crash(chunk, outcome)
@@ -159,13 +173,14 @@ class _Mapping:
 
     def _learn(self, chunk: _Chunk) -> None:
         """From how long a chunk has taken, how large the next ones shall be."""
+        if not chunk.taken:
+            chunk.bytes = chunk.future._bytes()
+            self._ahead_bytes += chunk.bytes
         nanos = chunk.future._ran()
         if nanos is None:
             return  # it failed as a whole, and some of its items may have to run once more
         count = len(chunk.items)
         chunk.items = []
-        if self._fixed is not None:
-            return
         now = nanos / count
         before = self._nanos_per_item or now
         self._nanos_per_item = before + (now - before) / _WEIGHT
@@ -184,27 +199,39 @@ class _Mapping:
             yield from self.next_values()
         raise exc
 
-    def end(self) -> None:
-        """Nobody wants the rest. The next `map` of the function need not begin with single items."""
+    def remember(self) -> None:
+        """The next `map` of the function need not begin with single items."""
         times = self._tasks._map_times
         if len(times) >= _REMEMBERED:
             times.clear()
         if self._nanos_per_item:
             times[self._function.name] = self._nanos_per_item
+
+    def end(self) -> None:
+        """Nobody wants the rest."""
+        self.remember()
         for chunk in self._under_way:
             chunk.future.cancel()
 
-    def is_done(self) -> bool:
-        """Whether nothing is under way."""
-        return not self._under_way
+    def chunks(self) -> Generator[list[Any]]:
+        """All values, a chunk's at a time."""
+        try:
+            while self._under_way:
+                yield from self.next_values()
+            if self.failed is not None:
+                raise self.failed
+        finally:
+            self.end()
 
 
 class _Chunk:
-    __slots__ = ("future", "items")
+    __slots__ = ("bytes", "future", "items", "taken")
 
     def __init__(self, items: list[Any], future: Future) -> None:
         self.items = items
         self.future = future
+        self.bytes = 0
+        self.taken = False
 
 
 def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
@@ -256,14 +283,26 @@ class _Results(itertools.chain):  # type: ignore[type-arg]
     """What `map` returns: closing or dropping it cancels what has not begun."""
 
     mapping: _Mapping
+    chunks: Generator[list[Any]]
+
+    @classmethod
+    def of(cls, mapping: _Mapping) -> _Results:
+        """Those of a mapping whose first chunks are under way."""
+        chunks = mapping.chunks()
+        results: Any = cls.from_iterable(chunks)
+        results.mapping, results.chunks = mapping, chunks
+        return results  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Nobody wants the rest."""
+        """Nobody wants the rest: what has not begun is cancelled, and there are no more results."""
         self.mapping.end()
+        with contextlib.suppress(ValueError):  # another thread is in `next`, and has its values or a CancelledError
+            self.chunks.close()
+            deque(self, maxlen=0)
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # in a forked child there is nothing to cancel
-            self.close()
+            self.mapping.end()
 
 
 def adaptive_map(
@@ -271,23 +310,10 @@ def adaptive_map(
     workers: int,
     fn: Callable[..., Any],
     iterables: Sequence[Iterable[Any]],
-    timeout: float | None,
-    chunksize: int | None,
-) -> Iterator[Any]:
+    end: float | None,
+    starred: bool,
+) -> _Results:
     """See `Executor.map`. The first chunks are submitted before this returns."""
-    end = None if timeout is None else time.monotonic() + timeout
-    mapping = _Mapping(tasks, workers, fn, iterables, chunksize, end)
+    mapping = _Mapping(tasks, workers, fn, iterables, end, starred)
     mapping.fill()
-    results: Any = _Results.from_iterable(_chunks_of(mapping))
-    results.mapping = mapping
-    return results  # type: ignore[no-any-return]
-
-
-def _chunks_of(mapping: _Mapping) -> Iterator[list[Any]]:
-    try:
-        while not mapping.is_done():
-            yield from mapping.next_values()
-        if mapping.failed is not None:
-            raise mapping.failed
-    finally:
-        mapping.end()
+    return _Results.of(mapping)

@@ -50,6 +50,29 @@ class Function:
     def name(self) -> str:
         """What to call it in errors."""
 
+@final
+class Calls:
+    """Calls of one function that `map` has submitted together, each a task, or some of them one."""
+
+    def __len__(self) -> int: ...
+    def _take(self, ordered: bool) -> tuple[list[Any], list[tuple[int, int, Any]]]:
+        """Values that are there; and what needs unpickling: its place among them, the task's index, its future."""
+    def _is_resolved(self) -> bool:
+        """Whether every task has ended."""
+    def _is_taken(self) -> bool:
+        """Whether every outcome was taken."""
+    def _nanos(self) -> int | None:
+        """How long all of it took, in nanoseconds."""
+    def _ready_bytes(self) -> int:
+        """Bytes of the outcomes that could be taken now."""
+    @staticmethod
+    def _wait_any(calls: Sequence[tuple[Calls, int]], timeout: float | None) -> bool:
+        """Wait until one of the first so many of these calls has ended, or (0) all have. `False`: the time is over."""
+    def _worth_waiting_for(self, count: int) -> list[Any] | None:
+        """What `_wait_any` would wait for, as futures; `None`: it would not."""
+    def _cancel(self) -> None:
+        """Take back what no worker has begun."""
+
 @disjoint_base
 class Submitter:
     """Whatever has a `submit`, with the options of its tasks."""
@@ -80,6 +103,10 @@ class Submitter:
     def _put(self, value: Any, constant: bool, data: bytes | None = None) -> Input | None:
         """Put an object into the pool; ``None``: it must be pickled by cloudpickle, and come as `data`."""
     def _submit_chunk(self, function: Function, spread: bool, items: list[Any]) -> Any: ...
+    def _submit_calls(
+        self, function: Function, spread: bool, items: list[Any], size: int
+    ) -> tuple[Calls, BaseException | None]:
+        """Queue calls, `size` of them as one task. Stops at one that cannot be sent, and says why."""
     def _function(self, func: Callable[..., Any]) -> Function | None:
         """The function, if it need not be pickled again."""
 
@@ -119,6 +146,8 @@ class Future:
         """The values of a chunk of `map`, where they are all numbers."""
     def _ran(self) -> int | None:
         """How long a chunk of `map` took, in nanoseconds; `None` for anything else."""
+    def _bytes(self) -> int:
+        """Bytes of the outcome; 0 without one."""
     def _keep(self, value: Any, exception: BaseException | None) -> tuple[Any, BaseException | None]:
         """Keep what was loaded; what was kept first counts, and is returned."""
     def _kept(self) -> tuple[Any, BaseException | None] | None:
@@ -179,6 +208,7 @@ class Pool:
         keep_seconds: float,
         arena_bytes: int,
         room_seconds: float,
+        queue_bound: tuple[int, bool] | None = None,
     ) -> Pool: ...
     @property
     def id(self) -> int:

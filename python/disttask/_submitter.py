@@ -6,55 +6,22 @@ from . import _inputs, _native
 from ._exceptions import PoolBroken, SerializationError, dependency_failed
 from ._future import Future
 from ._loading import dumps_task
-from ._map import adaptive_map
+from ._maps import Maps
 from ._options import Options
 from ._pickling import task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     from ._executor import Executor
 
 
-class Tasks(_native.Submitter):
+class Tasks(_native.Submitter, Maps):
     """`submit`, which is native, and `map`."""
 
     _pool: _native.Pool
-    _max_workers: int
-    _map_times: dict[str, float]
-    """What an item of `map` took, in nanoseconds, by function."""
-    _one_by_one = False
-    """Whether each item of `map` must be a task of its own, because an option speaks of one."""
-
-    def map(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-    ) -> Iterator[Any]:
-        """Like ``map(fn, *iterables)``, with the calls on the workers; results come in order.
-
-        The input is read as it is needed, some chunks ahead of what runs, so it may be endless. A failing call raises
-        when its result is reached; other calls are not touched by it.
-
-        Args:
-            fn: the callable. It is pickled once.
-            *iterables: its arguments; the shortest ends the input.
-            timeout: seconds, from the call of `map`, that `next` may wait until; then it raises `TimeoutError`.
-            chunksize: how many calls make one task; ``None`` measures, and makes chunks of about a millisecond. When a
-                worker dies, calls of the same chunk that were done but not yet sent back (a millisecond of work) are
-                made again; ``chunksize=1`` is the strict promise of `submit`. With ``options(retries=...)`` or
-                ``options(timeout=...)``, which speak of one call, ``None`` is 1.
-        """
-        if chunksize is not None and chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if self._one_by_one and chunksize is None:
-            chunksize = 1
-        return adaptive_map(self, self._max_workers, fn, iterables, timeout, chunksize)
 
     def _submit_whole(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, name: str | None = None

@@ -202,7 +202,7 @@ impl ApiError {
 impl From<PoolError> for ApiError {
     fn from(error: PoolError) -> Self {
         let word = match error {
-            PoolError::Backlog => return Self::backlog_full(),
+            PoolError::Backlog | PoolError::QueueFull(_) => return Self::backlog_full(),
             PoolError::ShutDown => "shut_down",
             PoolError::Broken(_) => "pool_broken",
             PoolError::Forked => "forked",

@@ -9,6 +9,7 @@ use crate::pool::PoolError;
 import_exception!(disttask._exceptions, ForkedPoolError);
 import_exception!(disttask._exceptions, PoolBroken);
 import_exception!(disttask._exceptions, SerializationError);
+import_exception!(disttask._flow, QueueFull);
 
 impl From<PoolError> for PyErr {
     fn from(error: PoolError) -> Self {
@@ -16,6 +17,7 @@ impl From<PoolError> for PyErr {
         match error {
             PoolError::ShutDown => PyRuntimeError::new_err(message),
             PoolError::Broken(_) => PoolBroken::new_err(message),
+            PoolError::QueueFull(_) => QueueFull::new_err(message),
             PoolError::Forked => ForkedPoolError::new_err(message),
             PoolError::Backlog | PoolError::Full(_) | PoolError::TooLarge(..) | PoolError::Kept { .. } => {
                 SerializationError::new_err(message)

@@ -45,6 +45,12 @@ impl Home {
     pub(super) fn ident(&self) -> &Ident {
         &self.ident
     }
+
+    /// `None`: it is gone, and all its tasks have ended.
+    pub(super) fn pool(&self) -> PyResult<Option<Arc<Shared>>> {
+        self.ident.check_owner()?;
+        Ok(self.pool.upgrade())
+    }
 }
 
 impl Future {
@@ -193,6 +199,12 @@ impl Future {
             Some(Outcome::Values(_, ran)) => u64::try_from(ran.as_nanos()).ok(),
             _ => None,
         }))
+    }
+
+    /// Bytes of the outcome.
+    fn _bytes(&self) -> PyResult<usize> {
+        let Some(slot) = self.slot()? else { return Ok(0) };
+        Ok(slot.with_outcome(|outcome| outcome.map_or(0, Outcome::size)))
     }
 
     /// Keep what was loaded; what was kept first counts.

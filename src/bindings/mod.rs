@@ -2,6 +2,7 @@
 //! The stub `python/disttask/_native.pyi` documents what Python sees.
 
 mod buffer;
+mod calls;
 mod chunk;
 mod codec;
 mod error;
@@ -25,6 +26,8 @@ pub mod _native {
     use super::{PyModule, PyModuleMethods, PyResult, Python};
     use pyo3::Bound;
 
+    #[pymodule_export]
+    use super::calls::Calls;
     #[pymodule_export]
     use super::functions::Function;
     #[pymodule_export]

@@ -11,6 +11,7 @@ use pyo3::types::PyTuple;
 use super::functions::Functions;
 use super::future::{Future, Home};
 use super::memory::new_bytes;
+use super::submitter::QueueBound;
 use super::wait::{wait_interruptibly, wait_quietly};
 use crate::ipc::Backing;
 use crate::pool::{Lookup, Piece, PoolConfig, RetentionLimits, Shared};
@@ -22,6 +23,7 @@ pub(super) struct Pool {
     pub(super) shared: Arc<Shared>,
     pub(super) home: Arc<Home>,
     pub(super) functions: Arc<Functions>,
+    pub(super) bound: Option<QueueBound>,
 }
 
 /// A pool that Python forgets (Ctrl-C came while its `Executor` was being made) finishes and goes.
@@ -34,7 +36,7 @@ impl Drop for Pool {
 #[pymethods]
 impl Pool {
     #[new]
-    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, capture, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds, arena_bytes, room_seconds))]
+    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, capture, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds, arena_bytes, room_seconds, queue_bound=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords only, one call per pool")]
     fn new(
         workers: u32,
@@ -53,6 +55,7 @@ impl Pool {
         keep_seconds: f64,
         arena_bytes: usize,
         room_seconds: f64,
+        queue_bound: Option<(usize, bool)>,
     ) -> PyResult<Self> {
         let backing = if use_memfd { Backing::Memfd } else { Backing::File };
         let age = Duration::try_from_secs_f64(keep_seconds).unwrap_or(Duration::MAX);
@@ -68,7 +71,8 @@ impl Pool {
             room_wait: Duration::try_from_secs_f64(room_seconds).unwrap_or(Duration::MAX),
         })?;
         let home = Home::new(&shared);
-        Ok(Self { shared, home, functions: Arc::default() })
+        let bound = queue_bound.map(|(tasks, waits)| QueueBound { tasks, waits });
+        Ok(Self { shared, home, functions: Arc::default(), bound })
     }
 
     #[getter]

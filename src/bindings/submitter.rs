@@ -8,15 +8,16 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyDictMethods, PyList, PyTuple, PyType};
 
+use super::calls::{Calls, NewFuture};
 use super::codec;
 use super::functions::{Function, Functions, dumps};
-use super::future::{Future, Home};
+use super::future::Home;
 use super::input::{Input, needs};
 use super::numbers;
 use super::pool::Pool;
 use super::wait::wait_interruptibly;
 use crate::ipc::{Form, Payload, Range};
-use crate::pool::{Keep, Need, Patience, PoolError, Shared, Work};
+use crate::pool::{Keep, Need, Patience, PoolError, Shared, Slot, Work};
 use crate::scheduler::types::{FunctionId, TaskSpec};
 
 #[pyclass(subclass, frozen, module = "disttask._native")]
@@ -27,9 +28,16 @@ struct Binding {
     home: Arc<Home>,
     functions: Arc<Functions>,
     spec: TaskSpec,
-    /// `Future.__new__` and `Future`.
-    new_future: Py<PyAny>,
-    future: Py<PyType>,
+    new_future: NewFuture,
+    bound: Option<QueueBound>,
+}
+
+/// How many tasks may be unfinished, and what comes of one too many.
+#[derive(Clone, Copy)]
+pub(super) struct QueueBound {
+    pub(super) tasks: usize,
+    /// It waits; else it is refused.
+    pub(super) waits: bool,
 }
 
 impl Submitter {
@@ -44,10 +52,68 @@ impl Submitter {
 
 impl Binding {
     fn queue<'py>(&self, py: Python<'py>, work: Work, name: &str, keep: Keep) -> PyResult<Bound<'py, PyAny>> {
-        let slot = self.pool.submit(work, name, self.spec, keep)?;
-        let future = self.new_future.bind(py).call1((self.future.bind(py),))?;
-        future.cast::<Future>()?.get().attach(slot, Arc::clone(&self.home));
-        Ok(future)
+        let slot = match self.bound {
+            None => self.pool.submit(work, name, self.spec, keep)?,
+            Some(bound) => self.submit_in_turn(py, bound, &work, name, keep)?,
+        };
+        self.new_future.attached(py, slot, &self.home)
+    }
+
+    /// Where the queue has a bound: wait for room in it, interruptibly, or raise `QueueFull`.
+    fn submit_in_turn(
+        &self,
+        py: Python<'_>,
+        bound: QueueBound,
+        work: &Work,
+        name: &str,
+        keep: Keep,
+    ) -> PyResult<Arc<Slot>> {
+        loop {
+            match self.pool.submit_within(bound.tasks, work.clone(), name, self.spec, keep) {
+                Err(PoolError::QueueFull(_)) if bound.waits => {
+                    let turn = |slice| self.pool.wait_for_turn(bound.tasks, slice).then_some(());
+                    wait_interruptibly(py, None, turn)?;
+                }
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// Many calls of a function that was pickled before, as one task.
+    fn chunk<'py>(
+        &self,
+        py: Python<'py>,
+        function: &Function,
+        spread: bool,
+        items: &Bound<'py, PyList>,
+    ) -> PyResult<Work> {
+        let packed = if spread { None } else { numbers::encode(items) };
+        let (payload, needs) = match packed {
+            Some(packed) => (self.payload(py, &packed)?, Box::default()),
+            None => self.pickled_chunk(py, spread, items)?,
+        };
+        Ok(Work { form: Form::Chunk, code: Some(Arc::clone(&function.code)), payload, needs })
+    }
+
+    /// The call of one item of `map`. As a chunk where only cloudpickle knows how to pickle it.
+    fn single<'py>(
+        &self,
+        py: Python<'py>,
+        function: &Function,
+        spread: bool,
+        item: Bound<'py, PyAny>,
+    ) -> PyResult<Work> {
+        let args = if spread { item.cast_into::<PyTuple>()? } else { PyTuple::new(py, [item])? };
+        let payload = match codec::encode_tuple(&args) {
+            Some(bytes) => Some(Payload::Private(bytes)),
+            None => dumps(py, &self.pool, args.as_any())?,
+        };
+        if let Some(payload) = payload {
+            let code = Some(Arc::clone(&function.code));
+            return Ok(Work { form: Form::Call, code, payload, needs: Box::default() });
+        }
+        let item = if spread { args.into_any() } else { args.get_item(0)? };
+        self.chunk(py, function, spread, &PyList::new(py, [item])?)
     }
 
     /// A chunk that is no list of numbers. What items have in common must not become one object in the worker, as it would in
@@ -114,7 +180,6 @@ impl Submitter {
 
     fn _bind(
         &self,
-        py: Python<'_>,
         pool: &Pool,
         priority: i32,
         retries: u32,
@@ -129,8 +194,8 @@ impl Submitter {
             home: Arc::clone(&pool.home),
             functions: Arc::clone(&pool.functions),
             spec,
-            new_future: future.getattr(intern!(py, "__new__"))?.unbind(),
-            future: future.unbind(),
+            new_future: NewFuture::of(future)?,
+            bound: pool.bound,
         };
         self.0.set(bound).map_err(|_| PyRuntimeError::new_err("Executor.__init__() was called twice"))
     }
@@ -215,13 +280,42 @@ impl Submitter {
         items: &Bound<'py, PyList>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let inner = self.inner()?;
-        let packed = if spread { None } else { numbers::encode(items) };
-        let (payload, needs) = match packed {
-            Some(packed) => (inner.payload(py, &packed)?, Box::default()),
-            None => inner.pickled_chunk(py, spread, items)?,
+        let work = inner.chunk(py, function, spread, items)?;
+        // `map` has bounds of its own.
+        let slot = inner.pool.submit(work, &function.name, inner.spec, Keep::ForTheFuture)?;
+        inner.new_future.attached(py, slot, &inner.home)
+    }
+
+    /// Queue calls of a function that was pickled before, `size` of them as one task. Stops at one that cannot be sent.
+    fn _submit_calls<'py>(
+        &self,
+        py: Python<'py>,
+        function: &Function,
+        spread: bool,
+        items: &Bound<'py, PyList>,
+        size: usize,
+    ) -> PyResult<(Calls, Option<PyErr>)> {
+        let inner = self.inner()?;
+        let mut slots = Vec::with_capacity(items.len().div_ceil(size));
+        let mut submit = |first: usize| -> PyResult<()> {
+            let work = if size == 1 {
+                inner.single(py, function, spread, items.get_item(first)?)?
+            } else {
+                inner.chunk(py, function, spread, &items.get_slice(first, first + size))?
+            };
+            slots.push(inner.pool.submit(work, &function.name, inner.spec, Keep::ForTheFuture)?);
+            Ok(())
         };
-        let work = Work { form: Form::Chunk, code: Some(Arc::clone(&function.code)), payload, needs };
-        inner.queue(py, work, &function.name, Keep::ForTheFuture)
+        let error = (0..items.len()).step_by(size).find_map(|first| submit(first).err());
+        let form = if size == 1 { Form::Call } else { Form::Chunk };
+        let calls = Calls::new(
+            slots,
+            Arc::clone(&inner.home),
+            inner.new_future.clone_ref(py),
+            Arc::clone(&function.name),
+            form,
+        );
+        Ok((calls, error))
     }
 
     /// Put an object into the pool. `None`: it takes cloudpickle, and comes again as `data`.

@@ -21,7 +21,7 @@ use super::seat::Seat;
 use super::slot::{Outcome, Slot};
 use super::waker::{Topic, Waker};
 use super::work::{Keep, Work};
-use crate::ipc::{Arena, HostBell};
+use crate::ipc::{Arena, Form, HostBell};
 use crate::scheduler::types::{Assignment, Cancel, Shutdown, TaskId, TaskSpec, Time, WorkerId};
 use crate::scheduler::{Scheduler, SubmitError, TaskMap};
 use crate::supervisor::{Exit, Process, Spawned};
@@ -198,6 +198,11 @@ impl Core {
         self.look_at_some(now);
         self.run_actions(now);
         Ok(slot)
+    }
+
+    pub(super) fn usual(&mut self, name: &str, form: Form) -> Option<u64> {
+        let (_, function) = self.names.get(name, form);
+        self.scheduler.usual(function)
     }
 
     pub(super) fn cancel(&mut self, id: TaskId) -> bool {

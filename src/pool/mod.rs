@@ -16,6 +16,7 @@ mod abandon;
 mod actions;
 mod answer;
 mod batch;
+mod bounded;
 mod core;
 mod crank;
 mod driver;
@@ -59,7 +60,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use parking_lot::{Condvar, Mutex};
 
 use self::core::{Core, Parts};
-use crate::ipc::{Arena, HostBell, fork_generation};
+use crate::ipc::{Arena, Form, HostBell, fork_generation};
 use crate::scheduler::types::{Shutdown, TaskId, TaskSpec};
 pub use crate::supervisor::SpawnSpec;
 use results::ResultStore;
@@ -135,6 +136,12 @@ pub enum PoolError {
     /// More tasks wait than the submitter allows.
     #[error("too many tasks wait already: submit this again when some have ended")]
     Backlog,
+    /// As many tasks are unfinished as this pool allows.
+    #[error(
+        "{0} tasks are unfinished, as many as max_pending allows: submit this again when one has ended, or make the \
+         executor with on_full=\"block\", which waits"
+    )]
+    QueueFull(usize),
     /// The memory set aside for payloads is in use.
     #[error("no room now for a payload of {0} bytes: wait until other tasks have ended")]
     Full(usize),
@@ -243,7 +250,16 @@ impl Shared {
     /// Accept a task.
     pub fn submit(&self, work: Work, name: &str, spec: TaskSpec, keep: Keep) -> Result<Arc<Slot>, PoolError> {
         self.check_owner()?;
-        let mut core = self.core.lock();
+        Self::accept(&mut self.core.lock(), work, name, spec, keep)
+    }
+
+    fn accept(
+        core: &mut Core,
+        work: Work,
+        name: &str,
+        spec: TaskSpec,
+        keep: Keep,
+    ) -> Result<Arc<Slot>, PoolError> {
         if let Some(why) = &core.broken {
             return Err(PoolError::Broken(Arc::clone(why)));
         }
@@ -259,6 +275,12 @@ impl Shared {
     /// Whether a worker has the task; `false` also when it has ended.
     pub fn is_running(&self, task: TaskId) -> bool {
         self.check_owner().is_ok() && self.core.lock().scheduler.is_running(task) == Some(true)
+    }
+
+    /// How long a task of this name and form takes, in nanoseconds, by those that have ended.
+    pub fn usual(&self, name: &str, form: Form) -> Option<u64> {
+        let core = &mut *self.core.lock();
+        core.usual(name, form)
     }
 
     /// Accept nothing more. Returns at once; see [`Self::wait_gone`].

@@ -12,7 +12,7 @@ use super::Shared;
 use super::slot::Slot;
 
 /// The longest look for an answer before sleeping: about what it costs to go to sleep and be woken.
-const MAX_SPIN: Duration = Duration::from_micros(40);
+pub(super) const MAX_SPIN: Duration = Duration::from_micros(40);
 
 /// The shortest: it is worth so much to notice when looking begins to pay.
 const MIN_SPIN: Duration = Duration::from_nanos(500);
@@ -34,16 +34,18 @@ impl Shared {
 
     /// Look for this result for a short while. Whether it is there.
     pub fn spin(&self, slot: &Slot, limit: Duration) -> bool {
-        if slot.is_resolved() {
-            return true;
-        }
+        slot.is_resolved() || self.spin_until(&|| slot.is_resolved(), limit)
+    }
+
+    /// Look for answers for a short while, until this holds. Whether it does.
+    pub(super) fn spin_until(&self, holds: &impl Fn() -> bool, limit: Duration) -> bool {
         let worth = Duration::from_nanos(self.spin_nanos.load(Ordering::Relaxed)).max(MIN_SPIN);
         let limit = limit.min(worth);
         let start = Instant::now();
         loop {
             for _ in 0..LOOKS_PER_CLOCK {
                 self.turn();
-                if slot.is_resolved() {
+                if holds() {
                     self.set_spin(MAX_SPIN);
                     return true;
                 }
@@ -67,7 +69,7 @@ impl Shared {
         if self.spin(slot, MAX_SPIN.min(timeout)) {
             return true;
         }
-        self.sleep_until(&|| slot.is_resolved(), slot, timeout)
+        self.sleep_until(&|| slot.is_resolved(), Some(slot), timeout)
     }
 
     /// Wait for one of these results, at most so long. Whether one is there.
@@ -77,7 +79,7 @@ impl Shared {
         // A follower hears of one result only, and looks for the others now and then.
         let slice = if slots.len() == 1 { timeout } else { timeout.min(FOLLOWER_LOOKS) };
         let start = Instant::now();
-        while !self.sleep_until(&some, first, slice) {
+        while !self.sleep_until(&some, Some(first), slice) {
             if start.elapsed() >= timeout {
                 return false;
             }
@@ -85,8 +87,13 @@ impl Shared {
         true
     }
 
-    /// Wait until something holds of results, at most so long; `slot` is one that it depends on. Whether it holds.
-    fn sleep_until(&self, holds: &dyn Fn() -> bool, slot: &Slot, timeout: Duration) -> bool {
+    /// Wait until something holds of results, at most so long; `slot` is one that it depends on, if it depends on one. Whether it holds.
+    pub(super) fn sleep_until(
+        &self,
+        holds: &dyn Fn() -> bool,
+        slot: Option<&Slot>,
+        timeout: Duration,
+    ) -> bool {
         let start = Instant::now();
         while !holds() {
             let left = timeout.saturating_sub(start.elapsed());
@@ -124,10 +131,15 @@ impl Shared {
     }
 
     /// Let the leader bring our result, or the driver.
-    fn follow(&self, slot: &Slot, timeout: Duration) {
+    fn follow(&self, slot: Option<&Slot>, timeout: Duration) {
         self.attend();
         if self.leader.load(Ordering::SeqCst) {
-            slot.wait(timeout);
+            match slot {
+                Some(slot) => {
+                    slot.wait(timeout);
+                }
+                None => std::thread::sleep(timeout.min(FOLLOWER_LOOKS)),
+            }
         }
         self.attention.fetch_sub(1, Ordering::SeqCst);
     }

@@ -1,7 +1,7 @@
 //! What the layers above ask: what to do next, and how things stand.
 
 use super::task::TaskState;
-use super::types::{Action, TaskId, Time, WorkerId, WorkerPhase};
+use super::types::{Action, FunctionId, TaskId, Time, WorkerId, WorkerPhase};
 use super::{Phase, Scheduler, SubmitError, Totals};
 
 impl Scheduler {
@@ -55,6 +55,11 @@ impl Scheduler {
     /// Totals since the pool began.
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// How long a task of this function takes, in nanoseconds, by those that have ended; `None` before one has.
+    pub fn usual(&self, function: FunctionId) -> Option<u64> {
+        self.estimates.get(function)
     }
 
     /// Whether a worker runs this task or will next; `None` for one that has ended.

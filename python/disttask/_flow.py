@@ -1,0 +1,340 @@
+"""The variants of `map`: its own number of calls per task, results as they come, bounds, errors in place.
+
+What `map` does by default stands in `_map.py`. Here calls are submitted and taken in *groups* of about a millisecond of
+work: each call is a task of its own (or as many as `chunksize` says), and Python comes by once for a group.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import queue
+import time
+from collections import deque
+from concurrent import futures as cf
+
+from . import _native
+from ._exceptions import DisttaskError, SerializationError, WorkerCrashed
+from ._loading import load_exception, load_outcome
+from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, _Mapping, _Results, _values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Sequence
+    from typing import Any
+
+    from ._future import Future
+    from ._submitter import Tasks
+
+
+_MAX_TASKS = 512
+"""Tasks of one group. Each takes about a microsecond of the host, so Python's share of a group is small by now."""
+
+
+class QueueFull(DisttaskError, queue.Full):
+    """As many tasks are unfinished as ``Executor(max_pending=..., on_full="raise")`` allows."""
+
+
+class Plan:
+    """How a `map` is to go: its keyword arguments, checked."""
+
+    __slots__ = ("buffersize", "chunksize", "end", "ordered", "return_exceptions")
+
+    def __init__(
+        self,
+        timeout: float | None,
+        chunksize: int | None,
+        buffersize: int | None,
+        ordered: bool,
+        return_exceptions: bool,
+    ) -> None:
+        if chunksize is not None and not hasattr(chunksize, "__index__"):
+            raise TypeError(f"chunksize must be an int or None, not {type(chunksize).__name__}")
+        if chunksize is not None and chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        self.end = None if timeout is None else time.monotonic() + timeout
+        self.chunksize = None if chunksize is None else operator.index(chunksize)
+        self.buffersize = buffersize
+        self.ordered, self.return_exceptions = ordered, return_exceptions
+
+    def is_default(self) -> bool:
+        """Whether it is what `_map.py` does."""
+        return self.chunksize is None and self.buffersize is None and self.ordered and not self.return_exceptions
+
+
+class _Group:
+    """Calls that were submitted together; or (without `calls`) one that cannot be."""
+
+    __slots__ = ("bytes", "calls", "error", "items", "size")
+
+    def __init__(
+        self, items: list[Any], size: int, calls: _native.Calls | None, error: BaseException | None = None
+    ) -> None:
+        self.items, self.size, self.calls, self.error = items, size, calls, error
+        self.bytes = 0
+
+
+class Flow(_Mapping):
+    """One call of `map` that is not the default one."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        workers: int,
+        fn: Callable[..., Any],
+        iterables: Sequence[Iterable[Any]],
+        plan: Plan,
+        starred: bool,
+    ) -> None:
+        super().__init__(tasks, workers, fn, iterables, plan.end, starred)
+        self._step = plan.chunksize
+        self._ordered, self._keeps_errors = plan.ordered, plan.return_exceptions
+        self._bound = None if plan.buffersize is None else plan.buffersize * (plan.chunksize or 1)
+        """Items that may be submitted and not yielded."""
+        self._held = 0
+        """Items that are."""
+        self._exhausted = False
+        self._error: BaseException | None = None
+        """What is to be raised next."""
+
+    # --- submitting ---
+
+    def fill(self) -> None:
+        """Have enough groups with the workers, unless too many results wait for their turn."""
+        self._out = [group for group in self._out if not self._has_ended(group)]
+        while (
+            self.failed is None
+            and not self._exhausted
+            and len(self._out) < _CHUNKS_PER_WORKER * self._workers
+            and self._may_run_ahead()
+            and (size := self._next_size()) > 0
+        ):
+            items: list[Any] = []
+            try:
+                self._take(items, size)
+                self._exhausted = not items
+            except Exception as exc:  # the input's: after what came before
+                self.failed = exc
+            if self._left is not None:
+                self._left -= len(items)
+            self._held += len(items)
+            self._send(items, self._step or len(items))
+
+    def _next_size(self) -> int:
+        size, step = super()._next_size(), self._step or 1
+        if self._step is not None:
+            size = min(size, step * _MAX_TASKS)
+        if self._bound is not None:
+            # Each worker is to have one group that runs and one that waits, however few may be under way.
+            size = min(max(size, 1), self._bound // (2 * self._workers) or 1)
+        size = max(size // step, 1) * step
+        return size if self._bound is None else min(size, self._bound - self._held)
+
+    def _send(self, items: list[Any], size: int) -> None:
+        """Submit these, `size` as one task. What cannot be pickled is an error of that item only."""
+        todo = deque([(items, size)] if items else [])
+        while todo:
+            items, size = todo.popleft()
+            calls, exc = self._tasks._submit_calls(self._function, self._spread, items, size)
+            sent = len(calls) * size
+            if sent:
+                group = _Group(items, size, calls)
+                self._under_way.append(group)
+                self._out.append(group)
+            if exc is None:
+                continue
+            refused, rest = items[sent : sent + size], items[sent + size :]
+            if not isinstance(exc, Exception):
+                raise exc  # Ctrl-C
+            if not isinstance(exc, SerializationError):
+                self.failed = exc
+                return
+            if rest:
+                todo.appendleft((rest, size))
+            if len(refused) > 1:
+                todo.appendleft((refused, 1))
+            elif self._keeps_errors:
+                self._under_way.append(_Group(refused, 1, None, exc))
+            else:
+                self.failed = exc
+                return
+
+    def _has_ended(self, group: _Group) -> bool:
+        """Whether all of it has; if so, learn from it how large the next ones shall be."""
+        assert group.calls is not None
+        if not group.calls._is_resolved():
+            return False
+        group.bytes = group.calls._ready_bytes()
+        self._ahead_bytes += group.bytes
+        nanos = group.calls._nanos()
+        if nanos is not None:
+            count = len(group.calls) * group.size
+            now = nanos / count
+            before = self._nanos_per_item or now
+            self._nanos_per_item = before + (now - before) / _WEIGHT
+            self._size = min(self._fitting(), count * _GROWTH)
+        if group.size == 1:
+            group.items = []  # none of them will have to be sent again
+        return True
+
+    # --- taking ---
+
+    def take(self) -> list[Any] | None:
+        """Values that are there, perhaps none. `None`: nothing is under way."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        if not self._under_way:
+            return None
+        for group in self._next_groups():
+            values = self._values_of(group)
+            if values or self._error is not None:
+                return values
+        return []
+
+    def _next_groups(self) -> Sequence[_Group]:
+        return tuple(itertools.islice(self._under_way, 1 if self._ordered else None))
+
+    def _values_of(self, group: _Group) -> list[Any]:
+        if group.calls is None:
+            assert group.error is not None
+            self._under_way.remove(group)
+            return self._failed_items(group.error, 1)
+        values, odd = group.calls._take(self._ordered)
+        if odd:
+            values = self._with_odd(group, values, odd)
+        if group.calls._is_taken():
+            self._under_way.remove(group)
+            self._ahead_bytes -= group.bytes
+            group.bytes = 0
+        return values
+
+    def _with_odd(self, group: _Group, values: list[Any], odd: list[tuple[int, int, Future]]) -> list[Any]:
+        """The values, with those between them that need unpickling; up to the first that raises."""
+        merged: list[Any] = []
+        last = 0
+        for position, index, future in odd:
+            merged += values[last:position]
+            last = position
+            merged += self._load(future, group.items[index * group.size : (index + 1) * group.size] or [None])
+            future._release()
+            if self._error is not None:
+                return merged
+        return merged + values[last:]
+
+    def _load(self, future: Future, items: list[Any]) -> list[Any]:
+        """The values of one task."""
+        if future._kind() == "values":
+            outcome = future._chunk_outcome()
+            return (
+                self._failed_items(outcome, len(items))
+                if isinstance(outcome, BaseException)
+                else self._loaded(*outcome)
+            )
+        try:
+            value, exc = future._take()
+        except cf.CancelledError as cancelled:
+            exc = cancelled
+        if exc is None:
+            return [value]
+        culprit = exc.item if isinstance(exc, WorkerCrashed) and len(items) > 1 else None
+        if culprit is None:
+            return self._failed_items(exc, len(items))
+        # Its worker died, and that was one item's doing; the others run once more, in the same place.
+        later, self._under_way = self._under_way, deque()
+        self._send(items[:culprit], culprit)
+        self._under_way.append(_Group([], 1, None, exc))
+        if self._keeps_errors:
+            self._send(items[culprit + 1 :], len(items))
+        self._under_way.extend(later)
+        return []
+
+    def _loaded(
+        self, errors: list[tuple[int, bytes]], values: list[Any], pickles: list[tuple[int, bytes]]
+    ) -> list[Any]:
+        """Of a chunk."""
+        if self._keeps_errors:
+            for index, data in pickles:
+                value, exc = load_outcome("value", data)
+                values[index] = value if exc is None else exc
+            for index, data in errors:
+                values[index] = load_exception(data)
+            return values
+        loaded: list[Any] = []
+        try:
+            for part in _values(errors, values, pickles):
+                loaded += part
+        except BaseException as exc:
+            self._error = exc
+        return loaded
+
+    def _failed_items(self, exc: BaseException, count: int) -> list[Any]:
+        if self._keeps_errors:
+            return [exc] * count
+        self._error = exc
+        return []
+
+    # --- all of it ---
+
+    def chunks(self) -> Generator[list[Any]]:
+        """All values, in portions."""
+        try:
+            while True:
+                self.fill()
+                values = self.take()
+                if values is None:
+                    break
+                if values:
+                    yield values
+                    self.handed_out(len(values))
+                elif self._error is None and self._under_way:
+                    self._wait()
+            if self.failed is not None:
+                raise self.failed
+        finally:
+            self.end()
+
+    def handed_out(self, count: int) -> None:
+        """So many values were yielded: there is room for others."""
+        self._held -= count
+
+    def awaited(self) -> list[tuple[_native.Calls, int]]:
+        """Whose ends are worth waking up for; see `_native.Calls._wait_any`."""
+        if not self._ordered:
+            # So many cannot all be stuck behind long ones.
+            return [(group.calls, self._workers + 1) for group in self._under_way if group.calls is not None]
+        first = self._under_way[0]
+        others = [(group.calls, 0) for group in self._out if group is not first and group.calls is not None]
+        return [(first.calls, 1), *others] if first.calls is not None else others
+
+    def ready_bytes(self) -> int:
+        """Bytes that `take` would unpickle now."""
+        return sum(group.calls._ready_bytes() for group in self._next_groups() if group.calls is not None)
+
+    def time_left(self) -> float | None:
+        """Seconds until the time is over; ``None``: no limit."""
+        return None if self._end is None else self._end - time.monotonic()
+
+    def _wait(self) -> None:
+        if not _native.Calls._wait_any(self.awaited(), self.time_left()):
+            raise TimeoutError
+
+    def end(self) -> None:
+        """Nobody wants the rest."""
+        self.remember()
+        for group in reversed(self._under_way):
+            if group.calls is not None:
+                group.calls._cancel()
+
+
+def start(
+    tasks: Tasks, workers: int, fn: Callable[..., Any], iterables: Sequence[Iterable[Any]], plan: Plan, starred: bool
+) -> _Results:
+    """See `Executor.map`. The first calls are submitted before this returns."""
+    flow = Flow(tasks, workers, fn, iterables, plan, starred)
+    flow.fill()
+    return _Results.of(flow)

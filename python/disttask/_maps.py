@@ -1,0 +1,207 @@
+"""`map` and its relatives, as methods of whatever has a `submit`."""
+
+from __future__ import annotations
+
+from ._map import adaptive_map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from ._async import AsyncResults
+    from ._flow import Plan
+    from ._progress import Progress
+
+
+class Maps:
+    """`map`, `starmap`, `map_unordered`, `amap`."""
+
+    _max_workers: int
+    _map_times: dict[str, float]
+    """What an item of `map` took, in nanoseconds, by function."""
+    _one_by_one = False
+    """Whether each item of `map` must be a task of its own, because an option speaks of one."""
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        progress: Progress = False,
+    ) -> Iterator[Any]:
+        """Like ``map(fn, *iterables)``, with the calls on the workers; results come in order.
+
+        The input is read as it is needed, some milliseconds of work ahead of what runs, so it may be endless. A call
+        that fails raises when its result is reached, and ends the iteration. An iteration that ends early (by an
+        exception, by ``close()``, or because nobody holds the iterator any more) cancels what has not begun.
+
+        Args:
+            fn: the callable. It is pickled once.
+            *iterables: its arguments; the shortest ends the input.
+            timeout: seconds, from the call of `map`, that `next` may wait until; then it raises `TimeoutError`.
+            chunksize: how many calls make one task; ``None`` measures, and makes chunks of about a millisecond. When a
+                worker dies, calls of the same chunk that were done but not yet sent back (a millisecond of work) are
+                made again; ``chunksize=1`` is the strict promise of `submit`. With ``options(retries=...)`` or
+                ``options(timeout=...)``, which speak of one call, ``None`` is 1.
+            buffersize: how many calls may be submitted whose results were not yielded yet: a full buffer pauses the
+                reading of the input. With a `chunksize`, so many chunks. ``None``: enough to keep the workers busy.
+            ordered: ``False`` yields results as they come.
+            return_exceptions: yield the exception of a call that fails in place of its result, and go on.
+            progress: show a bar (by tqdm, in a terminal or a notebook) that counts what was yielded. A string is its
+                description, a dict holds arguments for tqdm.
+
+        Raises:
+            ValueError: `chunksize` or `buffersize` is less than 1.
+            TypeError: `fn` is not callable, or an argument is of a wrong type.
+            ImportError: `progress` is asked for, and there is no tqdm.
+
+        Example::
+
+            with disttask.Executor() as executor:
+                assert list(executor.map(pow, [1, 2, 3], [2, 2, 2])) == [1, 4, 9]
+        """
+        plan = _plan(self, timeout, chunksize, buffersize, ordered, return_exceptions)
+        return _run(self, fn, iterables, plan, progress, starred=False)
+
+    def starmap(
+        self,
+        fn: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        /,
+        *,
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        progress: Progress = False,
+    ) -> Iterator[Any]:
+        """Like `map`, with each item holding all arguments of a call, as for `itertools.starmap`.
+
+        Args:
+            fn: the callable.
+            iterable: the arguments of each call.
+            timeout: this and the rest as for `map`.
+            chunksize: see `map`.
+            buffersize: see `map`.
+            ordered: see `map`.
+            return_exceptions: see `map`.
+            progress: see `map`.
+
+        Example::
+
+            with disttask.Executor() as executor:
+                assert list(executor.starmap(pow, [(2, 3), (3, 2)])) == [8, 9]
+        """
+        plan = _plan(self, timeout, chunksize, buffersize, ordered, return_exceptions)
+        return _run(self, fn, (iterable,), plan, progress, starred=True)
+
+    def map_unordered(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        progress: Progress = False,
+    ) -> Iterator[Any]:
+        """Like `map`, with results as they come: ``map(..., ordered=False)``.
+
+        Args:
+            fn: the callable.
+            *iterables: its arguments; the shortest ends the input.
+            timeout: this and the rest as for `map`.
+            chunksize: see `map`.
+            buffersize: see `map`.
+            return_exceptions: see `map`.
+            progress: see `map`.
+
+        Example::
+
+            with disttask.Executor() as executor:
+                assert set(executor.map_unordered(abs, [-1, -2])) == {1, 2}
+        """
+        plan = _plan(self, timeout, chunksize, buffersize, False, return_exceptions)
+        return _run(self, fn, iterables, plan, progress, starred=False)
+
+    def amap(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        progress: Progress = False,
+    ) -> AsyncResults:
+        """Like `map`, for ``async for``: while it waits, the event loop goes on.
+
+        When the task that iterates is cancelled while it waits, or the iterator is closed (``await results.aclose()``)
+        or dropped, what has not begun is cancelled. The input is an ordinary iterable, and read on the event loop.
+
+        Args:
+            fn: the callable.
+            *iterables: its arguments; the shortest ends the input.
+            timeout: this and the rest as for `map`.
+            chunksize: see `map`.
+            buffersize: see `map`.
+            ordered: see `map`.
+            return_exceptions: see `map`.
+            progress: see `map`.
+
+        Example::
+
+            async def main():
+                with disttask.Executor() as executor:
+                    async for value in executor.amap(abs, [-1, -2]):
+                        print(value)
+        """
+        from ._async import start
+
+        plan = _plan(self, timeout, chunksize, buffersize, ordered, return_exceptions)
+        return start(self, fn, iterables, plan, progress)
+
+
+def _plan(maps: Maps, timeout: float | None, chunksize: int | None, *rest: Any) -> Plan:
+    from ._flow import Plan
+
+    plan = Plan(timeout, chunksize, *rest)
+    if maps._one_by_one and chunksize is None:
+        plan.chunksize = 1
+    return plan
+
+
+def _run(
+    maps: Any, fn: Callable[..., Any], iterables: tuple[Any, ...], plan: Plan, progress: Progress, *, starred: bool
+) -> Iterator[Any]:
+    if not iterables:
+        return iter(())  # as the built-in `map` would not have it, but `concurrent.futures` does
+
+    def run() -> Any:
+        if plan.is_default():
+            return adaptive_map(maps, maps._max_workers, fn, iterables, plan.end, starred)
+        from ._flow import start
+
+        return start(maps, maps._max_workers, fn, iterables, plan, starred)
+
+    if progress is False:
+        return run()  # type: ignore[no-any-return]
+    from ._progress import Bar, Shown
+
+    return Shown(run, Bar(progress, total_of(iterables)))
+
+
+def total_of(iterables: tuple[Any, ...]) -> int | None:
+    """How many calls these make, where that is known."""
+    lengths = [len(iterable) for iterable in iterables if hasattr(iterable, "__len__")]
+    return min(lengths) if len(lengths) == len(iterables) else None

@@ -1,0 +1,49 @@
+//! A queue with a bound: a submitter waits for its turn, or is refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::Core;
+use super::slot::Slot;
+use super::wait::MAX_SPIN;
+use super::work::{Keep, Work};
+use super::{PoolError, Shared};
+use crate::scheduler::types::TaskSpec;
+
+impl Core {
+    /// Whether there are as many unfinished tasks as there may be, in a pool that goes on taking some.
+    fn is_full(&self, limit: usize) -> bool {
+        self.entries.len() >= limit
+            && self.broken.is_none()
+            && !self.finished
+            && self.scheduler.is_accepting()
+    }
+}
+
+impl Shared {
+    /// Accept a task where fewer than `limit` are unfinished; see [`Self::wait_for_turn`].
+    pub fn submit_within(
+        &self,
+        limit: usize,
+        work: Work,
+        name: &str,
+        spec: TaskSpec,
+        keep: Keep,
+    ) -> Result<Arc<Slot>, PoolError> {
+        self.check_owner()?;
+        let mut core = self.core.lock();
+        if core.is_full(limit) {
+            core.turn(); // some may have ended, and nobody has looked
+        }
+        if core.is_full(limit) {
+            return Err(PoolError::QueueFull(limit));
+        }
+        Self::accept(&mut core, work, name, spec, keep)
+    }
+
+    /// Wait until fewer than `limit` tasks are unfinished, or the pool takes no more, at most so long.
+    pub fn wait_for_turn(&self, limit: usize, timeout: Duration) -> bool {
+        let free = || !self.core.lock().is_full(limit);
+        self.spin_until(&free, MAX_SPIN.min(timeout)) || self.sleep_until(&free, None, timeout)
+    }
+}
