@@ -317,8 +317,11 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         kind = self._kind()
         with self._condition:
             if self._state == _PENDING:
+                again = self.__dict__.setdefault("_announcing", False)
+                self.__dict__["_announcing"] = True
                 for waiter in self._waiters:
-                    if self in waiter.finished_futures:
+                    # Only where an earlier call was cut short: a waiter of thousands has a long list.
+                    if again and self in getattr(waiter, "finished_futures", ()):
                         continue
                     if kind == "cancelled":
                         waiter.add_cancelled(self)

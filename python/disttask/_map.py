@@ -165,10 +165,10 @@ class _Mapping:
         self._under_way.popleft()
         self._ahead_bytes -= chunk.bytes
         chunk.taken = True
+        self.fill()  # first: the workers go on while this thread loads the values
         outcome = chunk.future._chunk_outcome()
         if isinstance(outcome, BaseException):
             return self._after_crash(chunk, outcome)
-        self.fill()
         return _values(*outcome)
 
     def _learn(self, chunk: _Chunk) -> None:
