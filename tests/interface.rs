@@ -19,6 +19,7 @@ fn pool() -> Arc<Shared> {
         env: Vec::new(),
         use_pidfd: true,
         backing: Backing::Memfd,
+        fds: Arc::default(),
     };
     let config = PoolConfig {
         workers: 1,
@@ -27,6 +28,8 @@ fn pool() -> Arc<Shared> {
         hello: Vec::new(),
         prefix: "run".into(),
         seed: 1,
+        tasks_per_worker: None,
+        slow_starts: false,
         retention: RetentionLimits::default(),
         arena_bytes: 1 << 20,
     };

@@ -6,7 +6,7 @@ import os
 import sys
 from _pickle import dumps, loads
 
-from . import _native
+from . import _native, _sharing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,9 +55,24 @@ def worker_env() -> list[tuple[str, str]]:
     return [(name, value) for name, value in os.environ.items() if name not in _SECRETS]
 
 
-def worker_config() -> bytes:
-    """Sent to each worker before anything else."""
-    return dumps({"argv": sys.argv}, 5)
+UNFIT = b"unfit\n"
+"""Begins what a worker says of itself when its initializer has failed (`src/pool/turnover.rs` knows it); then comes why."""
+
+
+def worker_config(initialize: bytes | None, descriptors: list[int]) -> bytes:
+    """Sent to each worker before anything else. Appends to the descriptors that each gets."""
+    tracker = _sharing.tracker_descriptor()
+    if tracker is not None:
+        descriptors.append(tracker)
+    return dumps(
+        {
+            "argv": sys.argv,
+            "initialize": initialize,
+            "authkey": _sharing.authkey(),
+            "tracker": None if tracker is None else len(descriptors) - 1,
+        },
+        5,
+    )
 
 
 def read_config(data: bytes) -> dict[str, Any]:

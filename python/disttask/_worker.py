@@ -7,7 +7,7 @@ import os
 import sys
 from _pickle import loads
 
-from . import _handshake, _native
+from . import _handshake, _native, _sharing
 from ._pickling import describe as describe
 from ._pickling import dump_exception, dumps
 
@@ -19,16 +19,36 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Serve the host until it says stop. When the host is gone, a native thread ends this process."""
-    worker, config = _native.Worker.attach()
+    worker, data, descriptors = _native.Worker.attach()
     _handshake.enter_worker()
     # The workers' own process group keeps a terminal's Ctrl-C away, but not a task's or a tool's. A handler, not
     # SIG_IGN, which the programs that tasks start would inherit.
     _signal.signal(_signal.SIGINT, _ignore)
     _dump_stacks_on_crash()
-    sys.argv[:] = _handshake.read_config(config)["argv"]
+    config = _handshake.read_config(data)
+    sys.argv[:] = config["argv"]
+    _sharing.join(config["authkey"], descriptors, config["tracker"])
     os.register_at_fork(after_in_child=_native.after_fork_in_child)  # the loop asks whether it is still in this process
+    if config["initialize"] is not None and (why := _initialize(config["initialize"])):
+        worker.ready(_handshake.UNFIT + why.encode(errors="backslashreplace"))
+        return  # the host ends the pool
     worker.ready(_handshake.hello())
     worker.serve(sys.modules[__name__])
+
+
+def _initialize(pickled: bytes) -> str:
+    """Call the initializer. What was wrong with that, if anything."""
+    try:
+        initializer, initargs = loads(pickled)
+        initializer(*initargs)
+    except BaseException:
+        import logging
+        import traceback
+
+        # Where `ProcessPoolExecutor` says it, too.
+        logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+        return traceback.format_exc()
+    return ""
 
 
 # --- what the native loop asks for ---------------------------------------------------------------------------------

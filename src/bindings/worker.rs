@@ -1,6 +1,7 @@
 //! `_native.Worker`: the worker process's loop. Short calls of plain values go round in here; Python is asked for the rest.
 
 use std::collections::HashMap;
+use std::os::fd::IntoRawFd;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -68,9 +69,10 @@ pub(super) struct Loop<'py> {
 #[pymethods]
 impl Worker {
     #[staticmethod]
-    fn attach(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyBytes>)> {
-        let (link, config) = py.detach(crate::worker::attach)?;
-        Ok((Self { link: Mutex::new(link) }, new_bytes(py, &config)?))
+    fn attach(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyBytes>, Vec<i32>)> {
+        let (link, config, shared) = py.detach(crate::worker::attach)?;
+        let shared = shared.into_iter().map(IntoRawFd::into_raw_fd).collect();
+        Ok((Self { link: Mutex::new(link) }, new_bytes(py, &config)?, shared))
     }
 
     fn ready(&self, hello: &[u8]) -> PyResult<()> {
@@ -287,7 +289,7 @@ impl<'py> Loop<'py> {
         }
         if !describe
             && let Ok(pickled) = buffer::dumps(self.py, value)
-            && !pickled.mentions_main()
+            && !pickled.needs_care()
         {
             return Ok(if pickled.is_plain() {
                 Reply::Bytes(Answer::Value, pickled.pickle)

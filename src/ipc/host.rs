@@ -38,6 +38,12 @@ const MIN_SWEEP: usize = 32;
 /// How many descriptors come with it: the lane, the bell, the driver's event, the socket for more descriptors.
 pub(super) const GREETING_FDS: usize = 4;
 
+/// What the kernel takes in one message (`SCM_MAX_FD`).
+pub(super) const MESSAGE_FDS: usize = 253;
+
+/// Descriptors of the application's that a worker can be given.
+pub const MAX_SHARED_FDS: usize = MESSAGE_FDS - GREETING_FDS;
+
 /// What a worker has answered.
 #[derive(Debug)]
 pub struct Received {
@@ -87,15 +93,21 @@ pub struct Ends {
 }
 
 impl HostLink {
-    /// A new pair. The greeting is already in it.
-    pub fn pair(bell: &HostBell, driver: impl AsFd, backing: Backing) -> rustix::io::Result<Ends> {
+    /// A new pair. The greeting is already in it, and with it the descriptors that the application shares with its workers.
+    pub fn pair(
+        bell: &HostBell,
+        driver: impl AsFd,
+        backing: Backing,
+        shared: &[HostFd],
+    ) -> rustix::io::Result<Ends> {
         let lane = create("disttask-lane", LANE_BYTES, backing)?;
         let map = Map::for_host(&lane, LANE_BYTES)?;
         let (host, worker) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         let (parcels, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&parcels, true)?;
-        let fds = [lane.as_fd(), bell.file().as_fd(), driver.as_fd(), theirs.as_fd()];
+        let mut fds = vec![lane.as_fd(), bell.file().as_fd(), driver.as_fd(), theirs.as_fd()];
+        fds.extend(shared.iter().map(AsFd::as_fd));
         send_fds(&host, &[GREETING], &fds)?;
         rustix::io::ioctl_fionbio(&host, true)?;
         let number = NEXT_LINK.fetch_add(1, Ordering::Relaxed);
@@ -307,7 +319,7 @@ impl AsFd for HostLink {
 }
 
 pub(super) fn send_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(GREETING_FDS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     assert!(control.push(SendAncillaryMessage::ScmRights(fds)), "room for the descriptors was made");
     loop {

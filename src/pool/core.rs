@@ -4,6 +4,7 @@
 //! actions that follow. Nothing in here knows of Python, so nothing in here can want the GIL.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -17,6 +18,7 @@ use super::names::Names;
 use super::results::ResultStore;
 use super::seat::Seat;
 use super::slot::{Outcome, Slot};
+use super::turnover::UNFIT;
 use super::waker::{Topic, Waker};
 use super::work::{Keep, Work};
 use crate::ipc::{Arena, HostBell};
@@ -83,6 +85,8 @@ pub(super) struct Core {
     rested: Time,
     /// Tasks that raised: answered, as far as the scheduler knows.
     pub(super) raised: u64,
+    /// The workers were asked to go by SIGTERM, and have so long.
+    pub(super) gentle_until: Option<Time>,
     /// Set once the pool is broken: why.
     pub(super) broken: Option<Arc<str>>,
     pub(super) finished: bool,
@@ -104,6 +108,8 @@ pub(super) struct Core {
 pub(super) struct Parts {
     pub(super) workers: u32,
     pub(super) seed: u64,
+    pub(super) tasks_per_worker: Option<NonZeroU32>,
+    pub(super) slow_starts: bool,
     pub(super) results: ResultStore,
     pub(super) waker: Arc<Waker>,
     pub(super) bell: Arc<HostBell>,
@@ -117,8 +123,15 @@ pub(super) struct Parts {
 
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
+        let mut scheduler = Scheduler::new(parts.workers, parts.seed, Duration::ZERO);
+        if let Some(limit) = parts.tasks_per_worker {
+            scheduler.limit_tasks(limit);
+        }
+        if parts.slow_starts {
+            scheduler.allow_slow_starts();
+        }
         let mut core = Self {
-            scheduler: Scheduler::new(parts.workers, parts.seed, Duration::ZERO),
+            scheduler,
             seats: (0..parts.workers).map(|_| Seat::default()).collect(),
             results: parts.results,
             history: History::default(),
@@ -137,6 +150,7 @@ impl Core {
             raised: 0,
             ticked: Time::ZERO,
             rested: Time::ZERO,
+            gentle_until: None,
             broken: None,
             finished: false,
             names: Names::default(),
@@ -224,6 +238,7 @@ impl Core {
         let greeted = link.greeted();
         match greeted {
             Ok(None) => {}
+            Ok(Some(hello)) if hello.starts_with(UNFIT) => self.unfit(id, &hello),
             Ok(Some(hello)) if hello == self.hello => self.scheduler.handle_ready(id, now),
             Ok(Some(hello)) => {
                 let problem = format!(
@@ -292,6 +307,7 @@ impl Core {
         if self.seat(id).is_none_or(|seat| seat.process.is_none()) {
             return;
         }
+        self.last_word(id);
         // A finished result must not count as lost, so the ring is emptied first.
         self.receive(id.slot as usize, self.now());
         let waker = Arc::clone(&self.waker);
@@ -323,6 +339,7 @@ impl Core {
             self.arena.rest();
         }
         self.results.evict(now);
+        self.end_gentleness(now);
         for slot in 0..self.seats.len() {
             let seat = &mut self.seats[slot];
             seat.check_hung_up();

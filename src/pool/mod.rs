@@ -28,6 +28,7 @@ mod seat;
 mod slot;
 mod status;
 mod stderr;
+mod turnover;
 mod wait;
 mod waker;
 mod work;
@@ -43,6 +44,7 @@ pub use status::{CurrentTask, PoolStatus, TotalsStatus, WorkerStateName, WorkerS
 pub use wait::SPIN_WITH_GIL;
 pub use work::{Keep, Work};
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -75,6 +77,10 @@ pub struct PoolConfig {
     pub prefix: String,
     /// Feeds the jitter.
     pub seed: u64,
+    /// Each worker runs so many tasks at most, and is then replaced.
+    pub tasks_per_worker: Option<NonZeroU32>,
+    /// Workers run code of the user's before they are ready.
+    pub slow_starts: bool,
     /// How much `get_results` can look back on.
     pub retention: RetentionLimits,
     /// Memory for payloads that are too large for a ring.
@@ -163,6 +169,8 @@ impl Shared {
         let core = Core::new(Parts {
             workers: config.workers,
             seed: config.seed,
+            tasks_per_worker: config.tasks_per_worker,
+            slow_starts: config.slow_starts,
             results: ResultStore::new(config.retention),
             waker: Arc::clone(&waker),
             bell: Arc::clone(&bell),

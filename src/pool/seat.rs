@@ -128,6 +128,15 @@ impl Seat {
         }
     }
 
+    /// As [`Self::kill`], but it may catch the signal.
+    pub(super) fn terminate(&mut self) {
+        self.retract_last(usize::MAX);
+        match &self.process {
+            Some(process) => process.terminate(),
+            None => self.doomed = true,
+        }
+    }
+
     /// The worker is of no use any more, for a reason that its exit status will not tell.
     pub(super) fn give_up(&mut self, problem: &str) {
         self.problem.get_or_insert_with(|| problem.to_owned());

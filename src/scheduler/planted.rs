@@ -30,6 +30,10 @@ pub(crate) enum Bug {
     KillsWithoutTakingBack,
     /// What was sent ahead goes before what is more urgent.
     PrefetchOvertakes,
+    /// A worker that is to leave keeps what waits behind what it is at.
+    DismissesWithoutTakingBack,
+    /// The next worker is started while the one that leaves is still at work.
+    RefillsTooEarly,
 }
 
 impl Scheduler {
@@ -47,7 +51,7 @@ impl Scheduler {
 
 #[cfg(test)]
 impl Bug {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::DropsTheFence,
         Self::ForgetsToDispatch,
         Self::ForgetsToClearTheDeadline,
@@ -60,5 +64,7 @@ impl Bug {
         Self::ForgetsWhatWaited,
         Self::KillsWithoutTakingBack,
         Self::PrefetchOvertakes,
+        Self::DismissesWithoutTakingBack,
+        Self::RefillsTooEarly,
     ];
 }

@@ -79,6 +79,8 @@ pub(super) enum Birth {
     Sound,
     /// It never shakes hands: for the start limit.
     Hangs,
+    /// It says that it cannot be made ready, and goes.
+    Unfit,
     /// It cannot be started.
     Fails {
         transient: bool,
@@ -103,6 +105,7 @@ pub(super) struct Process {
     stage: Stage,
     /// It will never shake hands: for the start limit.
     hangs: bool,
+    unfit: bool,
     inbox: VecDeque<Order>,
     outbox: VecDeque<Event>,
     running: Option<Assignment>,
@@ -121,10 +124,11 @@ impl Process {
         Self {
             id,
             stage: match birth {
-                Birth::Sound | Birth::Hangs => Stage::Booting,
+                Birth::Sound | Birth::Hangs | Birth::Unfit => Stage::Booting,
                 Birth::Fails { transient } => Stage::Stillborn { transient },
             },
             hangs: birth == Birth::Hangs,
+            unfit: birth == Birth::Unfit,
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             running: None,
@@ -185,6 +189,11 @@ impl Process {
     }
 
     pub(super) fn boot(&mut self) {
+        if self.unfit {
+            self.stage = Stage::Dead;
+            self.outbox.push_back(Event::Unfit(self.id));
+            return;
+        }
         self.stage = Stage::Up;
         self.outbox.push_back(Event::Ready(self.id));
     }
@@ -305,6 +314,7 @@ impl World {
     /// From here on nobody dies, hangs or freezes.
     pub(super) fn calm_down(&mut self, now: Time) {
         self.calm = true;
+        self.processes.iter_mut().for_each(|process| process.hangs = false);
         for process in self.processes.iter_mut().filter(|process| process.frozen) {
             process.thaw(Duration::ZERO, now);
         }
