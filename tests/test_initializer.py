@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import BrokenExecutor
@@ -139,10 +140,10 @@ def test_what_cannot_be_pickled_is_said_before_anything_starts():
     with pytest.raises(disttask.SerializationError, match=r"initializer or its arguments.*lock"):
         disttask.Executor(1, initializer=print, initargs=(threading.Lock(),))
     with pytest.raises(pickle.PicklingError):
-        disttask.Executor(1, initializer=print, initargs=(iter([]) for _ in "x"))
+        disttask.Executor(1, initializer=print, initargs=(sys._getframe(),))
 
 
-# --- the other arguments of ProcessPoolExecutor ------------------------------------------------------------------------
+# --- the other arguments of ProcessPoolExecutor ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
@@ -196,7 +197,7 @@ with disttask.Executor(1) as executor:
 """
 
 
-# --- cancel_futures while workers start -----------------------------------------------------------------------------------
+# --- cancel_futures while workers start ------------------------------------------------------------------------------
 
 
 def test_a_cancelling_shutdown_leaves_one_task_to_each_worker_that_starts(make_executor):

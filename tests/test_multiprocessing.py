@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 from multiprocessing import resource_tracker, shared_memory
 
 import pytest
@@ -14,15 +13,18 @@ import start_tasks
 from helpers import is_alive, wait_idle, wait_until
 from tasks import DEATHS, pid_of_worker
 
+resource_tracker.ensure_running()  # or the process that it starts would count as one that a test has left behind
+
 SPAWN = multiprocessing.get_context("spawn")
 FORK = multiprocessing.get_context("fork")
 
 
-def test_a_lock_and_a_value_for_all_workers(make_executor):
+def test_a_lock_and_a_value_for_all_workers():
     lock, value = SPAWN.Lock(), SPAWN.Value("i", 0, lock=False)
-    executor = make_executor(2, initializer=lambda *both: start_tasks.KEPT.extend(both), initargs=(lock, value))
-    futures = [executor.submit(start_tasks.count_up, 500) for _ in range(8)]
-    assert [future.result(timeout=30) for future in futures] == [None] * 8
+    start = {"initializer": lambda *both: start_tasks.KEPT.extend(both), "initargs": (lock, value)}
+    with disttask.Executor(2, **start) as executor:
+        futures = [executor.submit(start_tasks.count_up, 500) for _ in range(8)]
+        assert [future.result(timeout=30) for future in futures] == [None] * 8
     assert value.value == 4000
 
 
@@ -152,8 +154,10 @@ def test_a_worker_without_multiprocessing_does_not_import_it(executor):
 
 
 def test_nor_does_the_host(run_script):
-    run_script("import sys, disttask\nwith disttask.Executor(1) as e: e.submit(pow, 2, 3).result()\n"
-               "assert 'multiprocessing' not in sys.modules")
+    run_script(
+        "import sys, disttask\nwith disttask.Executor(1) as e: e.submit(pow, 2, 3).result()\n"
+        "assert 'multiprocessing' not in sys.modules"
+    )
 
 
 def test_a_worker_is_a_child_process_to_multiprocessing(executor):
@@ -163,15 +167,16 @@ def test_a_worker_is_a_child_process_to_multiprocessing(executor):
     assert alive
 
 
-def test_a_connection_and_a_socket_as_arguments_of_a_task(executor):
+def test_a_connection_and_a_socket_as_arguments_of_a_task():
     ours, theirs = SPAWN.Pipe()
-    future = executor.submit(start_tasks.receive, theirs)
-    ours.send("hello")
-    assert future.result(timeout=20) == "hello"
     left, right = socket.socketpair()
-    executor.submit(start_tasks.send_over, right, b"abc").result(timeout=20)
-    right.close()
-    assert left.recv(10) == b"abc"
+    with disttask.Executor(1) as executor:
+        future = executor.submit(start_tasks.receive, theirs)
+        ours.send("hello")
+        assert future.result(timeout=20) == "hello"
+        executor.submit(start_tasks.send_over, right, b"abc").result(timeout=20)
+        right.close()
+        assert left.recv(10) == b"abc"
     left.close()
     ours.close()
     theirs.close()
@@ -196,5 +201,3 @@ def test_too_many_descriptors_are_an_error():
         for pipe in pipes:
             for end in pipe:
                 end.close()
-
-

@@ -13,7 +13,7 @@
     ├── UnknownTask            (KeyError)         no task has that id
     └── ResultEvicted          (KeyError)         the result was dropped to stay within the bounds
 
-* and `concurrent.futures.process.BrokenProcessPool`, so that code which was written for `ProcessPoolExecutor` catches it.
+* and `concurrent.futures.process.BrokenProcessPool`: code that was written for `ProcessPoolExecutor` catches it.
 
 `RemoteTraceback` is not an error of its own: it is the ``__cause__`` of an exception that comes from a worker, and
 its text is the traceback there.

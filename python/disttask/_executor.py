@@ -43,9 +43,9 @@ class Executor(Tasks, cf.Executor):
     Args:
         max_workers: number of worker processes, 1 to 1024. ``None``: one per processor that this process may use
             (affinity mask and cgroup quota are respected).
-        mp_context: taken so that `ProcessPoolExecutor` can be replaced, and without effect: workers are fresh interpreters
-            whatever the start method, as with ``"spawn"``, and need no main guard. Locks and queues for `initargs` are to
-            be made with ``multiprocessing.get_context("spawn")``.
+        mp_context: a context of `multiprocessing`, taken so that `ProcessPoolExecutor` can be replaced. It has no effect:
+            workers are fresh interpreters whatever its start method, as with ``"spawn"``, and need no main guard. Locks
+            and queues for `initargs` are to be made with ``multiprocessing.get_context("spawn")``.
         initializer: is called in each worker before it takes tasks, ``initializer(*initargs)``, and may take its time.
             Where it raises, the pool is broken: whatever waits or comes fails with `PoolBroken`, whose text has the
             traceback.
@@ -183,8 +183,8 @@ class Executor(Tasks, cf.Executor):
 
         Args:
             wait: return when the workers are gone. Ctrl-C ends the wait.
-            cancel_futures: cancel what no worker has begun; but where workers are just starting, each takes one task that
-                is not cancelled, as if they had been quicker.
+            cancel_futures: cancel what no worker has begun. Where workers are just starting, each still takes one task,
+                as if it had been quicker.
         """
         if self._pool.is_foreign():
             return  # a forked child has nothing to shut down
@@ -197,7 +197,7 @@ class Executor(Tasks, cf.Executor):
             _lifecycle.forget(self._pool)
 
     def terminate_workers(self) -> None:
-        """Stop at once and accept nothing more: send SIGTERM to the workers, and SIGKILL to those that are there 5 s later.
+        """Stop at once and accept nothing more: send SIGTERM to the workers, and after 5 s SIGKILL to those still there.
 
         What no worker has begun is cancelled; what runs fails with `PoolShutdown`. Does not wait for the workers.
         """

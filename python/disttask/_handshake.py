@@ -56,7 +56,7 @@ def worker_env() -> list[tuple[str, str]]:
 
 
 UNFIT = b"unfit\n"
-"""Begins what a worker says of itself when its initializer has failed (`src/pool/turnover.rs` knows it); then comes why."""
+"""Begins what a worker says of itself when its initializer has failed (see `src/pool/turnover.rs`); then comes why."""
 
 
 def worker_config(initialize: bytes | None, descriptors: list[int]) -> bytes:

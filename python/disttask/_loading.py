@@ -33,9 +33,11 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
         return dumps((func, args, kwargs))
     except Exception as exc:
         part = _culprit(func, args, kwargs)
+        advice = "Pass what it is made from (a path, a URL, plain data) and build it inside the task."
+        if "through inheritance" in str(exc):  # `multiprocessing` says so of its locks, queues and shared values
+            advice = "Pass it once, as one of Executor(initargs=...), or use a multiprocessing.Manager()."
         raise SerializationError(
-            f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. "
-            "Pass what it is made from (a path, a URL, plain data) and build it inside the task."
+            f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. {advice}"
         ) from exc
 
 

@@ -1,4 +1,4 @@
-"""What workers have in common with the host by way of `multiprocessing`: its key, its resource tracker, what it passes on.
+"""What workers share with the host by way of `multiprocessing`: its key, its resource tracker, what it passes on.
 
 Nothing here imports `multiprocessing` (30 ms) for anybody who does not: host and workers agree on a key beforehand, and
 where one of them imports it later, it finds things prepared.
@@ -86,7 +86,7 @@ def _adopt_key(process: Any) -> None:
 
 def join(key: bytes, descriptors: list[int], tracker: int | None) -> None:
     """In a worker: be to `multiprocessing` what a process is that it has started itself."""
-    global _key  # noqa: PLW0603
+    global _key
     _key, _descriptors[:] = key, descriptors
     when_imported("multiprocessing.process", _be_a_child)
     given = None if tracker is None else descriptors[tracker]
@@ -104,7 +104,7 @@ def _be_a_child(process: Any) -> None:
     process._parent_process = process._ParentProcess("MainProcess", os.getppid(), host)
 
 
-# --- the resource tracker ----------------------------------------------------------------------------------------------
+# --- the resource tracker -------------------------------------------------------------------------------------------
 
 
 def tracker_descriptor() -> int | None:
@@ -115,7 +115,7 @@ def tracker_descriptor() -> int | None:
 
 
 def _share_tracker(module: Any, given: int | None) -> None:
-    """Use the host's tracker: a worker's own would take what it knows of (shared memory, semaphores) along at its end."""
+    """Use the host's tracker: a worker's own would unlink what it knows of (shared memory, semaphores) at its end."""
     tracker = module._resource_tracker
     tracker._fd = given
     for name in ("ensure_running", "_ensure_running_and_write"):
@@ -135,8 +135,10 @@ def _finding_the_hosts(tracker: Any, ensure: Callable[..., Any]) -> Callable[...
 
 
 def _find_tracker(host: int) -> int | None:
-    """The way to the host's tracker, where the host has started it later than this worker: it is a child of the host, and
-    the number of the pipe that it reads from stands in its command line."""
+    """The way to the host's tracker, where the host has started it later than this worker.
+
+    It is a child of the host, and the number of the pipe that it reads from stands in its command line.
+    """
     mark = b"multiprocessing.resource_tracker import main;main("
     try:
         for thread in os.listdir(f"/proc/{host}/task"):
@@ -155,7 +157,7 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-# --- what is passed on when a worker starts ------------------------------------------------------------------------------
+# --- what is passed on when a worker starts -------------------------------------------------------------------------
 
 
 class _Spawning:
@@ -230,8 +232,8 @@ def dumps_with_reducers(value: object) -> bytes:
 def _give_names(values: tuple[Any, ...]) -> None:
     """Give locks of the fork context a name, by which a process that is not forked can find them.
 
-    `tqdm.contrib.concurrent.process_map` passes one. Nobody but a forked child could share it so far: where there may be
-    one, or the lock is held, nothing is done, and pickling it will say what is wrong.
+    `tqdm.contrib.concurrent.process_map` passes one. Nobody but a forked child could share it so far: where there may
+    be one, or the lock is held, nothing is done, and pickling it will say what is wrong.
     """
     synchronize: Any = sys.modules.get("multiprocessing.synchronize")
     process: Any = sys.modules["multiprocessing.process"]
@@ -246,7 +248,7 @@ def _give_name(lock: Any, synchronize: Any) -> None:
     if not lock.acquire(block=False):
         return
     try:
-        twin = type(lock)(ctx=sys.modules["multiprocessing.context"].get_context("spawn"))  # type: ignore[attr-defined]
+        twin = type(lock)(ctx=synchronize.context._concrete_contexts["spawn"])
     finally:
         lock.release()
     lock.__dict__.update(vars(twin))

@@ -151,7 +151,6 @@ pub struct Shared {
     attention: Arc<AtomicI64>,
     /// How long it is worth to look for an answer before sleeping.
     spin_nanos: AtomicU64,
-    spawn_spec: SpawnSpec,
     collected: Receiver<TaskId>,
     /// The driver has ended: no process is left.
     gone: Mutex<bool>,
@@ -195,13 +194,14 @@ impl Shared {
             leader: AtomicBool::new(false),
             attention,
             spin_nanos: AtomicU64::new(0),
-            spawn_spec: config.spawn,
             collected,
             gone: Mutex::new(false),
             went: Condvar::new(),
         });
         let driven = Arc::clone(&shared);
-        std::thread::Builder::new().name("disttask-driver".into()).spawn(move || driver::run(&driven))?;
+        std::thread::Builder::new()
+            .name("disttask-driver".into())
+            .spawn(move || driver::run(&driven, config.spawn))?;
         Ok(shared)
     }
 
