@@ -58,6 +58,41 @@ def test_a_worker_that_is_killed_in_the_middle_of_it_is_replaced(make_executor, 
     assert executor.submit(start_tasks.kept).result(timeout=20) == ["slow"]
 
 
+def test_globals_of_main_that_it_sets_are_there_for_the_tasks(run_script):
+    """As with ProcessPoolExecutor, though functions of ``__main__`` travel by value."""
+    assert run_script(GLOBALS).out.split() == ["model", "5", "2", "[1,", "9]", "1", "host"]
+
+
+GLOBALS = """
+import disttask
+
+model = None
+cache = {}
+numbers = [1]
+unseen = 1
+
+def helper():
+    global late
+    late = 5
+
+def initialize(value):
+    global model
+    model = value
+    cache["a"] = 2
+    numbers.append(9)
+    helper()
+
+def task(name):
+    return eval(name, globals(), dict(model=model, cache=cache, numbers=numbers, late=late, unseen=unseen))
+
+with disttask.Executor(1, initializer=initialize, initargs=("model",)) as executor:
+    for name in ("model", "late", "cache['a']", "numbers", "unseen"):
+        print(executor.submit(task, name).result())
+    unseen = "host"
+    print(executor.submit(task, "unseen").result())
+"""
+
+
 @pytest.mark.parametrize("failing", [start_tasks.fail, start_tasks.leave])
 def test_where_it_fails_the_pool_is_broken_at_once_and_says_why(make_executor, failing, capfd):
     initargs = ("cannot load the model",) if failing is start_tasks.fail else ()

@@ -43,7 +43,7 @@ class Executor(Tasks, cf.Executor):
     Args:
         max_workers: number of worker processes, 1 to 1024. ``None``: one per processor that this process may use
             (affinity mask and cgroup quota are respected).
-        mp_context: a context of `multiprocessing`, taken so that `ProcessPoolExecutor` can be replaced. It has no effect:
+        mp_context: a context of `multiprocessing`, taken so that `ProcessPoolExecutor` can be replaced. No effect:
             workers are fresh interpreters whatever its start method, as with ``"spawn"``, and need no main guard. Locks
             and queues for `initargs` are to be made with ``multiprocessing.get_context("spawn")``.
         initializer: is called in each worker before it takes tasks, ``initializer(*initargs)``, and may take its time.
@@ -197,7 +197,7 @@ class Executor(Tasks, cf.Executor):
             _lifecycle.forget(self._pool)
 
     def terminate_workers(self) -> None:
-        """Stop at once and accept nothing more: send SIGTERM to the workers, and after 5 s SIGKILL to those still there.
+        """Stop at once and accept nothing more: send SIGTERM to the workers, after 5 s SIGKILL to those still there.
 
         What no worker has begun is cancelled; what runs fails with `PoolShutdown`. Does not wait for the workers.
         """

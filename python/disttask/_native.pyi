@@ -173,7 +173,7 @@ class Worker:
     def attach() -> tuple[Worker, bytes, list[int]]:
         """Take the socket over from stdin, and start the native watch.
 
-        The bytes are the host's configuration; the numbers are descriptors that the host shares, this process's own now.
+        The bytes are the host's configuration; the numbers are descriptors that the host shares, copies of them.
         """
     def ready(self, hello: bytes) -> None:
         """Shake hands."""

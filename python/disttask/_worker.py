@@ -7,7 +7,7 @@ import os
 import sys
 from _pickle import loads
 
-from . import _handshake, _native, _sharing
+from . import _globals, _handshake, _native, _sharing
 from ._pickling import describe as describe
 from ._pickling import dump_exception, dumps
 
@@ -40,7 +40,8 @@ def _initialize(pickled: bytes) -> str:
     """Call the initializer. What was wrong with that, if anything."""
     try:
         initializer, initargs = loads(pickled)
-        initializer(*initargs)
+        with _globals.kept(initializer):
+            initializer(*initargs)
     except BaseException:
         import logging
         import traceback

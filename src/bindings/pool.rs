@@ -31,12 +31,12 @@ impl Drop for Pool {
 }
 
 /// Copies of the descriptors that workers get: who gave the numbers may close them.
-fn shared_fds(numbers: &[i32]) -> PyResult<Arc<Vec<HostFd>>> {
+fn shared_fds(numbers: Vec<i32>) -> PyResult<Arc<Vec<HostFd>>> {
     if numbers.len() > MAX_SHARED_FDS {
         let text = format!("initargs hold {} descriptors: at most {MAX_SHARED_FDS}", numbers.len());
         return Err(PyValueError::new_err(text));
     }
-    let copies: Result<Vec<_>, _> = numbers.iter().map(|&number| duplicate(number)).collect();
+    let copies: Result<Vec<_>, _> = numbers.into_iter().map(duplicate).collect();
     Ok(Arc::new(copies.map_err(std::io::Error::from)?))
 }
 
@@ -68,7 +68,7 @@ impl Pool {
         let age = Duration::try_from_secs_f64(keep_seconds).unwrap_or(Duration::MAX);
         let shared = Shared::start(PoolConfig {
             workers,
-            spawn: SpawnSpec { executable, args, env, use_pidfd, backing, fds: shared_fds(&fds)? },
+            spawn: SpawnSpec { executable, args, env, use_pidfd, backing, fds: shared_fds(fds)? },
             config,
             hello,
             prefix,

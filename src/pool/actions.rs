@@ -33,7 +33,7 @@ impl Core {
                     self.touch(id.slot);
                 }
                 Action::Kill(id, _) if self.gentle_until.is_some() => {
-                    self.seats[id.slot as usize].terminate()
+                    self.seats[id.slot as usize].terminate();
                 }
                 Action::Kill(id, _) => self.seats[id.slot as usize].kill(),
                 Action::Fail(task, reason) => self.fail(task, reason, now),

@@ -54,6 +54,7 @@ impl Whim {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a cause of its own")]
 pub(super) struct Weather {
     deaths: u64,
     frost: u64,

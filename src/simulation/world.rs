@@ -103,9 +103,8 @@ pub(super) enum Death {
 pub(super) struct Process {
     pub(super) id: WorkerId,
     stage: Stage,
-    /// It will never shake hands: for the start limit.
-    hangs: bool,
-    unfit: bool,
+    /// What becomes of its start.
+    birth: Birth,
     inbox: VecDeque<Order>,
     outbox: VecDeque<Event>,
     running: Option<Assignment>,
@@ -127,8 +126,7 @@ impl Process {
                 Birth::Sound | Birth::Hangs | Birth::Unfit => Stage::Booting,
                 Birth::Fails { transient } => Stage::Stillborn { transient },
             },
-            hangs: birth == Birth::Hangs,
-            unfit: birth == Birth::Unfit,
+            birth,
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             running: None,
@@ -148,7 +146,7 @@ impl Process {
         let free = awake && self.running.is_none();
         match what {
             Move::Miscarry => false,
-            Move::Boot => self.stage == Stage::Booting && !self.frozen && !self.hangs,
+            Move::Boot => self.stage == Stage::Booting && !self.frozen && self.birth != Birth::Hangs,
             Move::Begin => free && matches!(self.inbox.front(), Some(Order::Run(_))),
             Move::Leave => free && self.inbox.front() == Some(&Order::Leave),
             Move::Finish => awake && self.running.is_some(),
@@ -189,7 +187,7 @@ impl Process {
     }
 
     pub(super) fn boot(&mut self) {
-        if self.unfit {
+        if self.birth == Birth::Unfit {
             self.stage = Stage::Dead;
             self.outbox.push_back(Event::Unfit(self.id));
             return;
@@ -314,7 +312,9 @@ impl World {
     /// From here on nobody dies, hangs or freezes.
     pub(super) fn calm_down(&mut self, now: Time) {
         self.calm = true;
-        self.processes.iter_mut().for_each(|process| process.hangs = false);
+        for process in self.processes.iter_mut().filter(|process| process.birth == Birth::Hangs) {
+            process.birth = Birth::Sound;
+        }
         for process in self.processes.iter_mut().filter(|process| process.frozen) {
             process.thaw(Duration::ZERO, now);
         }
