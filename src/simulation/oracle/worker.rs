@@ -32,6 +32,7 @@ pub(in crate::simulation) struct Terms {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one worker")]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) life: Life,
