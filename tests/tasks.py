@@ -310,3 +310,14 @@ def exits_when_pickled(number):
 def run_twice(path):
     log(path, 1)
     return bytes(1_000_000)
+
+
+class Thing:
+    """Something that a weak reference can be made to."""
+
+    def __init__(self, number):
+        self.number = number
+
+
+def make_thing(number):
+    return Thing(number)

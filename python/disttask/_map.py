@@ -141,7 +141,7 @@ class _Mapping:
         self._out.append(chunk)
         return chunk
 
-    def next_values(self) -> Iterator[list[Any]]:
+    def next_values(self) -> Iterator[Iterable[Any]]:
         """The values of the oldest chunk under way; the second part of the iterator raises, where an item did."""
         chunk = self._under_way[0]
         while not chunk.future._is_resolved():
@@ -155,7 +155,8 @@ class _Mapping:
         if isinstance(outcome, BaseException):
             return self._after_crash(chunk, outcome)
         self.fill()
-        return _values(*outcome)
+        values = _values(*outcome)
+        return map(_handed_over, values) if outcome[2] else values
 
     def _learn(self, chunk: _Chunk) -> None:
         """From how long a chunk has taken, how large the next ones shall be."""
@@ -174,7 +175,7 @@ class _Mapping:
     def _fitting(self) -> int:
         return max(1, min(int(_TARGET_NANOS / max(self._nanos_per_item, 1.0)), _MAX_ITEMS))
 
-    def _after_crash(self, chunk: _Chunk, exc: BaseException) -> Iterator[list[Any]]:
+    def _after_crash(self, chunk: _Chunk, exc: BaseException) -> Iterator[Iterable[Any]]:
         """The chunk did not come back. If its worker died, that was one item's doing; the others run once more."""
         culprit = exc.item if isinstance(exc, WorkerCrashed) else None
         if culprit is None or len(chunk.items) == 1:
@@ -242,14 +243,24 @@ def _values(
         if first is None or index < first[0]:
             value, exc = load_outcome("value", pickle)
             if exc is not None:
-                yield values[:index]
+                del values[index:]
+                yield values
                 raise exc
             values[index] = value
+            del value  # it is the caller's
     if first is None:
         yield values
     else:
-        yield values[: first[0]]
+        del values[first[0] :]
+        yield values
         raise load_exception(first[1])
+
+
+def _handed_over(values: list[Any]) -> Iterator[Any]:
+    """The values, one by one, and no reference to those that the caller has. Plain ones need no such care."""
+    values.reverse()
+    while values:
+        yield values.pop()
 
 
 class _Results(itertools.chain):  # type: ignore[type-arg]
@@ -283,7 +294,7 @@ def adaptive_map(
     return results  # type: ignore[no-any-return]
 
 
-def _chunks_of(mapping: _Mapping) -> Iterator[list[Any]]:
+def _chunks_of(mapping: _Mapping) -> Iterator[Iterable[Any]]:
     try:
         while not mapping.is_done():
             yield from mapping.next_values()

@@ -38,9 +38,9 @@ mod worker_lane;
 
 pub use arena::{Arena, NoRoom, Range};
 pub use bell::HostBell;
-pub use fds::{ClosedInChildren, HostFd, after_fork_in_child, fork_generation};
+pub use fds::{ClosedInChildren, HostFd, after_fork_in_child, duplicate, fork_generation};
 pub use foreign::{Foreign, MAX_PARTS, PART_ALIGN, Part};
-pub use host::{Ends, HostLink, Received};
+pub use host::{Ends, HostLink, MAX_SHARED_FDS, Received};
 pub use input::Input;
 pub use lane::MAX_INLINE_BYTES;
 pub use orders::{Answer, Code, Form, Order, Task};
