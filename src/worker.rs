@@ -20,8 +20,9 @@ const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 /// Beats after which unused memory goes back to the system: 5 s, as in the host.
 const BEATS_PER_REST: u32 = 10;
 
-/// Take over the control socket from stdin and start the watch. The second value is the configuration.
-pub fn attach() -> Result<(WorkerLink, Vec<u8>), LinkError> {
+/// Take over the control socket from stdin and start the watch. The second value is the configuration, the third are
+/// descriptors that the application shares.
+pub fn attach() -> Result<(WorkerLink, Vec<u8>, Vec<OwnedFd>), LinkError> {
     reset_signal_mask();
     let stdin = rustix::stdio::stdin();
     let socket = move_up(stdin)?;
@@ -35,10 +36,10 @@ pub fn attach() -> Result<(WorkerLink, Vec<u8>), LinkError> {
     }
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
-    let (mut link, heart) = WorkerLink::attach(socket)?;
+    let (mut link, heart, shared) = WorkerLink::attach(socket)?;
     watch(host, link.socket(), heart, link.arena())?;
     match link.config()? {
-        Some(config) => Ok((link, config)),
+        Some(config) => Ok((link, config, shared)),
         None => die(),
     }
 }

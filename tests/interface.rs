@@ -20,6 +20,7 @@ fn pool() -> Arc<Shared> {
         use_pidfd: true,
         backing: Backing::Memfd,
         capture: true,
+        fds: Arc::default(),
     };
     let config = PoolConfig {
         workers: 1,
@@ -28,6 +29,8 @@ fn pool() -> Arc<Shared> {
         hello: Vec::new(),
         prefix: "run".into(),
         seed: 1,
+        tasks_per_worker: None,
+        slow_starts: false,
         retention: RetentionLimits::default(),
         arena_bytes: 1 << 20,
         room_wait: Duration::from_secs(1),

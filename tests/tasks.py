@@ -349,6 +349,10 @@ class Thing:
         self.data = data
 
 
+def make_thing(number):
+    return Thing(number)
+
+
 def watch(thing, path):
     """Leave a line when the argument is freed."""
     import weakref

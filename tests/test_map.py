@@ -82,6 +82,17 @@ def test_one_bad_item_costs_nobody_else(executor, chunksize):
     assert executor.submit(tasks.add, 1, 1).result(timeout=10) == 2
 
 
+@pytest.mark.parametrize("chunksize", [None, 4])
+def test_what_the_caller_has_let_go_of_is_gone(executor, chunksize):
+    numbers = []
+    for thing in executor.map(tasks.make_thing, range(10), chunksize=chunksize):
+        numbers.append(thing.data)
+        reference = weakref.ref(thing)
+        del thing
+        assert reference() is None, "the iterator keeps nothing that it has given away"
+    assert numbers == list(range(10))
+
+
 @pytest.mark.parametrize("chunksize", [None, 1, 50])
 def test_an_item_that_kills_its_worker_is_named_and_the_others_before_it_come(executor, chunksize):
     got = []

@@ -1,11 +1,11 @@
 """The exceptions of disttask.
 
     DisttaskError
-    ├── WorkerCrashed          (BrokenExecutor)   the worker died while it ran this task
+    ├── WorkerCrashed          (BrokenExecutor*)  the worker died while it ran this task
     ├── TaskTimeout            (TimeoutError)     the task ran longer than its timeout
-    ├── PoolBroken             (BrokenExecutor)   workers cannot be started: make a new Executor
+    ├── PoolBroken             (BrokenExecutor*)  workers cannot be started: make a new Executor
     ├── DependencyFailed                          a task whose value this one needs failed or was cancelled
-    ├── PoolShutdown           (RuntimeError)     the pool was stopped before the task had finished
+    ├── PoolShutdown           (BrokenExecutor*)  the pool was stopped before the task had finished
     ├── ForkedPoolError        (RuntimeError)     the pool belongs to the parent process
     ├── SerializationError     (PicklingError)    the task or its result cannot be pickled
     ├── DeserializationError   (UnpicklingError)  the task or its result cannot be unpickled
@@ -13,6 +13,8 @@
     ├── RemoteError                               an exception that could not be rebuilt here
     ├── UnknownTask            (KeyError)         no task has that id
     └── ResultEvicted          (KeyError)         the result was dropped to stay within the bounds
+
+* and `concurrent.futures.process.BrokenProcessPool`: code that was written for `ProcessPoolExecutor` catches it.
 
 `RemoteTraceback` is not an error of its own: it is the ``__cause__`` of an exception that comes from a worker, and
 its text is the traceback there.
@@ -22,6 +24,8 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import BrokenExecutor
+
+from ._sharing import when_imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +103,7 @@ class PoolBroken(_TaskFailure, BrokenExecutor):
     """
 
 
-class PoolShutdown(_TaskFailure, RuntimeError):
+class PoolShutdown(_TaskFailure, BrokenExecutor):
     """The pool was stopped at once (Ctrl-C at exit, an interrupted ``with`` block) before the task had finished."""
 
 
@@ -201,3 +205,12 @@ def from_failure(failure: dict[str, Any]) -> DisttaskError:
     details = dict(failure)
     kind = details.pop("kind")
     return _FAILURES[kind](details.pop("message"), **details)
+
+
+def _be_broken_process_pools(module: Any) -> None:
+    """Derive from `BrokenProcessPool`, which takes 20 ms to import: only once somebody has, who may catch it."""
+    for kind in (WorkerCrashed, PoolBroken, PoolShutdown):
+        kind.__bases__ = (_TaskFailure, module.BrokenProcessPool)
+
+
+when_imported("concurrent.futures.process", _be_broken_process_pools)

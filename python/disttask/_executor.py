@@ -8,7 +8,7 @@ import sys
 import weakref
 from concurrent import futures as cf
 
-from . import _handshake, _lifecycle, _native
+from . import _handshake, _lifecycle, _native, _sharing
 from ._exceptions import SerializationError
 from ._future import Collector, Future
 from ._inputs import Ref, is_constant
@@ -19,7 +19,8 @@ from ._submitter import Submitter, Tasks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from multiprocessing.context import BaseContext
     from types import TracebackType
     from typing import Any, Literal, Self
 
@@ -45,6 +46,16 @@ class Executor(Tasks, cf.Executor):
     Args:
         max_workers: number of worker processes, 1 to 1024. ``None``: one per processor that this process may use
             (affinity mask and cgroup quota are respected).
+        mp_context: a context of `multiprocessing`, taken so that `ProcessPoolExecutor` can be replaced. No effect:
+            workers are fresh interpreters whatever its start method, as with ``"spawn"``, and need no main guard. Locks
+            and queues for `initargs` are to be made with ``multiprocessing.get_context("spawn")``.
+        initializer: is called in each worker before it takes tasks, ``initializer(*initargs)``, and may take its time.
+            Where it raises, the pool is broken: whatever waits or comes fails with `PoolBroken`, whose text has the
+            traceback.
+        initargs: its arguments; pickled once. `multiprocessing`'s locks, queues, pipes, shared values and managers are
+            allowed here, and nowhere else.
+        max_tasks_per_child: replace each worker after so many tasks; ``None``: never. The next one starts while the old
+            one leaves. Each item of `map` is then a task, unless `chunksize` says otherwise.
         executable: the Python interpreter of the workers; ``None``: `sys.executable`. It must be of the same version
             and have the same disttask.
         capture_output: whether what tasks print comes to this process, which writes it to its `sys.stdout` and
@@ -56,8 +67,9 @@ class Executor(Tasks, cf.Executor):
         on_full: ``"block"``: then `submit` waits until a task has ended; ``"raise"``: it raises `QueueFull`.
 
     Raises:
-        ValueError: `max_workers` is out of range.
-        TypeError: `max_workers` is not an int.
+        ValueError: `max_workers` or `max_tasks_per_child` is out of range.
+        TypeError: an argument is of the wrong type.
+        SerializationError: `initializer` or `initargs` cannot be pickled.
         OSError: the pool's own descriptors or thread cannot be had.
         RuntimeError: there is no interpreter to start (`sys.executable` is empty).
     """
@@ -65,7 +77,11 @@ class Executor(Tasks, cf.Executor):
     def __init__(
         self,
         max_workers: int | None = None,
+        mp_context: BaseContext | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
         *,
+        max_tasks_per_child: int | None = None,
         executable: str | os.PathLike[str] | None = None,
         capture_output: bool = True,
         forward_logging: bool = True,
@@ -74,6 +90,8 @@ class Executor(Tasks, cf.Executor):
         _keep: tuple[int, int, float] = (KEEP_RESULTS, KEEP_BYTES, KEEP_SECONDS),
     ) -> None:
         self._max_workers = checked_workers(max_workers)
+        self._mp_context = _checked_context(mp_context)
+        initialize, descriptors = _checked_initializer(initializer, initargs)
         keep_results, keep_bytes, keep_seconds = _keep
         self._pool = _native.Pool(
             workers=self._max_workers,
@@ -83,10 +101,15 @@ class Executor(Tasks, cf.Executor):
             use_pidfd=_handshake.NO_PIDFD not in os.environ,
             use_memfd=_handshake.NO_MEMFD not in os.environ,
             capture=bool(capture_output),
-            config=_handshake.worker_config(bool(capture_output), log_levels() if forward_logging else None),
+            config=_handshake.worker_config(
+                bool(capture_output), log_levels() if forward_logging else None, initialize, descriptors
+            ),
+            fds=descriptors,
             hello=_handshake.hello(),
             prefix=os.urandom(8).hex(),
             seed=int.from_bytes(os.urandom(8), "little"),
+            tasks_per_worker=_checked_tasks(max_tasks_per_child),
+            slow_starts=initialize is not None,
             keep_results=keep_results,
             keep_bytes=keep_bytes,
             keep_seconds=keep_seconds,
@@ -96,6 +119,7 @@ class Executor(Tasks, cf.Executor):
         )
         self._bind(self._pool, 0, 0, None, Future)
         self._map_times = {}
+        self._one_by_one = max_tasks_per_child is not None
         self._servers: list[Server] = []
         self._collector = Collector(self._pool)
         _lifecycle.register(self._pool, self._collector)
@@ -204,7 +228,8 @@ class Executor(Tasks, cf.Executor):
 
         Args:
             wait: return when the workers are gone. Ctrl-C ends the wait.
-            cancel_futures: cancel what no worker has begun.
+            cancel_futures: cancel what no worker has begun. Where workers are just starting, each still takes one task,
+                as if it had been quicker.
         """
         if self._pool.is_foreign():
             return  # a forked child has nothing to shut down
@@ -215,6 +240,20 @@ class Executor(Tasks, cf.Executor):
             for server in list(self._servers):  # up to here they tell of the work that is left
                 server.stop()
             _lifecycle.forget(self._pool)
+
+    def terminate_workers(self) -> None:
+        """Stop at once and accept nothing more: send SIGTERM to the workers, after 5 s SIGKILL to those still there.
+
+        What no worker has begun is cancelled; what runs fails with `PoolShutdown`. Does not wait for the workers.
+        """
+        if not self._pool.is_foreign():
+            self._pool.terminate()
+
+    def kill_workers(self) -> None:
+        """Stop at once and accept nothing more: kill the workers. Otherwise as `terminate_workers`."""
+        if not self._pool.is_foreign():
+            self._pool.shutdown("cancel")
+            self._pool.shutdown("now")
 
     def __enter__(self) -> Self:
         return self
@@ -286,6 +325,42 @@ def checked_bound(max_pending: int | None, on_full: str) -> tuple[int, bool] | N
     if not 1 <= max_pending <= sys.maxsize:
         raise ValueError(f"max_pending must be at least 1, not {max_pending}; None means no limit")
     return max_pending, on_full == "block"
+
+
+def _checked_tasks(max_tasks: int | None) -> int | None:
+    if max_tasks is None:
+        return None
+    if isinstance(max_tasks, bool) or not isinstance(max_tasks, int):
+        raise TypeError(f"max_tasks_per_child must be an int or None, not {type(max_tasks).__name__}")
+    if max_tasks < 1:
+        raise ValueError(f"max_tasks_per_child must be >= 1, not {max_tasks}")
+    return min(max_tasks, 2**32 - 1)
+
+
+def _checked_context(context: BaseContext | None) -> BaseContext | None:
+    # Not by its class: `multiprocessing` itself is one, and so are those of its forks.
+    if context is not None and not callable(getattr(context, "get_start_method", None)):
+        raise TypeError(
+            "mp_context must be a context of multiprocessing, such as multiprocessing.get_context('spawn'), or None, "
+            f"not {type(context).__name__}"
+        )
+    return context
+
+
+def _checked_initializer(
+    initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> tuple[bytes | None, list[int]]:
+    if initializer is None:
+        return None, []
+    if not callable(initializer):
+        raise TypeError(f"initializer must be a callable, not {type(initializer).__name__}")
+    try:
+        return _sharing.dumps_for_start((initializer, tuple(initargs)))
+    except Exception as exc:
+        raise SerializationError(
+            f"the initializer or its arguments cannot be pickled, so workers cannot be given them: "
+            f"{type(exc).__name__}: {exc}"
+        ) from exc
 
 
 def _checked_executable(executable: str | os.PathLike[str] | None) -> str:

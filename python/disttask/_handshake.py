@@ -6,7 +6,7 @@ import os
 import sys
 from _pickle import dumps, loads
 
-from . import _native
+from . import _native, _sharing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,9 +55,28 @@ def worker_env() -> list[tuple[str, str]]:
     return [(name, value) for name, value in os.environ.items() if name not in _SECRETS]
 
 
-def worker_config(capture_output: bool, log_levels: dict[str, int] | None) -> bytes:
-    """Sent to each worker before anything else."""
-    return dumps({"argv": sys.argv, "capture_output": capture_output, "log_levels": log_levels}, 5)
+UNFIT = b"unfit\n"
+"""Begins what a worker says of itself when its initializer has failed (see `src/pool/greeting.rs`); then comes why."""
+
+
+def worker_config(
+    capture_output: bool, log_levels: dict[str, int] | None, initialize: bytes | None, descriptors: list[int]
+) -> bytes:
+    """Sent to each worker before anything else. Appends to the descriptors that each gets."""
+    tracker = _sharing.tracker_descriptor()
+    if tracker is not None:
+        descriptors.append(tracker)
+    return dumps(
+        {
+            "argv": sys.argv,
+            "capture_output": capture_output,
+            "log_levels": log_levels,
+            "initialize": initialize,
+            "authkey": _sharing.authkey(),
+            "tracker": None if tracker is None else len(descriptors) - 1,
+        },
+        5,
+    )
 
 
 def read_config(data: bytes) -> dict[str, Any]:

@@ -35,13 +35,19 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
         return dumps((func, args, kwargs))
     except Exception as exc:
         part, culprit = _culprit(func, args, kwargs)
+        advice = _BUILD_IT_THERE
+        if isinstance(culprit, StandardFuture):
+            advice = _FOREIGN_FUTURE
+        elif "through inheritance" in str(exc):  # `multiprocessing` says so of its locks, queues and shared values
+            advice = _GIVE_IT_AT_THE_START
         raise SerializationError(
-            f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. "
-            + (_FOREIGN_FUTURE if isinstance(culprit, StandardFuture) else _BUILD_IT_THERE)
+            f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. {advice}"
         ) from exc
 
 
 _BUILD_IT_THERE = "Pass what it is made from (a path, a URL, plain data) and build it inside the task."
+
+_GIVE_IT_AT_THE_START = "Pass it once, as one of Executor(initargs=...), or use a multiprocessing.Manager()."
 
 _FOREIGN_FUTURE = "Only futures of an executor's own tasks can be given to its tasks: pass future.result() of others."
 

@@ -153,7 +153,7 @@ class _Mapping:
         self._out.append(chunk)
         return chunk
 
-    def next_values(self) -> Iterator[list[Any]]:
+    def next_values(self) -> Iterator[Iterable[Any]]:
         """The values of the oldest chunk under way; the second part of the iterator raises, where an item did."""
         chunk = self._under_way[0]
         while not chunk.future._is_resolved():
@@ -169,7 +169,8 @@ class _Mapping:
         outcome = chunk.future._chunk_outcome()
         if isinstance(outcome, BaseException):
             return self._after_crash(chunk, outcome)
-        return _values(*outcome)
+        values = _values(*outcome)
+        return map(_letting_go, values) if outcome[2] else values
 
     def _learn(self, chunk: _Chunk) -> None:
         """From how long a chunk has taken, how large the next ones shall be."""
@@ -189,7 +190,7 @@ class _Mapping:
     def _fitting(self) -> int:
         return max(1, min(int(_TARGET_NANOS / max(self._nanos_per_item, 1.0)), _MAX_ITEMS))
 
-    def _after_crash(self, chunk: _Chunk, exc: BaseException) -> Iterator[list[Any]]:
+    def _after_crash(self, chunk: _Chunk, exc: BaseException) -> Iterator[Iterable[Any]]:
         """The chunk did not come back. If its worker died, that was one item's doing; the others run once more."""
         culprit = exc.item if isinstance(exc, WorkerCrashed) else None
         if culprit is None or len(chunk.items) == 1:
@@ -213,7 +214,7 @@ class _Mapping:
         for chunk in self._under_way:
             chunk.future.cancel()
 
-    def chunks(self) -> Generator[list[Any]]:
+    def chunks(self) -> Generator[Iterable[Any]]:
         """All values, a chunk's at a time."""
         try:
             while self._under_way:
@@ -269,14 +270,23 @@ def _values(
         if first is None or index < first[0]:
             value, exc = load_outcome("value", pickle)
             if exc is not None:
-                yield values[:index]
+                del values[index:]
+                yield values
                 raise exc
             values[index] = value
+            del value  # it is the caller's
     if first is None:
         yield values
     else:
-        yield values[: first[0]]
+        del values[first[0] :]
+        yield values
         raise load_exception(first[1])
+
+
+def _letting_go(values: list[Any]) -> Iterator[Any]:
+    """Each of them once, and then no reference to it is left here: what is not plain may be large."""
+    values.reverse()
+    return map(values.pop, itertools.repeat(-1, len(values)))
 
 
 class _Results(itertools.chain):  # type: ignore[type-arg]

@@ -200,9 +200,12 @@ class Pool:
         use_memfd: bool,
         capture: bool,
         config: bytes,
+        fds: list[int],
         hello: bytes,
         prefix: str,
         seed: int,
+        tasks_per_worker: int | None,
+        slow_starts: bool,
         keep_results: int,
         keep_bytes: int,
         keep_seconds: float,
@@ -215,6 +218,8 @@ class Pool:
         """Its number in this process, from 1."""
     def shutdown(self, mode: ShutdownMode) -> None:
         """Accept nothing more; finish everything, or what has begun, or nothing. Returns at once."""
+    def terminate(self) -> None:
+        """Stop at once, by SIGTERM; who is still there after 5 s is killed."""
     def wait_gone(self, timeout: float | None = None) -> bool:
         """Wait until no process is left, `timeout` seconds at most. `False`: there are some."""
     def collect(self) -> list[int] | None:
@@ -249,8 +254,11 @@ class Worker:
     """The worker process's end of its control socket."""
 
     @staticmethod
-    def attach() -> tuple[Worker, bytes]:
-        """Take the socket over from stdin, and start the native watch. The bytes are the host's configuration."""
+    def attach() -> tuple[Worker, bytes, list[int]]:
+        """Take the socket over from stdin, and start the native watch.
+
+        The bytes are the host's configuration; the numbers are descriptors that the host shares, copies of them.
+        """
     def ready(self, hello: bytes) -> None:
         """Shake hands."""
     def input(self, key: int) -> Any:

@@ -10,6 +10,7 @@ memory are mostly imports.
 from __future__ import annotations
 
 import struct
+import sys
 from _pickle import dumps as _pickle_dumps  # `pickle.dumps` itself, without what the module `pickle` imports
 
 TYPE_CHECKING = False
@@ -28,6 +29,9 @@ REPR_LIMIT_CHARS = 1024
 
 _MAIN = b"__main__"
 
+_CONNECTION = b"multiprocessing.connection"
+"""What pickle would make of a connection names a descriptor that is another one elsewhere."""
+
 
 class Pickled:
     """Bytes, and whether they hold code by value (which another Python version cannot load)."""
@@ -43,10 +47,14 @@ def dumps(obj: object) -> Pickled:
     """Pickle, by reference where that will do."""
     try:
         data = _pickle_dumps(obj, PROTOCOL)
-        if _MAIN not in data:
+        if _MAIN not in data and _CONNECTION not in data:
             return Pickled(data, by_value=False)
     except Exception:  # cloudpickle may know how; if not, its error is the better one
         pass
+    if "multiprocessing.reduction" in sys.modules:  # it knows how sockets and connections travel
+        from ._sharing import dumps_with_reducers
+
+        return Pickled(dumps_with_reducers(obj), by_value=True)
     import cloudpickle  # 50 ms: only where it is needed
 
     return Pickled(cloudpickle.dumps(obj, PROTOCOL), by_value=True)

@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from ._executor import Executor
 
 
+_MANAGED = b"multiprocessing.managers"
+"""In the pickle of a manager's proxy."""
+
+
+class _Held:
+    """Arguments that are to live until the task is done: a manager forgets what nobody has a proxy of."""
+
+    def __init__(self, arguments: object) -> None:
+        self._arguments: object = arguments
+
+    def __call__(self, _future: object) -> None:
+        self._arguments = None
+
+
 class Tasks(_native.Submitter, Maps):
     """`submit`, which is native, and `map`."""
 
@@ -43,6 +57,8 @@ class Tasks(_native.Submitter, Maps):
                     return Future.failed(dependency_failed(name or task_name(fn), call.failed))
                 return Future.failed(exc)
         future: Future = self._submit_pickled(pickled.data, name or task_name(fn), False, call.found)
+        if _MANAGED in pickled.data:
+            future.add_done_callback(_Held((fn, args, kwargs)))
         return future
 
     def _check_accepting(self) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 from _pickle import loads
 
-from . import _handshake, _inputs, _native, _streams
+from . import _globals, _handshake, _inputs, _native, _sharing, _streams
 from ._pickling import describe as describe
 from ._pickling import dump_exception, dumps
 
@@ -19,22 +19,45 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Serve the host until it says stop. When the host is gone, a native thread ends this process."""
-    worker, config = _native.Worker.attach()
+    worker, data, descriptors = _native.Worker.attach()
     _handshake.enter_worker()
     # The workers' own process group keeps a terminal's Ctrl-C away, but not a task's or a tool's. A handler, not
     # SIG_IGN, which the programs that tasks start would inherit.
     _signal.signal(_signal.SIGINT, _ignore)
-    told = _handshake.read_config(config)
-    sys.argv[:] = told["argv"]
-    if told["capture_output"]:
+    config = _handshake.read_config(data)
+    sys.argv[:] = config["argv"]
+    if config["capture_output"]:
         _streams.capture(worker)
-    if told["log_levels"] is not None:
-        _streams.forward_logging(worker, told["log_levels"])
+    if config["log_levels"] is not None:
+        _streams.forward_logging(worker, config["log_levels"])
     _show_stacks(worker)
+    _sharing.join(config["authkey"], descriptors, config["tracker"])
     os.register_at_fork(after_in_child=_native.after_fork_in_child)  # the loop asks whether it is still in this process
     _inputs.load = worker.input
+    if config["initialize"] is not None:
+        why = _initialize(config["initialize"])
+        worker.flush()  # what it has printed belongs to no task
+        if why:
+            worker.ready(_handshake.UNFIT + why.encode(errors="backslashreplace"))
+            return  # the host ends the pool
     worker.ready(_handshake.hello())
     worker.serve(sys.modules[__name__])
+
+
+def _initialize(pickled: bytes) -> str:
+    """Call the initializer. What was wrong with that, if anything."""
+    try:
+        initializer, initargs = loads(pickled)
+        with _globals.kept(initializer):
+            initializer(*initargs)
+    except BaseException:
+        import logging
+        import traceback
+
+        # Where `ProcessPoolExecutor` says it, too.
+        logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+        return traceback.format_exc()
+    return ""
 
 
 # --- what the native loop asks for ---------------------------------------------------------------------------------

@@ -62,9 +62,13 @@ impl Pickled<'_> {
         self.buffers.is_empty()
     }
 
-    /// Whether something in it is of `__main__`, which is another module on the other side.
-    pub(super) fn mentions_main(&self) -> bool {
-        memchr::memmem::find(self.pickle.as_bytes(), b"__main__").is_some()
+    /// Whether Python has to see to it: something in it is of `__main__`, which is another module on the other side, or is
+    /// a connection, whose descriptor has to be sent as well, or the proxy of something that a manager holds.
+    pub(super) fn needs_care(&self) -> bool {
+        let mentions = |name| memchr::memmem::find(self.pickle.as_bytes(), name).is_some();
+        mentions(b"__main__")
+            || mentions(b"multiprocessing.connection")
+            || mentions(b"multiprocessing.managers")
     }
 
     /// Bytes of all its parts.

@@ -4,7 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use super::numbers;
-use super::worker::{Loop, Reply};
+use super::reply::Reply;
+use super::worker::Loop;
 use crate::ipc::{Answer, Payload, Taken, WorkerLink};
 
 /// Whether this value cannot change, and is quickly told so.

@@ -227,7 +227,7 @@ pub(super) fn dumps(py: Python<'_>, pool: &Shared, value: &Bound<'_, PyAny>) -> 
         Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None), // cloudpickle may know how
         Err(error) => return Err(error),                                          // Ctrl-C
     };
-    if pickled.mentions_main() {
+    if pickled.needs_care() {
         return Ok(None);
     }
     if pickled.is_plain() {

@@ -12,6 +12,7 @@ mod input;
 mod memory;
 mod numbers;
 mod pool;
+mod reply;
 mod server;
 mod submitter;
 mod wait;

@@ -1,6 +1,7 @@
 //! `_native.Pool`.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::future::{Future, Home};
 use super::memory::new_bytes;
 use super::submitter::QueueBound;
 use super::wait::{wait_interruptibly, wait_quietly};
-use crate::ipc::Backing;
+use crate::ipc::{Backing, HostFd, MAX_SHARED_FDS, duplicate};
 use crate::pool::{Lookup, Piece, PoolConfig, RetentionLimits, Shared};
 use crate::scheduler::types::{Shutdown, TaskId};
 use crate::supervisor::SpawnSpec;
@@ -33,11 +34,25 @@ impl Drop for Pool {
     }
 }
 
+/// Copies of the descriptors that workers get: who gave the numbers may close them.
+fn shared_fds(numbers: Vec<i32>) -> PyResult<Arc<Vec<HostFd>>> {
+    if numbers.len() > MAX_SHARED_FDS {
+        let text = format!("initargs hold {} descriptors: at most {MAX_SHARED_FDS}", numbers.len());
+        return Err(PyValueError::new_err(text));
+    }
+    let copies: Result<Vec<_>, _> = numbers.into_iter().map(duplicate).collect();
+    Ok(Arc::new(copies.map_err(std::io::Error::from)?))
+}
+
 #[pymethods]
 impl Pool {
     #[new]
-    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, capture, config, hello, prefix, seed, keep_results, keep_bytes, keep_seconds, arena_bytes, room_seconds, queue_bound=None))]
-    #[expect(clippy::too_many_arguments, reason = "keywords only, one call per pool")]
+    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, capture, config, fds, hello, prefix, seed, tasks_per_worker, slow_starts, keep_results, keep_bytes, keep_seconds, arena_bytes, room_seconds, queue_bound=None))]
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::fn_params_excessive_bools,
+        reason = "keywords only, one call per pool"
+    )]
     fn new(
         workers: u32,
         executable: OsString,
@@ -47,9 +62,12 @@ impl Pool {
         use_memfd: bool,
         capture: bool,
         config: Vec<u8>,
+        fds: Vec<i32>,
         hello: Vec<u8>,
         prefix: String,
         seed: u64,
+        tasks_per_worker: Option<NonZeroU32>,
+        slow_starts: bool,
         keep_results: usize,
         keep_bytes: usize,
         keep_seconds: f64,
@@ -61,11 +79,13 @@ impl Pool {
         let age = Duration::try_from_secs_f64(keep_seconds).unwrap_or(Duration::MAX);
         let shared = Shared::start(PoolConfig {
             workers,
-            spawn: SpawnSpec { executable, args, env, use_pidfd, backing, capture },
+            spawn: SpawnSpec { executable, args, env, use_pidfd, backing, capture, fds: shared_fds(fds)? },
             config,
             hello,
             prefix,
             seed,
+            tasks_per_worker,
+            slow_starts,
             retention: RetentionLimits { count: keep_results, bytes: keep_bytes, age },
             arena_bytes,
             room_wait: Duration::try_from_secs_f64(room_seconds).unwrap_or(Duration::MAX),
@@ -88,6 +108,10 @@ impl Pool {
             _ => return Err(PyValueError::new_err("mode must be 'drain', 'cancel' or 'now'")),
         };
         Ok(self.shared.shutdown(mode)?)
+    }
+
+    fn terminate(&self) -> PyResult<()> {
+        Ok(self.shared.terminate()?)
     }
 
     #[pyo3(signature = (timeout=None))]

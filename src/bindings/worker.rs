@@ -1,24 +1,23 @@
 //! `_native.Worker`: the worker process's loop. Short calls of plain values go round in here; Python is asked for the rest.
 
 use std::collections::HashMap;
+use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyMemoryError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple};
 
-use super::buffer::{self, Pickled};
+use super::buffer;
 use super::codec;
 use super::functions::CODE_REUSED;
 use super::input::Gifts;
 use super::memory::new_bytes;
-use crate::ipc::{
-    Answer, Form, LinkError, OutputSender, Payload, SmallBytes, Stream, Taken, Task, WorkerLink,
-    fork_generation,
-};
+use super::reply::Reply;
+use crate::ipc::{Answer, Form, OutputSender, Payload, Stream, Taken, Task, WorkerLink, fork_generation};
 
 /// How long to look for the next task without letting other Python threads run.
 const SPIN_WITH_GIL: Duration = Duration::from_micros(10);
@@ -35,7 +34,7 @@ const TASKS_PER_BREATH: u32 = 256;
 
 #[pyclass(frozen, module = "disttask._native")]
 pub(super) struct Worker {
-    link: Mutex<WorkerLink>,
+    pub(super) link: Mutex<WorkerLink>,
     gifts: Gifts,
     output: Arc<OutputSender>,
 }
@@ -61,14 +60,6 @@ struct Known {
     object: Option<Py<PyAny>>,
 }
 
-/// An answer on its way.
-pub(super) enum Reply<'py> {
-    Small(Answer, SmallBytes),
-    Packed(Answer, Vec<u8>),
-    Bytes(Answer, Bound<'py, PyBytes>),
-    Parts(Answer, Pickled<'py>),
-}
-
 pub(super) struct Loop<'py> {
     pub(super) py: Python<'py>,
     pub(super) helpers: Helpers<'py>,
@@ -79,10 +70,12 @@ pub(super) struct Loop<'py> {
 #[pymethods]
 impl Worker {
     #[staticmethod]
-    fn attach(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyBytes>)> {
-        let (link, config) = py.detach(crate::worker::attach)?;
+    fn attach(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyBytes>, Vec<i32>)> {
+        let (link, config, shared) = py.detach(crate::worker::attach)?;
         let output = link.output();
-        Ok((Self { link: Mutex::new(link), gifts: Gifts::default(), output }, new_bytes(py, &config)?))
+        let shared = shared.into_iter().map(IntoRawFd::into_raw_fd).collect();
+        let worker = Self { link: Mutex::new(link), gifts: Gifts::default(), output };
+        Ok((worker, new_bytes(py, &config)?, shared))
     }
 
     /// What the task that is being loaded was given under this key.
@@ -205,56 +198,6 @@ impl Worker {
         drop(guard);
         py.check_signals()
     }
-
-    fn reply(&self, py: Python<'_>, taken: &Taken, nanos: u64, reply: &Reply<'_>) -> PyResult<()> {
-        let mut guard = self.link.lock();
-        let link = &mut *guard;
-        let sent = match reply {
-            Reply::Small(answer, bytes) => {
-                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes))
-            }
-            Reply::Packed(answer, bytes) => {
-                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes))
-            }
-            Reply::Bytes(answer, bytes) => {
-                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes.as_bytes()))
-            }
-            Reply::Parts(answer, pickled) => match link.room(pickled.size(py)?) {
-                Ok(range) => {
-                    let range = pickled.fill(py, range)?;
-                    send(py, link, |link| link.reply_large(taken.run, *answer, nanos, &range))
-                }
-                Err(error) => Err(error),
-            },
-        };
-        match sent {
-            Err(LinkError::NoMemory(bytes)) => {
-                let text = format!("there is no memory for a result of {bytes} bytes");
-                let described = describe_error(py, &PyMemoryError::new_err(text))?;
-                let bytes = described.as_bytes();
-                Ok(send(py, link, |link| link.reply(taken.run, Answer::Error, nanos, bytes))?)
-            }
-            sent => Ok(sent?),
-        }
-    }
-}
-
-/// Try until there is room.
-fn send(
-    py: Python<'_>,
-    link: &mut WorkerLink,
-    mut reply: impl FnMut(&mut WorkerLink) -> Result<bool, LinkError>,
-) -> Result<(), LinkError> {
-    while !reply(link)? {
-        py.detach(|| link.wait_for_room());
-    }
-    Ok(())
-}
-
-fn describe_error<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, PyBytes>> {
-    let helpers = py.import(intern!(py, "disttask._worker"))?;
-    let described = helpers.call_method1(intern!(py, "error"), ("dump", error.value(py), py.None()))?;
-    Ok(described.cast_into::<PyBytes>()?)
 }
 
 impl<'py> Loop<'py> {
@@ -353,7 +296,7 @@ impl<'py> Loop<'py> {
         }
         if !describe
             && let Ok(pickled) = buffer::dumps(self.py, value)
-            && !pickled.mentions_main()
+            && !pickled.needs_care()
         {
             return Ok(if pickled.is_plain() {
                 Reply::Bytes(Answer::Value, pickled.pickle)

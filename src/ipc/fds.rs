@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// Six descriptors a worker and two a pool: enough for a thousand workers. Where it overflows, a forked
@@ -86,6 +86,16 @@ impl HostFd {
         exchange(FREE, fd.as_raw_fd());
         Self { fd: ManuallyDrop::new(fd), generation: fork_generation() }
     }
+}
+
+/// A copy of a descriptor that the application has named by its number.
+pub fn duplicate(raw: RawFd) -> rustix::io::Result<HostFd> {
+    if raw < 0 {
+        return Err(rustix::io::Errno::BADF);
+    }
+    // SAFETY: it is used for this one call, which fails if there is no such descriptor.
+    let fd = unsafe { BorrowedFd::borrow_raw(raw) };
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map(HostFd::new)
 }
 
 impl AsFd for HostFd {

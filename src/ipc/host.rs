@@ -41,6 +41,12 @@ const MIN_SWEEP: usize = 32;
 /// output.
 pub(super) const GREETING_FDS: usize = 5;
 
+/// What the kernel takes in one message (`SCM_MAX_FD`).
+pub(super) const MESSAGE_FDS: usize = 253;
+
+/// Descriptors of the application's that a worker can be given.
+pub const MAX_SHARED_FDS: usize = MESSAGE_FDS - GREETING_FDS;
+
 /// What a worker has answered.
 #[derive(Debug)]
 pub struct Received {
@@ -95,8 +101,13 @@ pub struct Ends {
 }
 
 impl HostLink {
-    /// A new pair. The greeting is already in it.
-    pub fn pair(bell: &HostBell, driver: impl AsFd, backing: Backing) -> rustix::io::Result<Ends> {
+    /// A new pair. The greeting is already in it, and with it the descriptors that the application shares with its workers.
+    pub fn pair(
+        bell: &HostBell,
+        driver: impl AsFd,
+        backing: Backing,
+        shared: &[HostFd],
+    ) -> rustix::io::Result<Ends> {
         let lane = create("disttask-lane", LANE_BYTES, backing)?;
         let map = Map::for_host(&lane, LANE_BYTES)?;
         let (host, worker) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -105,7 +116,9 @@ impl HostLink {
         rustix::io::ioctl_fionbio(&parcels, true)?;
         let (output, printing) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        let fds = [lane.as_fd(), bell.file().as_fd(), driver.as_fd(), theirs.as_fd(), printing.as_fd()];
+        let own: [_; GREETING_FDS] =
+            [lane.as_fd(), bell.file().as_fd(), driver.as_fd(), theirs.as_fd(), printing.as_fd()];
+        let fds: Vec<_> = own.into_iter().chain(shared.iter().map(AsFd::as_fd)).collect();
         send_fds(&host, &[GREETING], &fds)?;
         rustix::io::ioctl_fionbio(&host, true)?;
         let number = NEXT_LINK.fetch_add(1, Ordering::Relaxed);
@@ -335,7 +348,7 @@ impl AsFd for HostLink {
 }
 
 pub(super) fn send_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(GREETING_FDS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     assert!(control.push(SendAncillaryMessage::ScmRights(fds)), "room for the descriptors was made");
     loop {

@@ -17,7 +17,7 @@ use super::arena::Arena;
 use super::bell::WorkerBell;
 use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_READY, Raw, Read, greeting};
-use super::host::{GREETING, GREETING_FDS, receive_fd, send_fds};
+use super::host::{GREETING, GREETING_FDS, MESSAGE_FDS, receive_fd, send_fds};
 use super::lane::{LANE_BYTES, MAX_INLINE_BYTES, RING_BYTES, ResultHead};
 use super::orders::{Answer, COPIED, LARGE, SPOKE, Task};
 use super::output::OutputSender;
@@ -97,8 +97,10 @@ impl Heart {
 
 impl WorkerLink {
     /// Take the greeting from the socket.
-    pub fn attach(socket: OwnedFd) -> Result<(Self, Heart), LinkError> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(GREETING_FDS))];
+    ///
+    /// The third value are the descriptors that the application shares.
+    pub fn attach(socket: OwnedFd) -> Result<(Self, Heart, Vec<OwnedFd>), LinkError> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut hello = [0];
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL;
@@ -112,7 +114,9 @@ impl WorkerLink {
                 fds.extend(more);
             }
         }
-        let Ok([lane, bell, driver, parcels, output]) = <[OwnedFd; GREETING_FDS]>::try_from(fds) else {
+        let mut fds = fds.into_iter();
+        let own: Vec<_> = fds.by_ref().take(GREETING_FDS).collect();
+        let Ok([lane, bell, driver, parcels, output]) = <[OwnedFd; GREETING_FDS]>::try_from(own) else {
             return Err(LinkError::NotAWorker("descriptors are missing: is their number limited?"));
         };
         let (driver, parcels) = (move_up(driver)?, move_up(parcels)?);
@@ -131,7 +135,7 @@ impl WorkerLink {
             spin: MAX_SPIN,
             can_spin: std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1),
         };
-        Ok((link, heart))
+        Ok((link, heart, fds.collect()))
     }
 
     /// The socket, for watching its other end.

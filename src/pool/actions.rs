@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::core::{Core, OnFinish};
 use super::failure::{Ended, Failure, broken_text};
 use super::history::Facts;
+use super::seat::Seat;
 use super::slot::Outcome;
 use crate::ipc::{Form, Order};
 use crate::scheduler::types::{Action, Assignment, FailReason, TaskId, Time, WorkerId};
@@ -16,6 +17,9 @@ impl Core {
         while let Some(action) = self.scheduler.poll_action() {
             match action {
                 Action::Spawn(id) => {
+                    while self.seats.len() <= id.slot as usize {
+                        self.seats.push(Seat::default());
+                    }
                     self.seats[id.slot as usize].reserve(id);
                     self.spawns.push_back(id);
                 }
@@ -27,6 +31,9 @@ impl Core {
                 Action::Stop(id) => {
                     self.seats[id.slot as usize].stopping = true;
                     self.touch(id.slot);
+                }
+                Action::Kill(id, _) if self.gentle_until.is_some() => {
+                    self.seats[id.slot as usize].terminate();
                 }
                 Action::Kill(id, _) => self.seats[id.slot as usize].kill(),
                 Action::Fail(task, reason) => self.fail(task, reason, now),

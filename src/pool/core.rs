@@ -4,6 +4,7 @@
 //! actions that follow. Nothing in here knows of Python, so nothing in here can want the GIL.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -74,7 +75,7 @@ pub(super) struct Core {
     /// Announces observed futures to the Python collector. Gone once the pool has finished.
     pub(super) collector: Option<Sender<TaskId>>,
     config: Arc<Vec<u8>>,
-    hello: Vec<u8>,
+    pub(super) hello: Vec<u8>,
     pub(super) executable: String,
     /// Processes to start; the driver does that without the lock.
     pub(super) spawns: VecDeque<WorkerId>,
@@ -87,6 +88,8 @@ pub(super) struct Core {
     pub(super) rest_due: bool,
     /// Tasks that raised: answered, as far as the scheduler knows.
     pub(super) raised: u64,
+    /// The workers were asked to go by SIGTERM, and have so long.
+    pub(super) gentle_until: Option<Time>,
     /// Set once the pool is broken: why.
     pub(super) broken: Option<Arc<str>>,
     pub(super) finished: bool,
@@ -109,6 +112,8 @@ pub(super) struct Core {
 pub(super) struct Parts {
     pub(super) workers: u32,
     pub(super) seed: u64,
+    pub(super) tasks_per_worker: Option<NonZeroU32>,
+    pub(super) slow_starts: bool,
     pub(super) results: ResultStore,
     pub(super) waker: Arc<Waker>,
     pub(super) bell: Arc<HostBell>,
@@ -123,8 +128,15 @@ pub(super) struct Parts {
 
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
+        let mut scheduler = Scheduler::new(parts.workers, parts.seed, Duration::ZERO);
+        if let Some(limit) = parts.tasks_per_worker {
+            scheduler.limit_tasks(limit);
+        }
+        if parts.slow_starts {
+            scheduler.allow_slow_starts();
+        }
         let mut core = Self {
-            scheduler: Scheduler::new(parts.workers, parts.seed, Duration::ZERO),
+            scheduler,
             seats: (0..parts.workers).map(|_| Seat::default()).collect(),
             results: parts.results,
             history: History::default(),
@@ -144,6 +156,7 @@ impl Core {
             ticked: Time::ZERO,
             rested: Time::ZERO,
             rest_due: false,
+            gentle_until: None,
             broken: None,
             finished: false,
             names: Names::default(),
@@ -232,38 +245,6 @@ impl Core {
         self.run_actions(now);
     }
 
-    /// The control socket of this worker can be read: it shakes hands, or its end is closed.
-    pub(super) fn greeted(&mut self, id: WorkerId) {
-        let waker = Arc::clone(&self.waker);
-        let now = self.now();
-        let Some(seat) = self.seat(id) else { return };
-        let Some(link) = seat.link.as_mut() else { return };
-        let greeted = link.greeted();
-        match greeted {
-            Ok(None) => {}
-            Ok(Some(hello)) if hello == self.hello => self.scheduler.handle_ready(id, now),
-            Ok(Some(hello)) => {
-                let problem = format!(
-                    "the worker is {}, the host is {}: both must be the same",
-                    String::from_utf8_lossy(&hello),
-                    String::from_utf8_lossy(&self.hello)
-                );
-                if let Some(seat) = self.seat(id) {
-                    seat.give_up(&problem);
-                }
-            }
-            Err(error) => {
-                let Some(seat) = self.seat(id) else { return };
-                if let Some(error) = error {
-                    seat.give_up(&error.to_string());
-                }
-                // Its end of the socket is closed, by its death or by its doing; either way it is of no more use.
-                seat.hang_up(&waker);
-            }
-        }
-        self.run_actions(now);
-    }
-
     /// Write to this worker what could not be written before.
     pub(super) fn flush(&mut self, id: WorkerId) {
         let waker = Arc::clone(&self.waker);
@@ -309,6 +290,7 @@ impl Core {
         if self.seat(id).is_none_or(|seat| seat.process.is_none()) {
             return;
         }
+        self.last_word(id);
         // A finished result must not count as lost, so the ring is emptied first.
         self.receive(id.slot as usize, self.now());
         let waker = Arc::clone(&self.waker);
@@ -342,6 +324,7 @@ impl Core {
             self.rest_due = true;
         }
         self.results.evict(now);
+        self.end_gentleness(now);
         for slot in 0..self.seats.len() {
             let seat = &mut self.seats[slot];
             seat.check_hung_up();

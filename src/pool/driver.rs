@@ -9,15 +9,15 @@ use super::Shared;
 use super::core::Core;
 use super::waker::{Event, Topic};
 use crate::ipc::block_all_signals;
-use crate::supervisor::spawn;
+use crate::supervisor::{SpawnSpec, spawn};
 
 /// Waking this much later than planned means that the whole process (or machine) stood still.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The thread's body.
-pub(super) fn run(shared: &Arc<Shared>) {
+pub(super) fn run(shared: &Arc<Shared>, spec: SpawnSpec) {
     block_all_signals();
-    let mut driver = Driver { shared: Arc::clone(shared) };
+    let mut driver = Driver { shared: Arc::clone(shared), spec };
     let why = match catch_unwind(AssertUnwindSafe(|| driver.work())) {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(format!(
@@ -29,6 +29,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         shared.core.lock().abandon(&why);
     }
     shared.ident.output.close();
+    drop(driver); // with the descriptors that new workers would get
     shared.arena.dissolve();
     let mut gone = shared.gone.lock();
     *gone = true;
@@ -37,6 +38,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
 
 struct Driver {
     shared: Arc<Shared>,
+    spec: SpawnSpec,
 }
 
 impl Driver {
@@ -97,7 +99,7 @@ impl Driver {
             return true;
         }
         drop(core);
-        let spawned = spawn(&self.shared.spawn_spec, &self.shared.bell, self.shared.waker.bell());
+        let spawned = spawn(&self.spec, &self.shared.bell, self.shared.waker.bell());
         let mut core = self.shared.core.lock();
         match spawned {
             Ok(spawned) => core.install(id, spawned),

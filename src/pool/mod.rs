@@ -21,6 +21,7 @@ mod core;
 mod crank;
 mod driver;
 mod failure;
+mod greeting;
 mod history;
 mod look;
 mod names;
@@ -33,6 +34,7 @@ mod slot;
 mod stack;
 mod status;
 mod streams;
+mod termination;
 mod wait;
 mod waker;
 mod work;
@@ -52,6 +54,7 @@ pub use status::{CurrentTask, PoolStatus, TotalsStatus, WorkerStateName, WorkerS
 pub use wait::SPIN_WITH_GIL;
 pub use work::{Keep, Work};
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -84,6 +87,10 @@ pub struct PoolConfig {
     pub prefix: String,
     /// Feeds the jitter.
     pub seed: u64,
+    /// Each worker runs so many tasks at most, and is then replaced.
+    pub tasks_per_worker: Option<NonZeroU32>,
+    /// Workers run code of the user's before they are ready.
+    pub slow_starts: bool,
     /// How much `get_results` can look back on.
     pub retention: RetentionLimits,
     /// Memory for payloads that are too large for a ring.
@@ -181,7 +188,6 @@ pub struct Shared {
     attention: Arc<AtomicI64>,
     /// How long it is worth to look for an answer before sleeping.
     spin_nanos: AtomicU64,
-    spawn_spec: SpawnSpec,
     collected: Receiver<TaskId>,
     /// The driver has ended: no process is left.
     gone: Mutex<bool>,
@@ -200,6 +206,8 @@ impl Shared {
         let core = Core::new(Parts {
             workers: config.workers,
             seed: config.seed,
+            tasks_per_worker: config.tasks_per_worker,
+            slow_starts: config.slow_starts,
             results: ResultStore::new(config.retention),
             waker: Arc::clone(&waker),
             bell: Arc::clone(&bell),
@@ -227,13 +235,14 @@ impl Shared {
             leader: AtomicBool::new(false),
             attention,
             spin_nanos: AtomicU64::new(0),
-            spawn_spec: config.spawn,
             collected,
             gone: Mutex::new(false),
             went: Condvar::new(),
         });
         let driven = Arc::clone(&shared);
-        std::thread::Builder::new().name("disttask-driver".into()).spawn(move || driver::run(&driven))?;
+        std::thread::Builder::new()
+            .name("disttask-driver".into())
+            .spawn(move || driver::run(&driven, config.spawn))?;
         Ok(shared)
     }
 

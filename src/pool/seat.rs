@@ -118,6 +118,15 @@ impl Seat {
         }
     }
 
+    /// As [`Self::kill`], but it may catch the signal.
+    pub(super) fn terminate(&mut self) {
+        self.retract_last(usize::MAX);
+        match &self.process {
+            Some(process) => process.terminate(),
+            None => self.doomed = true,
+        }
+    }
+
     /// The worker is of no use any more, for a reason that its exit status will not tell.
     pub(super) fn give_up(&mut self, problem: &str) {
         self.problem.get_or_insert_with(|| problem.to_owned());
@@ -143,6 +152,12 @@ impl Seat {
     /// Take what it has printed, up to the answer of this task.
     pub(super) fn hear(&mut self, task: TaskId, newest: u64, output: &Output) {
         let speaker = self.speaker(Some(task), newest);
+        self.streams.read_all(speaker, output);
+    }
+
+    /// Take what it has printed before it was ready: no task has.
+    pub(super) fn hear_start(&mut self, newest: u64, output: &Output) {
+        let speaker = self.speaker(None, newest);
         self.streams.read_all(speaker, output);
     }
 

@@ -119,7 +119,7 @@ impl Scheduler {
     }
 
     /// Ask for the last `count` dispatches of a worker back. It gets nothing until the answer is there.
-    fn take_back(&mut self, slot: u32, count: usize) {
+    pub(super) fn take_back(&mut self, slot: u32, count: usize) {
         self.workers.change(slot, |worker| worker.retracting = Some(count));
         self.actions.push_back(Action::Retract(self.workers.id(slot), count));
     }
@@ -146,7 +146,7 @@ impl Scheduler {
         let worker = self.workers.slot(id.slot);
         if worker.condemned {
             self.execute(id);
-        } else if self.cancelling && worker.has_prefetched() {
+        } else if (self.cancelling || worker.leaving) && worker.has_prefetched() {
             self.take_back(id.slot, worker.unbegun()); // less was asked for before
         }
     }

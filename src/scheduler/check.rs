@@ -67,7 +67,8 @@ impl Scheduler {
         for id in self.workers.ids() {
             let worker = self.workers.slot(id.slot);
             let starting = worker.state == WorkerState::Starting;
-            assert_eq!(starting, self.timers.is_set(Timer::Start(id)), "{id:?}: start limit");
+            let limited = starting && !self.slow_starts;
+            assert_eq!(limited, self.timers.is_set(Timer::Start(id)), "{id:?}: start limit");
             if matches!(worker.state, WorkerState::Starting | WorkerState::Up) {
                 let unready = worker.standing == Standing::Unready;
                 assert_eq!(starting, unready, "{id:?}: {:?} and {:?}", worker.state, worker.standing);
@@ -89,6 +90,10 @@ impl Scheduler {
                 !worker.condemned || worker.retracting.is_some(),
                 "{id:?} is condemned, and nothing follows"
             );
+            let leaves = worker.state == WorkerState::Draining;
+            let looks = self.timers.is_set(Timer::Leave(id)) || self.timers.is_set(Timer::Stop);
+            assert!(looks || !leaves, "{id:?}: nobody looks whether it leaves");
+            assert!(leaves || !self.timers.is_set(Timer::Leave(id)), "{id:?}: it is to leave, and is not");
             let vacant = worker.state == WorkerState::Vacant;
             assert_eq!(vacant, self.timers.is_set(Timer::Restart(id.slot)), "{id:?}: nobody will restart it");
         }

@@ -30,6 +30,7 @@ mod slots;
 mod steps;
 mod task;
 mod timer;
+mod turnover;
 pub mod types;
 mod view;
 mod worker;
@@ -126,6 +127,10 @@ pub struct Scheduler {
     look_at: Option<Time>,
     /// What comes back unbegun is cancelled.
     cancelling: bool,
+    /// So many workers there are to be.
+    wanted: u32,
+    /// Workers run code of the user's before they are ready.
+    slow_starts: bool,
     timers: Timers,
     rng: Rng,
     actions: VecDeque<Action>,
@@ -154,6 +159,8 @@ impl Scheduler {
             shallow_until: None,
             look_at: None,
             cancelling: false,
+            wanted: workers,
+            slow_starts: false,
             timers: Timers::default(),
             rng: Rng::new(seed),
             actions: VecDeque::new(),
@@ -212,8 +219,10 @@ impl Scheduler {
             self.timers.clear(Timer::Attempt(id)); // it was in front, as whatever has a time-out is
         }
         self.totals.cancelled += 1;
+        self.workers.allow_again(id.slot, 1);
         self.dispatch(now);
         self.stop_if_drained(now);
+        self.leave_if_done(id.slot, now);
     }
 
     /// Accept nothing more, and end as `mode` says. A second call can only be stricter.
@@ -298,6 +307,7 @@ impl Scheduler {
         self.totals.completed += 1;
         self.dispatch(now);
         self.stop_if_drained(now);
+        self.leave_if_done(id.slot, now);
         Completion::Final
     }
 
@@ -306,6 +316,9 @@ impl Scheduler {
         self.taken_back(id, count);
         self.dispatch(now);
         self.stop_if_drained(now);
+        if self.workers.current(id).is_some() {
+            self.leave_if_done(id.slot, now);
+        }
     }
 
     /// The process is gone and everything that it sent has been handled. `begun` is the last dispatch that it
@@ -327,14 +340,16 @@ impl Scheduler {
         let limit = match worker.state {
             WorkerState::Up if !worker.held.is_empty() => BUSY_FROZEN_LIMIT,
             WorkerState::Up | WorkerState::Draining => IDLE_FROZEN_LIMIT,
+            WorkerState::Starting if self.slow_starts => START_LIMIT,
             WorkerState::Vacant | WorkerState::Starting | WorkerState::Killed(..) | WorkerState::Retired => {
                 return;
             }
         };
+        let starting = worker.state == WorkerState::Starting;
         match worker.beat {
             Some(beat) if beat.count == count => {
                 if now.saturating_sub(beat.changed) >= limit {
-                    self.kill(id, KillReason::Frozen);
+                    self.kill(id, if starting { KillReason::StartTimeout } else { KillReason::Frozen });
                 }
             }
             Some(_) | None => worker.beat = Some(Beat { count, changed: now }),
@@ -360,6 +375,7 @@ impl Scheduler {
             match timer {
                 Timer::Attempt(id) => self.time_out(id),
                 Timer::Start(id) => drop(self.kill(id, KillReason::StartTimeout)),
+                Timer::Leave(id) => drop(self.kill(id, KillReason::Shutdown)),
                 Timer::Restart(slot) => self.spawn(slot, now),
                 Timer::Stop => self.kill_all(KillReason::Shutdown),
                 Timer::Retry(id) => {

@@ -34,6 +34,10 @@ pub(crate) enum Bug {
     StartsWithoutAllValues,
     /// Whoever needs the value of a task that failed waits on.
     ForgetsTheDependants,
+    /// A worker that is to leave keeps what waits behind what it is at.
+    DismissesWithoutTakingBack,
+    /// The next worker is started while the one that leaves is still at work.
+    RefillsTooEarly,
 }
 
 impl Scheduler {
@@ -51,7 +55,7 @@ impl Scheduler {
 
 #[cfg(test)]
 impl Bug {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::DropsTheFence,
         Self::ForgetsToDispatch,
         Self::ForgetsToClearTheDeadline,
@@ -66,5 +70,7 @@ impl Bug {
         Self::PrefetchOvertakes,
         Self::StartsWithoutAllValues,
         Self::ForgetsTheDependants,
+        Self::DismissesWithoutTakingBack,
+        Self::RefillsTooEarly,
     ];
 }

@@ -54,6 +54,8 @@ pub(crate) enum Restart {
 pub(crate) struct EarlyDeaths(u32);
 
 impl EarlyDeaths {
+    pub(crate) const NONE: Self = Self(0);
+
     pub(crate) fn record(&mut self, death: Death) -> Restart {
         // A process that became ready shows that processes can start here, however soon it dies.
         let limit = match death {

@@ -13,6 +13,11 @@ impl SlotSet {
         Self { members: Vec::new(), at: vec![0; places as usize] }
     }
 
+    /// One more place.
+    pub(crate) fn grow(&mut self) {
+        self.at.push(0);
+    }
+
     pub(crate) fn set(&mut self, slot: u32, member: bool) {
         let at = self.at[slot as usize];
         match (at, member) {

@@ -1,5 +1,7 @@
 //! The steps that commands and facts are made of. Each leaves the tables in agreement with each other.
 
+use std::collections::BTreeSet;
+
 use super::planted::Bug;
 use super::restart::Restart;
 use super::task::TaskState;
@@ -22,8 +24,10 @@ impl Scheduler {
         }
         let death = worker.death(transient, now);
         let restart = worker.early_deaths.record(death);
+        let leaving = worker.leaving;
         self.timers.clear(Timer::Start(id));
         self.timers.clear(Timer::Attempt(id));
+        self.timers.clear(Timer::Leave(id));
         let held = self.workers.end(id.slot);
         let charges_all = self.has(Bug::ChargesWhatNeverBegan);
         // Whatever was before the last that it began was begun as well, even if the answer was lost.
@@ -39,7 +43,12 @@ impl Scheduler {
             self.lose(id, held.run, fate, killed, now);
         }
         self.stop_if_drained(now);
-        self.replace(id.slot, restart, now);
+        if leaving {
+            self.retire(id.slot);
+            self.fill(now);
+        } else {
+            self.replace(id.slot, restart, now);
+        }
         self.dispatch(now);
     }
 
@@ -94,17 +103,23 @@ impl Scheduler {
 
     pub(super) fn spawn(&mut self, slot: u32, now: Time) {
         let worker = self.workers.start(slot);
-        self.timers.set(Timer::Start(worker), now + START_LIMIT);
+        if !self.slow_starts {
+            self.timers.set(Timer::Start(worker), now + START_LIMIT);
+        }
         self.actions.push_back(Action::Spawn(worker));
     }
 
     /// Workers cannot start: fail everything, loudly.
     fn give_up(&mut self, slot: u32, now: Time) {
+        self.break_pool(now);
+        self.retire(slot);
+    }
+
+    pub(super) fn break_pool(&mut self, now: Time) {
         self.fail_all(FailReason::PoolBroken);
         self.phase = Phase::Broken;
         self.actions.push_back(Action::Broken);
         self.stop_workers(now);
-        self.retire(slot);
     }
 
     /// Send SIGKILL, unless that process is already gone or has been sent one.
@@ -116,6 +131,7 @@ impl Scheduler {
         }
         self.timers.clear(Timer::Start(id));
         self.timers.clear(Timer::Attempt(id));
+        self.timers.clear(Timer::Leave(id));
         self.workers.change(id.slot, |worker| {
             worker.state = WorkerState::Killed(why);
             worker.condemned = false;
@@ -130,13 +146,19 @@ impl Scheduler {
         }
     }
 
-    /// Cancel everything that no worker has begun: what waits at a worker as soon as it is back.
+    /// Cancel everything that no worker has begun: what waits at a worker as soon as it is back. The first in the queue
+    /// are spared, one for each worker that is on its way to them: that the pool is young cancels nothing more than would
+    /// be cancelled a moment later.
     pub(super) fn cancel_pending(&mut self) {
         self.cancelling = true;
         self.dependencies.clear();
+        let starting = self.workers.iter().filter(|worker| worker.state == WorkerState::Starting).count();
+        let queue = self.ready.entries().filter(|&id| self.tasks.is_queued(id));
+        let spared: BTreeSet<_> = queue.take(starting).collect();
         for id in self.tasks.ids() {
             match self.tasks.known(id).state {
                 TaskState::Sent(_) => {}
+                TaskState::Queued if spared.contains(&id) => {}
                 TaskState::Waiting | TaskState::Backoff | TaskState::Queued => {
                     self.fail(id, FailReason::Cancelled);
                 }
@@ -217,7 +239,7 @@ impl Scheduler {
         }
     }
 
-    fn retire(&mut self, slot: u32) {
+    pub(super) fn retire(&mut self, slot: u32) {
         if self.has(Bug::ForgetsToRetire) {
             return;
         }
@@ -225,6 +247,10 @@ impl Scheduler {
             return;
         }
         self.workers.set(slot, WorkerState::Retired);
+        match self.phase {
+            Phase::Running | Phase::Draining => return,
+            Phase::Stopping | Phase::Broken | Phase::Finished => {}
+        }
         let all_gone = self.workers.iter().all(|worker| worker.state == WorkerState::Retired);
         if all_gone && self.phase != Phase::Finished {
             self.timers.clear(Timer::Stop);

@@ -16,6 +16,8 @@ pub(crate) enum Timer {
     Retry(TaskId),
     /// This place may start its next process.
     Restart(u32),
+    /// This worker was told to leave, and should have by now.
+    Leave(WorkerId),
     /// The graceful part of the shutdown is over.
     Stop,
 }
@@ -63,7 +65,9 @@ impl Timers {
         let limits: Vec<_> = self
             .due
             .iter()
-            .filter(|(timer, _)| matches!(timer, Timer::Attempt(_) | Timer::Start(_) | Timer::Stop))
+            .filter(|(timer, _)| {
+                matches!(timer, Timer::Attempt(_) | Timer::Start(_) | Timer::Leave(_) | Timer::Stop)
+            })
             .map(|(&timer, &at)| (timer, at.saturating_add(gap))) // no time-out is too long
             .collect();
         for (timer, at) in limits {

@@ -81,6 +81,10 @@ pub(crate) struct Worker {
     pub(crate) condemned: bool,
     /// It was seen not to get on: nothing is sent after what it runs until it does.
     pub(crate) stuck: bool,
+    /// So many more tasks this process may be sent; `None`: any number.
+    pub(crate) allowance: Option<u32>,
+    /// It gets nothing more, and the place is retired with it (see [`super::turnover`]).
+    pub(crate) leaving: bool,
     /// Tasks that ended here, over all processes of this place.
     pub(crate) tasks_done: u64,
 }
@@ -110,7 +114,22 @@ impl Worker {
 
     /// Ready and without anything to do.
     pub(crate) fn is_idle(&self) -> bool {
-        self.state == WorkerState::Up && self.held.is_empty() && self.retracting.is_none()
+        self.state == WorkerState::Up && self.held.is_empty() && self.retracting.is_none() && self.may_take()
+    }
+
+    /// Whether anything at all may still be sent to this process.
+    pub(crate) fn may_take(&self) -> bool {
+        !self.leaving && self.allowance != Some(0)
+    }
+
+    /// Whether it counts among those that are wanted. One that has nothing more to do does not: its successor starts
+    /// while it runs its exit handlers.
+    pub(crate) fn counts(&self) -> bool {
+        match self.state {
+            WorkerState::Vacant | WorkerState::Starting | WorkerState::Up => true,
+            WorkerState::Killed(_) => !self.leaving,
+            WorkerState::Draining | WorkerState::Retired => false,
+        }
     }
 
     /// Whether something may be sent after what it has: one task in any case, which hides the round trip to the host. What
@@ -122,6 +141,7 @@ impl Worker {
             && self.retracting.is_none()
             && !self.condemned
             && !self.stuck
+            && self.may_take()
     }
 
     /// How many of its tasks it may not have begun. The first does not count: it is as good as begun.
@@ -144,7 +164,7 @@ impl Worker {
     pub(crate) fn is_up(&self) -> bool {
         match self.state {
             WorkerState::Up => true,
-            WorkerState::Killed(..) => self.standing != Standing::Unready,
+            WorkerState::Killed(..) => self.standing != Standing::Unready && !self.leaving,
             WorkerState::Vacant | WorkerState::Starting | WorkerState::Draining | WorkerState::Retired => {
                 false
             }

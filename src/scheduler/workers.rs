@@ -27,27 +27,32 @@ pub(crate) struct WorkerTable {
     warm: u32,
     /// A worker with as much work as this (by estimate) is sent no more: at most [`PREFETCH_NANOS`].
     depth: u64,
+    /// How many tasks each process is sent, if there is a limit.
+    allowance: Option<u32>,
 }
+
+const VACANT: Worker = Worker {
+    incarnation: 0,
+    state: WorkerState::Vacant,
+    standing: Standing::Unready,
+    early_deaths: EarlyDeaths::NONE,
+    beat: None,
+    held: VecDeque::new(),
+    backlog: 0,
+    begun: 0,
+    progress: Time::ZERO,
+    retracting: None,
+    condemned: false,
+    stuck: false,
+    allowance: None,
+    leaving: false,
+    tasks_done: 0,
+};
 
 impl WorkerTable {
     pub(crate) fn new(count: u32) -> Self {
-        let vacant = Worker {
-            incarnation: 0,
-            state: WorkerState::Vacant,
-            standing: Standing::Unready,
-            early_deaths: EarlyDeaths::default(),
-            beat: None,
-            held: VecDeque::new(),
-            backlog: 0,
-            begun: 0,
-            progress: Time::ZERO,
-            retracting: None,
-            condemned: false,
-            stuck: false,
-            tasks_done: 0,
-        };
         Self {
-            workers: vec![vacant; count as usize],
+            workers: vec![VACANT; count as usize],
             idle: Vec::with_capacity(count as usize),
             open: SlotSet::new(count),
             ahead: SlotSet::new(count),
@@ -55,7 +60,30 @@ impl WorkerTable {
             busy: 0,
             warm: 0,
             depth: PREFETCH_NANOS,
+            allowance: None,
         }
+    }
+
+    /// Each process is sent so many tasks at most, those included that start just now.
+    pub(crate) fn limit_tasks(&mut self, limit: u32) {
+        self.allowance = Some(limit);
+        for slot in 0..self.workers.len() as u32 {
+            self.change(slot, |worker| worker.allowance = Some(limit));
+        }
+    }
+
+    /// A place without a process: the first that was retired, or a new one.
+    pub(crate) fn vacate(&mut self) -> u32 {
+        let retired = self.workers.iter().position(|worker| worker.state == WorkerState::Retired);
+        let slot = retired.unwrap_or(self.workers.len()) as u32;
+        if retired.is_none() {
+            self.workers.push(VACANT);
+            self.open.grow();
+            self.ahead.grow();
+        }
+        // Whoever went from here before, it is not for the next one to wait for it.
+        self.workers[slot as usize].early_deaths = EarlyDeaths::NONE;
+        slot
     }
 
     /// The worker, if that very process still fills its place: the fence against stale facts. Whoever changes more than
@@ -83,7 +111,10 @@ impl WorkerTable {
 
     /// A new process for this place.
     pub(crate) fn start(&mut self, slot: u32) -> WorkerId {
+        let allowance = self.allowance;
         self.change(slot, |worker| {
+            worker.allowance = allowance;
+            worker.leaving = false;
             worker.incarnation += 1;
             worker.state = WorkerState::Starting;
             worker.standing = Standing::Unready;
@@ -138,7 +169,13 @@ impl WorkerTable {
             }
             worker.held.push_back(Held { run, estimate });
             worker.backlog += estimate;
+            worker.allowance = worker.allowance.map(|left| left.saturating_sub(1));
         });
+    }
+
+    /// So many dispatches that were not begun are back: they do not count.
+    pub(crate) fn allow_again(&mut self, slot: u32, count: usize) {
+        self.change(slot, |worker| worker.allowance = worker.allowance.map(|left| left + count as u32));
     }
 
     /// This dispatch is off that worker's hands. Whether it was there.
@@ -166,6 +203,7 @@ impl WorkerTable {
             worker.retracting = None;
             let back = worker.held.split_off(worker.held.len().saturating_sub(count));
             worker.backlog -= back.iter().map(|held| held.estimate).sum::<u64>();
+            worker.allowance = worker.allowance.map(|left| left + back.len() as u32);
             if count < asked {
                 worker.begun = worker.held.len();
             }

@@ -28,8 +28,13 @@ pub(super) enum Event {
     NoValue(TaskId),
     Cancel(TaskId),
     Restart(WorkerId),
+    Recycle(WorkerId),
+    RestartAll,
+    Resize(u32),
     Shutdown(Shutdown),
     Ready(WorkerId),
+    /// It cannot be made ready.
+    Unfit(WorkerId),
     /// How long the function ran, if that was measured.
     Completed(WorkerId, Assignment, Option<Duration>),
     /// The answer to a retraction: so many are back.
@@ -65,13 +70,17 @@ impl Event {
             Self::NoValue(id) => scheduler.handle_no_value(id, now),
             Self::Cancel(id) => return Answer::Cancel(scheduler.cancel(id, now)),
             Self::Restart(id) => return Answer::Restarted(scheduler.restart_worker(id, now)),
+            Self::Recycle(id) => return Answer::Restarted(scheduler.recycle(id, now)),
             Self::Completed(id, done, ran) => {
                 return Answer::Completion(scheduler.handle_completed(id, done, ran, now));
             }
             Self::Retracted(id, count) => scheduler.handle_retracted(id, count, now),
             Self::TakenBack(id, run) => scheduler.cancel_taken_back(id, run, now),
             Self::Shutdown(mode) => scheduler.shutdown(mode, now),
+            Self::RestartAll => scheduler.restart_all(now),
+            Self::Resize(workers) => scheduler.resize(workers, now),
             Self::Ready(id) => scheduler.handle_ready(id, now),
+            Self::Unfit(id) => scheduler.handle_unfit(id, now),
             Self::Exit(id, begun) => scheduler.handle_exit(id, begun, now),
             Self::SpawnFailed(id, transient) => scheduler.handle_spawn_failed(id, transient, now),
             Self::Beat(id, count) => scheduler.handle_beat(id, count, now),

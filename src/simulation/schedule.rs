@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::dice::Dice;
 use super::event::{Answer, Event};
-use super::oracle::Oracle;
+use super::oracle::{Oracle, Terms};
 use super::tally::Tally;
 use super::values::Values;
 use super::weather::{Weather, Whim};
@@ -101,13 +102,20 @@ impl<'a> Schedule<'a> {
         let weather = Weather::roll(&mut dice);
         let mut scheduler = Scheduler::new(workers, dice.seed(), now);
         scheduler.planted = plan.bug;
+        let terms = Terms { tasks: dice.one_in(4).then(|| 1 + dice.below(6) as u32), slow: dice.one_in(5) };
+        if let Some(limit) = terms.tasks.and_then(NonZeroU32::new) {
+            scheduler.limit_tasks(limit);
+        }
+        if terms.slow {
+            scheduler.allow_slow_starts();
+        }
         let mut schedule = Self {
             now,
             dice,
             weather,
             scheduler,
             world: World::default(),
-            oracle: Oracle::new(workers, now),
+            oracle: Oracle::new(workers, terms, now),
             tally,
             pending: VecDeque::new(),
             said: VecDeque::new(),
@@ -117,7 +125,7 @@ impl<'a> Schedule<'a> {
             log,
             choices: Vec::new(),
         };
-        schedule.note(format_args!("{workers} workers, {weather:?}"));
+        schedule.note(format_args!("{workers} workers, {terms:?}, {weather:?}"));
         schedule.settle();
         schedule.carry_out();
         schedule

@@ -97,6 +97,16 @@ tally! {
     long_rows_after_ready: "long rows forgiven: it had been ready",
     spared_by_the_doomed: "long rows forgiven: a killed one is up",
     finished: "pools finished",
+    recycled: "workers that were dismissed",
+    recycled_at_work: "... in the middle of a task",
+    used_up: "workers that had had all their tasks",
+    overlaps: "workers started while another one left",
+    full_houses: "workers not started: too many leave",
+    grown: "pools that grew",
+    shrunk: "pools that shrank",
+    restarted: "pools restarted",
+    unfit: "initializers that failed",
+    spared_for_starters: "tasks not cancelled: a worker starts for them",
 }
 
 impl fmt::Display for Tally {
@@ -142,6 +152,16 @@ impl Tally {
         self.stuck += corners.stuck;
         self.released += corners.released;
         self.cancelled_waiting += corners.cancelled_waiting;
+        self.recycled += corners.recycled;
+        self.recycled_at_work += corners.recycled_at_work;
+        self.used_up += corners.used_up;
+        self.overlaps += corners.overlaps;
+        self.full_houses += corners.full_houses;
+        self.grown += corners.grown;
+        self.shrunk += corners.shrunk;
+        self.restarted += corners.restarted;
+        self.unfit += corners.unfit;
+        self.spared_for_starters += corners.spared_for_starters;
     }
 
     pub(super) fn count_answer(&mut self, answer: Answer) {
@@ -188,6 +208,10 @@ impl Tally {
             | Event::NoValue(_)
             | Event::Cancel(_)
             | Event::Restart(_)
+            | Event::Recycle(_)
+            | Event::RestartAll
+            | Event::Resize(_)
+            | Event::Unfit(_)
             | Event::Shutdown(_)
             | Event::Beat(..)
             | Event::Retracted(..)

@@ -16,6 +16,8 @@ pub(super) enum Whim {
     Burst,
     Cancel,
     Restart,
+    /// One worker is replaced when it is done, or all are, or there are to be more or fewer.
+    Turnover,
     Shutdown,
     /// A message arrives for the second time.
     Echo,
@@ -34,11 +36,12 @@ pub(super) enum Whim {
 }
 
 impl Whim {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Submit,
         Self::Burst,
         Self::Cancel,
         Self::Restart,
+        Self::Turnover,
         Self::Shutdown,
         Self::Echo,
         Self::Late,
@@ -51,12 +54,14 @@ impl Whim {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a cause of its own")]
 pub(super) struct Weather {
     deaths: u64,
     frost: u64,
     work: u64,
     load: u64,
     meddling: u64,
+    turnover: u64,
     noise: u64,
     closing: u64,
     time: u64,
@@ -68,6 +73,8 @@ pub(super) struct Weather {
     hanging: u64,
     /// Of eight so many cannot even be started.
     failing: u64,
+    /// Initializers fail now and then.
+    unfit: bool,
     /// The reason is one that may pass.
     transient: bool,
     /// So much time goes by between two things that happen, at most. Workers that are heard of often are sent more.
@@ -90,6 +97,7 @@ impl Weather {
             work: dice.pick(&[5, 15, 40]),
             load: dice.pick(&[1, 5, 15]),
             meddling: dice.pick(&[0, 1, 3]),
+            turnover: dice.pick(&[0, 0, 1, 4]),
             noise: dice.pick(&[0, 1, 4]),
             closing: u64::from(dice.one_in(6)),
             time: dice.pick(&[1, 3, 8]),
@@ -97,6 +105,7 @@ impl Weather {
             sickly: dice.one_in(25),
             hanging: dice.pick(&[0, 0, 0, 0, 1, 5]),
             failing: dice.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 8]),
+            unfit: dice.one_in(30),
             transient: dice.one_in(2),
             pace: Duration::from_micros(dice.pick(&[2, 20, 300, 3000, 3000])),
             bursts: dice.pick(&[0, 1, 3]),
@@ -112,6 +121,8 @@ impl Weather {
             Birth::Fails { transient: self.transient }
         } else if dice.below(8) < self.hanging {
             Birth::Hangs
+        } else if self.unfit && dice.one_in(4) {
+            Birth::Unfit
         } else {
             Birth::Sound
         }
@@ -146,6 +157,7 @@ impl Weather {
             Whim::Burst => self.bursts,
             Whim::Submit => 2 * self.load,
             Whim::Cancel | Whim::Restart => self.meddling,
+            Whim::Turnover => self.turnover,
             Whim::Shutdown => self.closing,
             Whim::Echo | Whim::Late => 2 * self.noise,
             Whim::Beats => 1 + 3 * self.frost,

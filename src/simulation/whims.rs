@@ -24,6 +24,7 @@ impl Schedule<'_> {
                 let worker = self.any_worker();
                 self.feed(Event::Restart(worker));
             }
+            Whim::Turnover => self.turn_over(),
             Whim::Shutdown => self.shut_down(),
             Whim::Echo => self.echo(),
             Whim::Late => self.deliver_late(),
@@ -41,6 +42,16 @@ impl Schedule<'_> {
             Whim::Pause => self.pause(),
             Whim::Timeout => self.time_out(),
         }
+    }
+
+    /// Workers go and others come, and nobody has died.
+    fn turn_over(&mut self) {
+        let what = match self.dice.below(6) {
+            0 => Event::RestartAll,
+            1 | 2 => Event::Resize(1 + self.dice.below(5) as u32),
+            _ => Event::Recycle(self.any_worker()),
+        };
+        self.feed(what);
     }
 
     /// Many at once: more than the workers can begin.

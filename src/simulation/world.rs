@@ -79,6 +79,8 @@ pub(super) enum Birth {
     Sound,
     /// It never shakes hands: for the start limit.
     Hangs,
+    /// It says that it cannot be made ready, and goes.
+    Unfit,
     /// It cannot be started.
     Fails {
         transient: bool,
@@ -101,8 +103,8 @@ pub(super) enum Death {
 pub(super) struct Process {
     pub(super) id: WorkerId,
     stage: Stage,
-    /// It will never shake hands: for the start limit.
-    hangs: bool,
+    /// What becomes of its start.
+    birth: Birth,
     inbox: VecDeque<Order>,
     outbox: VecDeque<Event>,
     running: Option<Assignment>,
@@ -121,10 +123,10 @@ impl Process {
         Self {
             id,
             stage: match birth {
-                Birth::Sound | Birth::Hangs => Stage::Booting,
+                Birth::Sound | Birth::Hangs | Birth::Unfit => Stage::Booting,
                 Birth::Fails { transient } => Stage::Stillborn { transient },
             },
-            hangs: birth == Birth::Hangs,
+            birth,
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             running: None,
@@ -144,7 +146,7 @@ impl Process {
         let free = awake && self.running.is_none();
         match what {
             Move::Miscarry => false,
-            Move::Boot => self.stage == Stage::Booting && !self.frozen && !self.hangs,
+            Move::Boot => self.stage == Stage::Booting && !self.frozen && self.birth != Birth::Hangs,
             Move::Begin => free && matches!(self.inbox.front(), Some(Order::Run(_))),
             Move::Leave => free && self.inbox.front() == Some(&Order::Leave),
             Move::Finish => awake && self.running.is_some(),
@@ -185,6 +187,11 @@ impl Process {
     }
 
     pub(super) fn boot(&mut self) {
+        if self.birth == Birth::Unfit {
+            self.stage = Stage::Dead;
+            self.outbox.push_back(Event::Unfit(self.id));
+            return;
+        }
         self.stage = Stage::Up;
         self.outbox.push_back(Event::Ready(self.id));
     }
@@ -305,6 +312,9 @@ impl World {
     /// From here on nobody dies, hangs or freezes.
     pub(super) fn calm_down(&mut self, now: Time) {
         self.calm = true;
+        for process in self.processes.iter_mut().filter(|process| process.birth == Birth::Hangs) {
+            process.birth = Birth::Sound;
+        }
         for process in self.processes.iter_mut().filter(|process| process.frozen) {
             process.thaw(Duration::ZERO, now);
         }

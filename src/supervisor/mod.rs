@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -40,6 +41,8 @@ pub struct SpawnSpec {
     pub backing: Backing,
     /// Its stdout comes to the host, and is not the host's own.
     pub capture: bool,
+    /// Descriptors that it gets.
+    pub fds: Arc<Vec<HostFd>>,
 }
 
 /// How a process ended.
@@ -86,7 +89,7 @@ pub struct Process {
 ///
 /// It rings `bell`, or `driver`, an eventfd.
 pub fn spawn(spec: &SpawnSpec, bell: &HostBell, driver: impl AsFd) -> std::io::Result<Spawned> {
-    let ends = HostLink::pair(bell, driver, spec.backing)?;
+    let ends = HostLink::pair(bell, driver, spec.backing, &spec.fds)?;
     let (stderr, stderr_worker) = pipe()?;
     let stdout = if spec.capture { Some(pipe()?) } else { None };
     let mut command = Command::new(&spec.executable);
@@ -144,6 +147,15 @@ impl Process {
     fn is_ours(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         matches!(waitid(WaitId::Pid(self.pid), options), Ok(_) | Err(Errno::INTR))
+    }
+
+    /// SIGTERM to the process alone, which may have a handler for that.
+    pub fn terminate(&self) {
+        let _ = match &self.pidfd {
+            Some(pidfd) => pidfd_send_signal(pidfd, Signal::TERM),
+            None if self.is_ours() => kill_process(self.pid, Signal::TERM),
+            None => Ok(()),
+        };
     }
 
     /// SIGKILL to the process and to whatever it started in its group. The group's number cannot be reused while its

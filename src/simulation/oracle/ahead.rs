@@ -77,6 +77,7 @@ impl Oracle {
         }
         let estimate = expected.unwrap_or(PREFETCH_NANOS).min(LONGEST);
         worker.held.push_back(Sent { run, priority: spec.priority, estimate, begun: false });
+        worker.allowed = worker.allowed.map(|left| left - 1);
         self.touch(id);
     }
 
@@ -114,13 +115,13 @@ impl Oracle {
         let cancelling = self.cancelling;
         let worker =
             self.current(id).unwrap_or_else(|| panic!("{count} are asked of {id:?}, which is not there"));
-        assert!(worker.serves(), "{count} are asked of {worker:?}, which does not serve");
+        assert!(worker.can_be_asked(), "{count} are asked of {worker:?}, which does not serve");
         assert!((1..=worker.waiting()).contains(&count), "{count} are asked of {worker:?}");
         let still = clock && now >= worker.moved + LOOK_AFTER / 2;
-        let reason = cancelling || worker.condemned || urgent || free || still;
+        let reason = cancelling || worker.condemned || worker.dismissed || urgent || free || still;
         assert!(reason, "{count} are asked of {worker:?}, for nothing");
         // Nothing but a look at the clock comes to this.
-        worker.stuck = still && !(cancelling || worker.condemned || urgent || free);
+        worker.stuck = still && !(cancelling || worker.condemned || worker.dismissed || urgent || free);
         worker.asked = Some(count);
         let stuck = worker.stuck;
         self.corners.stuck += u64::from(stuck);
@@ -132,6 +133,7 @@ impl Oracle {
         let Some(worker) = self.current(id) else { return };
         let Some(asked) = worker.asked.take() else { return };
         let back = worker.held.split_off(worker.held.len() - count.min(worker.held.len()));
+        worker.allowed = worker.allowed.map(|left| left + back.len() as u32);
         if count < asked {
             worker.refused = worker.held.len();
         }
@@ -156,6 +158,7 @@ impl Oracle {
         }
         self.touch(id);
         self.stop_if_drained(now);
+        self.let_go(id.slot as usize, now);
     }
 
     /// What was never begun goes to where it was, or where it was to go.
@@ -175,11 +178,13 @@ impl Oracle {
         let Some(index) = worker.held.iter().position(|sent| sent.run == run) else { return };
         let sent = worker.remove(index);
         assert!(!sent.begun, "{sent:?} is cancelled, and was begun");
+        worker.allowed = worker.allowed.map(|left| left + 1);
         self.end(run.task);
         self.totals.cancelled += 1;
         self.corners.cancelled_prefetched += u64::from(index > 0);
         self.touch(id);
         self.stop_if_drained(now);
+        self.let_go(id.slot as usize, now);
     }
 
     /// What is in front is over its time. It is killed for it, but only alone: what waits behind is not to be begun just
@@ -215,6 +220,7 @@ impl Oracle {
                 continue;
             }
             assert!(!worker.condemned, "{:?} is over its time, and what waits is not asked back", worker.id);
+            assert!(!worker.dismissed, "{:?} is to leave, and what waits is not asked back", worker.id);
             assert!(!self.cancelling, "what waits at {:?} is to be cancelled, and not asked back", worker.id);
             let first = worker.held.len() - waiting;
             let lesser =

@@ -12,7 +12,7 @@ use crate::scheduler::restart::{
     EARLY_DEATH_LIMIT, RESTART_BASE, RESTART_CAP, SETTLED_AFTER, TRANSIENT_LIMIT,
 };
 use crate::scheduler::retry::FREE_RETURNS;
-use crate::scheduler::types::{Action, Assignment, FailReason, KillReason, Time, WorkerId};
+use crate::scheduler::types::{Assignment, FailReason, KillReason, Time, WorkerId};
 
 /// What few schedules come to, and only the oracle can tell: how often it was.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,13 +36,23 @@ pub(in crate::simulation) struct Corners {
     pub(in crate::simulation) stuck: u64,
     pub(in crate::simulation) released: u64,
     pub(in crate::simulation) cancelled_waiting: u64,
+    pub(in crate::simulation) recycled: u64,
+    pub(in crate::simulation) recycled_at_work: u64,
+    pub(in crate::simulation) used_up: u64,
+    pub(in crate::simulation) overlaps: u64,
+    pub(in crate::simulation) full_houses: u64,
+    pub(in crate::simulation) grown: u64,
+    pub(in crate::simulation) shrunk: u64,
+    pub(in crate::simulation) restarted: u64,
+    pub(in crate::simulation) unfit: u64,
+    pub(in crate::simulation) spared_for_starters: u64,
 }
 
 impl Oracle {
     /// `transient`: there never was a process, for a reason that may pass.
     pub(super) fn exit(&mut self, id: WorkerId, begun: Option<Assignment>, transient: bool, now: Time) {
         let Some(worker) = self.current(id).filter(|worker| worker.is_process()) else { return };
-        let (life, killed, useful) = (worker.life, worker.killed, worker.useful);
+        let (life, killed, useful, dismissed) = (worker.life, worker.killed, worker.useful, worker.dismissed);
         let settled = worker.ready.is_some_and(|ready| now >= ready + SETTLED_AFTER);
         worker.life = Life::Vacant(now);
         worker.asked = None;
@@ -51,7 +61,7 @@ impl Oracle {
             let row = mem::take(&mut worker.early_deaths);
             self.corners.rows_ended_by_age += u64::from(row > 0);
         }
-        if killed.is_none() && life != Life::Leaving {
+        if killed.is_none() && !matches!(life, Life::Leaving(_)) {
             self.totals.worker_deaths += 1;
         }
         let idle = held.is_empty();
@@ -64,6 +74,10 @@ impl Oracle {
         let unsettled = life == Life::Up && idle && killed.is_none() && !useful && !settled;
         self.corners.died_unsettled += u64::from(unsettled);
         match self.phase {
+            Phase::Open | Phase::Draining if dismissed => {
+                self.workers[id.slot as usize].life = Life::Gone;
+                self.fill(now);
+            }
             Phase::Open | Phase::Draining if unready || unsettled => {
                 self.die_early(id, unready, transient, now);
             }
@@ -128,10 +142,7 @@ impl Oracle {
             let mut up = self.workers.iter().filter(|worker| worker.is_up()).peekable();
             if unready && up.peek().is_none() {
                 self.corners.broken_transient += u64::from(transient);
-                self.fail_all(FailReason::PoolBroken);
-                self.phase = Phase::Broken;
-                self.owed.push(Action::Broken);
-                return self.stop(now);
+                return self.break_pool(now);
             }
             self.corners.spared_by_the_doomed +=
                 u64::from(unready && up.all(|worker| worker.killed.is_some()));

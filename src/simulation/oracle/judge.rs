@@ -1,7 +1,7 @@
 //! What the oracle checks: each action as it comes, and after each event what is left undone, and what the getters say.
 
 use super::task::Place;
-use super::worker::Worker;
+use super::worker::{Life, Worker};
 use super::{Oracle, Phase};
 use crate::scheduler::retry::FREE_RETURNS;
 use crate::scheduler::types::{Action, FailReason, Time};
@@ -65,6 +65,8 @@ impl Oracle {
         assert_eq!(scheduler.submitted(), self.tasks.submitted(), "submitted tasks");
         assert_eq!(scheduler.totals(), self.totals, "totals");
         assert_eq!(scheduler.is_accepting(), self.phase == Phase::Open, "is_accepting");
+        assert_eq!(scheduler.workers().count(), self.workers.len(), "places");
+        self.check_strength();
         for ((id, phase, done), worker) in scheduler.workers().zip(&self.workers) {
             let told = (id, phase, done);
             let known = (worker.id, worker.phase(), worker.done);
@@ -92,11 +94,12 @@ impl Oracle {
     }
 
     /// What is next: all that was sent ahead, and then what no worker has, the most urgent first.
-    fn check_queue(&self, scheduler: &Scheduler) {
+    fn check_queue(&mut self, scheduler: &Scheduler) {
+        self.queue = scheduler.next_in_queue(usize::MAX).collect();
         let mut ahead = self.workers.iter().map(|worker| worker.held.len().saturating_sub(1)).sum::<usize>();
         let mut last = i32::MAX;
         let mut seen = 0;
-        for id in scheduler.next_in_queue(usize::MAX) {
+        for &id in &self.queue {
             let task =
                 self.tasks.get(id).unwrap_or_else(|| panic!("{id:?} is next, and was never submitted"));
             let waits = match task.place {
@@ -132,8 +135,11 @@ impl Oracle {
     pub(in crate::simulation) fn check_quiet(&self, scheduler: &Scheduler) {
         assert!(self.tasks.all_ended(), "lost: {:?}", self.tasks.ids(|_| true));
         for worker in &self.workers {
-            assert!(self.all_gone || worker.is_free(), "{worker:?} was not replaced");
+            let gone = worker.life == Life::Gone;
+            assert!(gone || worker.is_free(), "{worker:?} was not replaced");
         }
+        let free = self.workers.iter().filter(|worker| worker.is_free()).count();
+        assert!(self.all_gone || free == self.wanted, "{free} workers where {} are wanted", self.wanted);
         let Totals { completed, failed, cancelled, .. } = scheduler.totals();
         assert_eq!(completed + failed + cancelled, scheduler.submitted(), "every task ends once");
     }

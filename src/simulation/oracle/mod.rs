@@ -11,6 +11,7 @@ mod ahead;
 mod exit;
 mod judge;
 mod task;
+mod turnover;
 mod worker;
 
 use std::mem;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use ahead::Expected;
 pub(super) use exit::Corners;
 use task::{Place, Tasks};
+pub(super) use worker::Terms;
 use worker::{Life, Worker};
 
 use super::event::{Answer, Event};
@@ -40,6 +42,11 @@ enum Phase {
 pub(super) struct Oracle {
     tasks: Tasks,
     workers: Vec<Worker>,
+    terms: Terms,
+    /// So many of them there are to be.
+    wanted: usize,
+    /// The queue, as the scheduler has told it last.
+    queue: Vec<TaskId>,
     expected: Expected,
     phase: Phase,
     /// What was not begun is to be cancelled as soon as it is back.
@@ -63,12 +70,15 @@ pub(super) struct Oracle {
 
 // What it is told.
 impl Oracle {
-    pub(super) fn new(workers: u32, now: Time) -> Self {
-        let workers: Vec<_> = (0..workers).map(|slot| Worker::new(slot, now)).collect();
+    pub(super) fn new(workers: u32, terms: Terms, now: Time) -> Self {
+        let workers: Vec<_> = (0..workers).map(|slot| Worker::new(slot, terms, now)).collect();
         let owed = workers.iter().map(|worker| Action::Spawn(worker.id)).collect();
         Self {
             tasks: Tasks::default(),
+            wanted: workers.len(),
             workers,
+            terms,
+            queue: Vec::new(),
             expected: Expected::default(),
             phase: Phase::Open,
             cancelling: false,
@@ -98,6 +108,10 @@ impl Oracle {
             }
             Event::Cancel(id) => return Answer::Cancel(self.cancel(id, now)),
             Event::Restart(id) => return Answer::Restarted(self.doom(id, KillReason::Requested)),
+            Event::Recycle(id) => return Answer::Restarted(self.recycle(id, now)),
+            Event::RestartAll => self.restart_all(now),
+            Event::Resize(workers) => self.resize(workers as usize, now),
+            Event::Unfit(id) => self.unfit(id, now),
             Event::Completed(id, done, ran) => return Answer::Completion(self.completed(id, done, ran, now)),
             Event::Retracted(id, count) => self.retracted(id, count, now),
             Event::TakenBack(id, run) => self.taken_back(id, run, now),
@@ -106,8 +120,10 @@ impl Oracle {
             Event::Exit(id, begun) => self.exit(id, begun, false, now),
             Event::SpawnFailed(id, transient) => self.exit(id, None, transient, now),
             Event::Beat(id, count) => {
-                if self.current(id).is_some_and(|worker| worker.stands_still(count, now)) {
-                    self.doom(id, KillReason::Frozen);
+                let Some(worker) = self.current(id) else { return Answer::Nothing };
+                let starts = matches!(worker.life, Life::Starting(_));
+                if worker.stands_still(count, now) {
+                    self.doom(id, if starts { KillReason::StartTimeout } else { KillReason::Frozen });
                 }
             }
             Event::Pause(gap) => {
@@ -181,6 +197,7 @@ impl Oracle {
         self.totals.completed += 1;
         self.corners.rows_ended_by_work += u64::from(row > 0);
         self.stop_if_drained(now);
+        self.let_go(id.slot as usize, now);
         Completion::Final
     }
 
@@ -205,7 +222,8 @@ impl Oracle {
                 Life::Vacant(_) => self.start(slot, now),
                 Life::Starting(_) => drop(self.doom(id, KillReason::StartTimeout)),
                 Life::Up => self.overdue(slot),
-                Life::Leaving | Life::Gone => unreachable!("no limit"),
+                Life::Leaving(_) => drop(self.doom(id, KillReason::Shutdown)),
+                Life::Gone => unreachable!("no limit"),
             }
         }
         if self.stop_limit.is_some_and(|limit| limit <= now) {
@@ -222,10 +240,13 @@ impl Oracle {
             Shutdown::Drain => {}
             Shutdown::CancelPending => {
                 self.cancelling = true;
+                let spared = self.spared();
                 let waiting =
                     |place| matches!(place, Place::Needs | Place::Waiting { .. } | Place::Backoff(_));
                 for id in self.tasks.ids(|task| waiting(task.place)) {
-                    self.fail(id, FailReason::Cancelled);
+                    if !spared.contains(&id) {
+                        self.fail(id, FailReason::Cancelled);
+                    }
                 }
             }
             Shutdown::Now => self.fail_all(FailReason::PoolShutdown),
@@ -244,7 +265,7 @@ impl Oracle {
     }
 
     fn start(&mut self, slot: usize, now: Time) {
-        let id = self.workers[slot].start(now);
+        let id = self.workers[slot].start(self.terms, now);
         self.owed.push(Action::Spawn(id));
     }
 
@@ -313,12 +334,12 @@ impl Oracle {
             match worker.life {
                 Life::Vacant(_) => worker.life = Life::Gone,
                 Life::Up if worker.killed.is_none() && worker.held.is_empty() => {
-                    worker.life = Life::Leaving;
+                    worker.life = Life::Leaving(None);
                     self.touch(id);
                     self.owed.push(Action::Stop(id));
                 }
                 Life::Starting(_) => drop(self.doom(id, KillReason::Shutdown)),
-                Life::Up | Life::Leaving | Life::Gone => {}
+                Life::Up | Life::Leaving(_) | Life::Gone => {}
             }
         }
         self.finish_if_all_gone();

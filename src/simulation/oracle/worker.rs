@@ -12,16 +12,27 @@ pub(super) enum Life {
     /// No process; the next one starts at this time.
     Vacant(Time),
     /// Must be ready by this time.
-    Starting(Time),
+    /// No time: it runs an initializer.
+    Starting(Option<Time>),
     /// Ready, and at work on what it holds.
     Up,
-    /// Told to leave.
-    Leaving,
+    /// Told to leave, by this time if it is not the pool that ends.
+    Leaving(Option<Time>),
     /// Left, and not replaced.
     Gone,
 }
 
+/// What holds for all workers of a pool.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::simulation) struct Terms {
+    /// How many tasks each gets at most.
+    pub(in crate::simulation) tasks: Option<u32>,
+    /// They run an initializer, however long that takes.
+    pub(in crate::simulation) slow: bool,
+}
+
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one worker")]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) life: Life,
@@ -54,11 +65,15 @@ pub(super) struct Worker {
     pub(super) early_deaths: u32,
     /// Since when it has had nothing to do, as a place in a row; `None` where it has.
     pub(super) freed: Option<u64>,
+    /// So many more tasks it may get.
+    pub(super) allowed: Option<u32>,
+    /// It gets no more, and is not replaced in its place.
+    pub(super) dismissed: bool,
 }
 
 impl Worker {
     /// The first process of a place.
-    pub(super) fn new(slot: u32, now: Time) -> Self {
+    pub(super) fn new(slot: u32, terms: Terms, now: Time) -> Self {
         let id = WorkerId { slot, incarnation: 0 };
         let mut worker = Self {
             id,
@@ -78,15 +93,19 @@ impl Worker {
             useful: false,
             early_deaths: 0,
             freed: None,
+            allowed: None,
+            dismissed: false,
         };
-        worker.start(now);
+        worker.start(terms, now);
         worker
     }
 
     /// The next process of the place.
-    pub(super) fn start(&mut self, now: Time) -> WorkerId {
+    pub(super) fn start(&mut self, terms: Terms, now: Time) -> WorkerId {
         self.id.incarnation += 1;
-        self.life = Life::Starting(now + START_LIMIT);
+        self.life = Life::Starting((!terms.slow).then_some(now + START_LIMIT));
+        self.allowed = terms.tasks;
+        self.dismissed = false;
         self.killed = None;
         self.beat = None;
         self.ready = None;
@@ -116,18 +135,24 @@ impl Worker {
 
     pub(super) fn is_process(&self) -> bool {
         match self.life {
-            Life::Starting(_) | Life::Up | Life::Leaving => true,
+            Life::Starting(_) | Life::Up | Life::Leaving(_) => true,
             Life::Vacant(_) | Life::Gone => false,
         }
     }
 
     /// Came up, and is there: also if it has been killed and does not know it yet.
     pub(super) fn is_up(&self) -> bool {
-        self.life == Life::Up
+        self.life == Life::Up && !(self.killed.is_some() && self.dismissed)
     }
 
     /// Can be given work.
     pub(super) fn serves(&self) -> bool {
+        let open = !self.dismissed && self.allowed != Some(0);
+        open && self.can_be_asked()
+    }
+
+    /// Can be asked for something back.
+    pub(super) fn can_be_asked(&self) -> bool {
         self.life == Life::Up && self.killed.is_none() && self.asked.is_none()
     }
 
@@ -151,7 +176,7 @@ impl Worker {
             _ if self.killed.is_some() => WorkerPhase::Draining,
             Life::Starting(_) => WorkerPhase::Starting,
             Life::Up => self.held.front().map_or(WorkerPhase::Idle, |sent| WorkerPhase::Busy(sent.run)),
-            Life::Leaving => WorkerPhase::Draining,
+            Life::Leaving(_) => WorkerPhase::Draining,
         }
     }
 
@@ -160,15 +185,15 @@ impl Worker {
         match self.life {
             Life::Vacant(until) => Some(until),
             _ if self.killed.is_some() => None,
-            Life::Starting(limit) => Some(limit),
+            Life::Starting(limit) | Life::Leaving(limit) => limit,
             Life::Up => self.limit,
-            Life::Leaving | Life::Gone => None,
+            Life::Gone => None,
         }
     }
 
     /// Nobody looked for so long: all limits are that much later.
     pub(super) fn forgive(&mut self, gap: Duration) {
-        if let Life::Starting(limit) = &mut self.life {
+        if let Life::Starting(Some(limit)) | Life::Leaving(Some(limit)) = &mut self.life {
             *limit += gap;
         }
         self.limit = self.limit.map(|limit| limit.saturating_add(gap));
@@ -184,8 +209,9 @@ impl Worker {
             _ if self.killed.is_some() => return false,
             Life::Up if self.held.is_empty() => IDLE_FROZEN_LIMIT,
             Life::Up => BUSY_FROZEN_LIMIT,
-            Life::Leaving => IDLE_FROZEN_LIMIT,
-            Life::Vacant(_) | Life::Starting(_) | Life::Gone => return false,
+            Life::Leaving(_) => IDLE_FROZEN_LIMIT,
+            Life::Starting(None) => START_LIMIT,
+            Life::Vacant(_) | Life::Starting(Some(_)) | Life::Gone => return false,
         };
         match self.beat {
             Some((last, since)) if last == count => now >= since + limit,
