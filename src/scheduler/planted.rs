@@ -34,6 +34,8 @@ pub(crate) enum Bug {
     StartsWithoutAllValues,
     /// Whoever needs the value of a task that failed waits on.
     ForgetsTheDependants,
+    /// A task that was given to whoever waits for it is run by a worker as well.
+    RunsWhatWasGivenAway,
 }
 
 impl Scheduler {
@@ -51,7 +53,7 @@ impl Scheduler {
 
 #[cfg(test)]
 impl Bug {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::DropsTheFence,
         Self::ForgetsToDispatch,
         Self::ForgetsToClearTheDeadline,
@@ -66,5 +68,6 @@ impl Bug {
         Self::PrefetchOvertakes,
         Self::StartsWithoutAllValues,
         Self::ForgetsTheDependants,
+        Self::RunsWhatWasGivenAway,
     ];
 }

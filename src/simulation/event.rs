@@ -27,6 +27,10 @@ pub(super) enum Event {
     /// A task has ended without a value.
     NoValue(TaskId),
     Cancel(TaskId),
+    /// A running task submits another.
+    SubmitNested(TaskSpec),
+    /// Somebody waits for a task, and would run it himself.
+    Withdraw(TaskId),
     Restart(WorkerId),
     Shutdown(Shutdown),
     Ready(WorkerId),
@@ -36,6 +40,8 @@ pub(super) enum Event {
     Retracted(WorkerId, usize),
     /// One that is to be cancelled was taken back.
     TakenBack(WorkerId, Assignment),
+    /// One that somebody waits for was taken back.
+    WithdrawnTakenBack(WorkerId, Assignment),
     /// The process is gone; the last dispatch that it began.
     Exit(WorkerId, Option<Assignment>),
     /// There never was a process; whether the cause may pass.
@@ -63,13 +69,16 @@ impl Event {
             }
             Self::Value(id) => scheduler.handle_value(id, now),
             Self::NoValue(id) => scheduler.handle_no_value(id, now),
+            Self::SubmitNested(spec) => return Answer::Submitted(scheduler.submit_nested(spec, now)),
             Self::Cancel(id) => return Answer::Cancel(scheduler.cancel(id, now)),
+            Self::Withdraw(id) => return Answer::Cancel(scheduler.withdraw(id, now)),
             Self::Restart(id) => return Answer::Restarted(scheduler.restart_worker(id, now)),
             Self::Completed(id, done, ran) => {
                 return Answer::Completion(scheduler.handle_completed(id, done, ran, now));
             }
             Self::Retracted(id, count) => scheduler.handle_retracted(id, count, now),
             Self::TakenBack(id, run) => scheduler.cancel_taken_back(id, run, now),
+            Self::WithdrawnTakenBack(id, run) => scheduler.withdraw_taken_back(id, run, now),
             Self::Shutdown(mode) => scheduler.shutdown(mode, now),
             Self::Ready(id) => scheduler.handle_ready(id, now),
             Self::Exit(id, begun) => scheduler.handle_exit(id, begun, now),

@@ -134,8 +134,8 @@ impl Oracle {
         for worker in &self.workers {
             assert!(self.all_gone || worker.is_free(), "{worker:?} was not replaced");
         }
-        let Totals { completed, failed, cancelled, .. } = scheduler.totals();
-        assert_eq!(completed + failed + cancelled, scheduler.submitted(), "every task ends once");
+        let Totals { completed, failed, cancelled, withdrawn, .. } = scheduler.totals();
+        assert_eq!(completed + failed + cancelled + withdrawn, scheduler.submitted(), "every task ends once");
     }
 
     /// The pool was shut down, too.

@@ -1,0 +1,48 @@
+//! Tasks that tasks submit, and wait for. Whoever waits for one that nobody has begun is given it, and runs it where he
+//! stands: it then is a part of his own task, and of no concern to us.
+
+use super::planted::Bug;
+use super::task::TaskState;
+use super::types::{Assignment, Cancel, TaskId, TaskSpec, Time, WorkerId};
+use super::{Phase, Scheduler, SubmitError};
+
+impl Scheduler {
+    /// Accept a task that a running one submits. Also while the pool drains: the other one was accepted, and needs it.
+    pub fn submit_nested(&mut self, spec: TaskSpec, now: Time) -> Result<TaskId, SubmitError> {
+        if self.phase != Phase::Draining || self.cancelling {
+            self.check_accepting()?;
+        }
+        let id = self.tasks.insert(spec);
+        self.ready.push_back(spec.priority, id);
+        self.dispatch(now);
+        Ok(id)
+    }
+
+    /// Give a task that no worker has begun to whoever waits for it. The answers are those of [`Self::cancel`]; one that
+    /// waits for something else than a worker is not given away.
+    pub fn withdraw(&mut self, id: TaskId, now: Time) -> Cancel {
+        match self.tasks.get(id).map(|task| (task.state, task.attempt)) {
+            None | Some((TaskState::Waiting | TaskState::Backoff, _)) => return Cancel::TooLate,
+            Some((TaskState::Sent(worker), attempt)) => {
+                return Cancel::Sent(worker, Assignment { task: id, attempt });
+            }
+            Some((TaskState::Queued, _)) if self.has(Bug::RunsWhatWasGivenAway) => {}
+            Some((TaskState::Queued, _)) => {
+                self.tasks.remove(id);
+                self.ready.note_cancelled(|task| self.tasks.is_queued(task));
+            }
+        }
+        self.totals.withdrawn += 1;
+        self.stop_if_drained(now);
+        Cancel::Cancelled
+    }
+
+    /// After [`Cancel::Sent`]: it was taken back, unbegun.
+    pub fn withdraw_taken_back(&mut self, id: WorkerId, run: Assignment, now: Time) {
+        if self.forget_taken_back(id, run) {
+            self.totals.withdrawn += 1;
+            self.dispatch(now);
+            self.stop_if_drained(now);
+        }
+    }
+}
