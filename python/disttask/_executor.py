@@ -75,6 +75,7 @@ class Executor(Tasks, cf.Executor):
     ) -> None:
         self._max_workers = checked_workers(max_workers)
         keep_results, keep_bytes, keep_seconds = _keep
+        self._prefix = os.urandom(8).hex()
         self._pool = _native.Pool(
             workers=self._max_workers,
             executable=_checked_executable(executable),
@@ -83,9 +84,11 @@ class Executor(Tasks, cf.Executor):
             use_pidfd=_handshake.NO_PIDFD not in os.environ,
             use_memfd=_handshake.NO_MEMFD not in os.environ,
             capture=bool(capture_output),
-            config=_handshake.worker_config(bool(capture_output), log_levels() if forward_logging else None),
+            config=_handshake.worker_config(
+                bool(capture_output), log_levels() if forward_logging else None, (self._prefix, self._max_workers)
+            ),
             hello=_handshake.hello(),
-            prefix=os.urandom(8).hex(),
+            prefix=self._prefix,
             seed=int.from_bytes(os.urandom(8), "little"),
             keep_results=keep_results,
             keep_bytes=keep_bytes,
@@ -95,6 +98,7 @@ class Executor(Tasks, cf.Executor):
             queue_bound=checked_bound(max_pending, on_full),
         )
         self._bind(self._pool, 0, 0, None, Future)
+        _made[self._prefix] = self
         self._map_times = {}
         self._servers: list[Server] = []
         self._collector = Collector(self._pool)
@@ -250,9 +254,7 @@ class Executor(Tasks, cf.Executor):
             raise
 
     def __reduce__(self) -> Any:
-        raise TypeError(
-            "an Executor cannot be sent to a worker: keep it out of what a task's function or arguments hold"
-        )
+        return executor_of, (self._prefix,)
 
     def __repr__(self) -> str:
         return f"<disttask.Executor max_workers={self._max_workers}>"
@@ -260,6 +262,25 @@ class Executor(Tasks, cf.Executor):
     def _forget_server(self, server: Server) -> None:
         with contextlib.suppress(ValueError):  # stopped twice
             self._servers.remove(server)
+
+
+_made: weakref.WeakValueDictionary[str, Executor] = weakref.WeakValueDictionary()
+"""The executors of this process, by the names of their pools."""
+
+
+def executor_of(prefix: str, options: dict[str, Any] | None = None) -> Any:
+    """What a pickled executor (or one with options) is in this process."""
+    found: Any = _made.get(prefix)
+    if found is None and _handshake.nesting is not None and _handshake.nesting[1][0] == prefix:
+        from ._nested import NestedExecutor
+
+        found = NestedExecutor()
+    if found is None:
+        raise RuntimeError(
+            "an Executor can be used in the process that has made it and in its own tasks, and this is neither: "
+            "make another Executor here, or submit from there"
+        )
+    return found if options is None else found.options(**options)
 
 
 def checked_workers(max_workers: int | None) -> int:

@@ -26,16 +26,20 @@ NO_MEMFD = "DISTTASK_NO_MEMFD"
 
 _in_worker = False
 
+nesting: tuple[_native.Nest, tuple[str, int]] | None = None
+"""In a worker: through what tasks submit tasks, and the pool's name and number of workers."""
+
 
 def in_worker() -> bool:
     """Whether this process is a worker."""
     return _in_worker
 
 
-def enter_worker() -> None:
+def enter_worker(nest: _native.Nest, pool: tuple[str, int]) -> None:
     """Called by the worker's program."""
-    global _in_worker  # noqa: PLW0603
+    global _in_worker, nesting  # noqa: PLW0603
     _in_worker = True
+    nesting = nest, pool
 
 
 def worker_args() -> list[str]:
@@ -55,9 +59,9 @@ def worker_env() -> list[tuple[str, str]]:
     return [(name, value) for name, value in os.environ.items() if name not in _SECRETS]
 
 
-def worker_config(capture_output: bool, log_levels: dict[str, int] | None) -> bytes:
+def worker_config(capture_output: bool, log_levels: dict[str, int] | None, pool: tuple[str, int]) -> bytes:
     """Sent to each worker before anything else."""
-    return dumps({"argv": sys.argv, "capture_output": capture_output, "log_levels": log_levels}, 5)
+    return dumps({"argv": sys.argv, "capture_output": capture_output, "log_levels": log_levels, "pool": pool}, 5)
 
 
 def read_config(data: bytes) -> dict[str, Any]:

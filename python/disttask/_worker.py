@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Serve the host until it says stop. When the host is gone, a native thread ends this process."""
-    worker, config = _native.Worker.attach()
-    _handshake.enter_worker()
+    worker, nest, config = _native.Worker.attach()
+    told = _handshake.read_config(config)
+    _handshake.enter_worker(nest, told["pool"])
     # The workers' own process group keeps a terminal's Ctrl-C away, but not a task's or a tool's. A handler, not
     # SIG_IGN, which the programs that tasks start would inherit.
     _signal.signal(_signal.SIGINT, _ignore)
-    told = _handshake.read_config(config)
     sys.argv[:] = told["argv"]
     if told["capture_output"]:
         _streams.capture(worker)

@@ -15,6 +15,7 @@ use super::codec;
 use super::functions::CODE_REUSED;
 use super::input::Gifts;
 use super::memory::new_bytes;
+use super::nested::Nest;
 use crate::ipc::{
     Answer, Form, LinkError, OutputSender, Payload, SmallBytes, Stream, Taken, Task, WorkerLink,
     fork_generation,
@@ -79,10 +80,10 @@ pub(super) struct Loop<'py> {
 #[pymethods]
 impl Worker {
     #[staticmethod]
-    fn attach(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyBytes>)> {
+    fn attach(py: Python<'_>) -> PyResult<(Self, Nest, Bound<'_, PyBytes>)> {
         let (link, config) = py.detach(crate::worker::attach)?;
-        let output = link.output();
-        Ok((Self { link: Mutex::new(link), gifts: Gifts::default(), output }, new_bytes(py, &config)?))
+        let (output, nest) = (link.output(), Nest::new(link.asker()));
+        Ok((Self { link: Mutex::new(link), gifts: Gifts::default(), output }, nest, new_bytes(py, &config)?))
     }
 
     /// What the task that is being loaded was given under this key.

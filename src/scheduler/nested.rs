@@ -3,6 +3,7 @@
 
 use super::planted::Bug;
 use super::task::TaskState;
+use super::timer::Timer;
 use super::types::{Assignment, Cancel, TaskId, TaskSpec, Time, WorkerId};
 use super::{Phase, Scheduler, SubmitError};
 
@@ -19,10 +20,10 @@ impl Scheduler {
     }
 
     /// Give a task that no worker has begun to whoever waits for it. The answers are those of [`Self::cancel`]; one that
-    /// waits for something else than a worker is not given away.
+    /// lacks values of others is not given away.
     pub fn withdraw(&mut self, id: TaskId, now: Time) -> Cancel {
         match self.tasks.get(id).map(|task| (task.state, task.attempt)) {
-            None | Some((TaskState::Waiting | TaskState::Backoff, _)) => return Cancel::TooLate,
+            None | Some((TaskState::Waiting, _)) => return Cancel::TooLate,
             Some((TaskState::Sent(worker), attempt)) => {
                 return Cancel::Sent(worker, Assignment { task: id, attempt });
             }
@@ -30,6 +31,10 @@ impl Scheduler {
             Some((TaskState::Queued, _)) => {
                 self.tasks.remove(id);
                 self.ready.note_cancelled(|task| self.tasks.is_queued(task));
+            }
+            Some((TaskState::Backoff, _)) => {
+                self.tasks.remove(id);
+                self.timers.clear(Timer::Retry(id));
             }
         }
         self.totals.withdrawn += 1;

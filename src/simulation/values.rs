@@ -40,7 +40,8 @@ impl Schedule<'_> {
                 self.values.ended(id, false);
             }
             (Event::TakenBack(_, run) | Event::WithdrawnTakenBack(_, run), _)
-                if self.scheduler.is_running(run.task).is_none() => {
+                if self.scheduler.is_running(run.task).is_none() =>
+            {
                 self.values.ended(run.task, false);
             }
             _ => {}

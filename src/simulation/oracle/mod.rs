@@ -172,11 +172,11 @@ impl Oracle {
         self.submit(spec, &[])
     }
 
-    /// Only what would be the next free worker's is given away.
+    /// What lacks values cannot be run by anybody.
     fn withdraw(&mut self, id: TaskId, now: Time) -> Cancel {
         match self.tasks.get(id).map(|task| task.place) {
-            None | Some(Place::Needs | Place::Backoff(_)) => Cancel::TooLate,
-            Some(Place::Waiting { .. }) => {
+            None | Some(Place::Needs) => Cancel::TooLate,
+            Some(Place::Waiting { .. } | Place::Backoff(_)) => {
                 self.end(id);
                 self.totals.withdrawn += 1;
                 self.stop_if_drained(now);
