@@ -85,8 +85,8 @@ def default_executor() -> Executor:
         return executor
     if _handshake.in_worker():
         raise DefaultExecutorError(
-            "inside a task there is disttask.submit() and disttask.options(), which go to the task's own pool; the rest "
-            "is for the process that has made the pool"
+            "inside a task there is disttask.submit() and disttask.options(), which go to the task's own pool; the "
+            "rest is for the process that has made the pool"
         )
     with _default.lock:
         if _default.executor is None:

@@ -156,7 +156,10 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
             self._here = state == "yours"
             self._known = not self._here
         if self._here:
-            state, data = self._run()
+            try:
+                state, data = self._run()
+            except BaseException as exc:  # a signal handler's, at the worst moment: others wait for an end
+                state, data = "error", dump_exception("run", exc, exc.__traceback__)
         self._end(state, data)
         return "ended"
 
@@ -164,8 +167,8 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
         process = os.getpid()
         if _here.depth >= MAX_DEPTH:
             deep = RecursionError(
-                f"nested tasks are {MAX_DEPTH} deep in this worker, each of which waits for the next: return the rest of "
-                "the work to the caller, or call the function directly"
+                f"nested tasks are {MAX_DEPTH} deep in this worker, each of which waits for the next: return the rest "
+                "of the work to the caller, or call the function directly"
             )
             state, data = "error", dump_exception("run", deep, None)
         else:
@@ -314,11 +317,11 @@ class NestedExecutor(cf.Executor):
         key, number = _asked().submit(data, name, self._options.priority, self._options.retries)
         return NestedFuture(data, key, number)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Not from a task."""
         raise RuntimeError("a task cannot shut down the executor that runs it: do it where the executor was made")
 
-    def put(self, obj: object, /) -> Any:
+    def put(self, obj: object, /) -> Any:  # noqa: ARG002
         """Not from a task."""
         raise RuntimeError("put is for the process that has made the executor: inside a task pass the object itself")
 

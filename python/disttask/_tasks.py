@@ -124,7 +124,7 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
     elif callable(task):
         name = task_name(task)
         if _handshake.nesting is not None:
-            return _nested(options)._submit(task, args, kwargs)
+            return _nested(options)._submit(task, args, kwargs)  # type: ignore[no-any-return]
         executor = default_executor()
         with Collecting(executor._pool.id) as call:
             try:
@@ -137,7 +137,7 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
     else:
         raise TypeError(f"submit needs a task text or a callable, not {type(task).__name__}")
     if _handshake.nesting is not None:
-        return _nested(options)._submit_pickled(pickled.data, name)
+        return _nested(options)._submit_pickled(pickled.data, name)  # type: ignore[no-any-return]
     executor = default_executor()
     submitter = executor if options.is_default() else Submitter(executor, options)
     future: Future = submitter._submit_pickled(pickled.data, name, True, found)

@@ -151,6 +151,12 @@ const YES: u8 = 10;
 const NO: u8 = 11;
 const UNKNOWN: u8 = 12;
 
+/// As much of the text as fits, in whole characters.
+fn head_of(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
+}
+
 /// Takes numbers off the front.
 struct Reader<'a>(&'a [u8]);
 
@@ -185,7 +191,7 @@ impl<'a> Request<'a> {
         let head = |kind: u8, key: u64| [&[kind][..], &key.to_le_bytes()].concat();
         match *self {
             Self::Submit { key, priority, retries, bytes, name, piece } => {
-                let name = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
+                let name = head_of(name, MAX_NAME_BYTES);
                 let mut message = head(SUBMIT, key);
                 message.extend(priority.to_le_bytes());
                 message.extend(retries.to_le_bytes());
@@ -238,7 +244,7 @@ impl Response {
             Self::Continue => vec![CONTINUE],
             Self::Accepted(task) => [&[ACCEPTED][..], &task.to_le_bytes()].concat(),
             Self::Refused { broken, why } => {
-                let why = &why.as_bytes()[..why.floor_char_boundary(MAX_PIECE_BYTES)];
+                let why = head_of(why, MAX_PIECE_BYTES).as_bytes();
                 [&[if *broken { BROKEN } else { REFUSED }][..], why].concat()
             }
             Self::Pending(running) => vec![if *running { RUNNING } else { PENDING }],
