@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyList, PyTuple};
+use pyo3::types::{PyByteArray, PyList, PyTuple};
 
 use super::error::PoolBroken;
 use super::memory::new_bytes;
@@ -149,9 +149,8 @@ impl Nest {
     }
 
     /// It was run here. `error`: the description of what it raised.
-    fn ran(&self, py: Python<'_>, key: u64, error: Option<Bound<'_, PyBytes>>) -> PyResult<()> {
+    fn ran(&self, py: Python<'_>, key: u64, error: Option<&[u8]>) -> PyResult<()> {
         // Only the history wants it; what is too long for a message loses its end, the pickle.
-        let error = error.as_ref().map(|error| error.as_bytes());
         let error = error.map(|error| &error[..error.len().min(MAX_PIECE_BYTES)]);
         self.ask(py, Request::Ran(key, error)).map(drop)
     }
