@@ -93,6 +93,7 @@ class Executor(Tasks, cf.Executor):
         self._mp_context = _checked_context(mp_context)
         initialize, descriptors = _checked_initializer(initializer, initargs)
         keep_results, keep_bytes, keep_seconds = _keep
+        self._prefix = os.urandom(8).hex()
         self._pool = _native.Pool(
             workers=self._max_workers,
             executable=_checked_executable(executable),
@@ -102,11 +103,15 @@ class Executor(Tasks, cf.Executor):
             use_memfd=_handshake.NO_MEMFD not in os.environ,
             capture=bool(capture_output),
             config=_handshake.worker_config(
-                bool(capture_output), log_levels() if forward_logging else None, initialize, descriptors
+                bool(capture_output),
+                log_levels() if forward_logging else None,
+                (self._prefix, self._max_workers),
+                initialize,
+                descriptors,
             ),
             fds=descriptors,
             hello=_handshake.hello(),
-            prefix=os.urandom(8).hex(),
+            prefix=self._prefix,
             seed=int.from_bytes(os.urandom(8), "little"),
             tasks_per_worker=_checked_tasks(max_tasks_per_child),
             slow_starts=initialize is not None,
@@ -118,6 +123,7 @@ class Executor(Tasks, cf.Executor):
             queue_bound=checked_bound(max_pending, on_full),
         )
         self._bind(self._pool, 0, 0, None, Future)
+        _made[self._prefix] = self
         self._map_times = {}
         self._one_by_one = max_tasks_per_child is not None
         self._servers: list[Server] = []
@@ -289,9 +295,7 @@ class Executor(Tasks, cf.Executor):
             raise
 
     def __reduce__(self) -> Any:
-        raise TypeError(
-            "an Executor cannot be sent to a worker: keep it out of what a task's function or arguments hold"
-        )
+        return executor_of, (self._prefix,)
 
     def __repr__(self) -> str:
         return f"<disttask.Executor max_workers={self._max_workers}>"
@@ -299,6 +303,25 @@ class Executor(Tasks, cf.Executor):
     def _forget_server(self, server: Server) -> None:
         with contextlib.suppress(ValueError):  # stopped twice
             self._servers.remove(server)
+
+
+_made: weakref.WeakValueDictionary[str, Executor] = weakref.WeakValueDictionary()
+"""The executors of this process, by the names of their pools."""
+
+
+def executor_of(prefix: str, options: dict[str, Any] | None = None) -> Any:
+    """What a pickled executor (or one with options) is in this process."""
+    found: Any = _made.get(prefix)
+    if found is None and _handshake.nesting is not None and _handshake.nesting[1][0] == prefix:
+        from ._nested import NestedExecutor
+
+        found = NestedExecutor()
+    if found is None:
+        raise RuntimeError(
+            "an Executor can be used in the process that has made it and in its own tasks, and this is neither: "
+            "make another Executor here, or submit from there"
+        )
+    return found if options is None else found.options(**options)
 
 
 def checked_workers(max_workers: int | None) -> int:
