@@ -33,6 +33,7 @@ mod slot;
 mod stack;
 mod status;
 mod streams;
+mod sweep;
 mod wait;
 mod waker;
 mod work;
