@@ -1,4 +1,4 @@
-"""What a notebook shows of an executor and of a future. Colours are the page's own, so that dark themes stay readable."""
+"""What a notebook shows of an executor and of a future. Colours are the page's own: dark themes stay readable."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def abandon(pool: _native.Pool) -> None:
 def _at_exit() -> None:
     """Wait for accepted work, as `ProcessPoolExecutor` does. Ctrl-C cuts it short, before or during the wait.
 
-    Nobody waits for the work of a notebook's kernel that is shut down or restarted, and Jupyter would kill it after 5 s.
+    Nobody waits for what a notebook's kernel has left to do when it is shut down, and Jupyter would kill it after 5 s.
     """
     mode: _native.ShutdownMode = "now" if _is_interrupted() or _notebook.shell() is not None else "drain"
     try:

@@ -1,8 +1,8 @@
 """Jupyter: which cell a task belongs to, so that its output appears there and an interrupt of the cell stops it.
 
-Nothing is imported and nothing is done at `submit`. Tasks of a pool are numbered in order of submission, so it is enough to
-note, whenever a cell begins, how many there have been: a task belongs to the cell that was running, or had run last, when
-it was submitted.
+Nothing is imported and nothing is done at `submit`. A pool's tasks are numbered in order of submission, so it is enough
+to note, whenever a cell begins, how many there have been: a task belongs to the cell that was running, or that had run
+last, when it was submitted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _running: list[Any] = []
 
 
 class Cells:
-    """Which tasks of a pool belong to which cell. Other threads read it while a cell begins: it is never changed in place."""
+    """Which tasks of a pool belong to which cell. Read by other threads, so it is never changed in place."""
 
     def __init__(self, pool: _native.Pool, header: Header) -> None:
         self._pool = pool
@@ -124,7 +124,7 @@ def _cell_has_ended(result: Any) -> None:
 def _is_interrupted(result: Any) -> bool:
     if isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt):
         return True
-    # A cell that awaits is cancelled instead. Its own task tells that from an await of something else that was cancelled.
+    # A cell that awaits is cancelled instead. Its own task tells that from awaiting something that was cancelled.
     task = _running[0] if _running else None
     return task is not None and task.done() and task.cancelling() > 0
 
