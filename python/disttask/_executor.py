@@ -300,6 +300,14 @@ class Executor(Tasks, cf.Executor):
     def __repr__(self) -> str:
         return f"<disttask.Executor max_workers={self._max_workers}>"
 
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the workers, and how many tasks there are in which state."""
+        from ._html import executor_html
+
+        if self._pool.is_foreign():
+            return None
+        return executor_html("disttask.Executor", self.status())
+
     def _forget_server(self, server: Server) -> None:
         with contextlib.suppress(ValueError):  # stopped twice
             self._servers.remove(server)

@@ -16,7 +16,7 @@ from concurrent import futures as cf
 from . import _native
 from ._exceptions import DisttaskError, SerializationError, WorkerCrashed
 from ._loading import load_exception, load_outcome
-from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, _Mapping, _Results, _letting_go, _values
+from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, _letting_go, _Mapping, _Results, _values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -161,6 +161,8 @@ class Future:
     @property
     def _pool_id(self) -> int:
         """The pool's number in this process, from 1; 0 without a pool."""
+    def _name(self) -> str | None:
+        """The name of its function, as long as the pool remembers it."""
     def _kind(self) -> Literal["value", "values", "error", "failed", "cancelled", "released"] | None:
         """How it ended; `None` before it has."""
     def _outcome(self) -> tuple[str, Any] | None:
@@ -242,6 +244,11 @@ class Pool:
         """Finished tasks that are kept, in order of completion."""
     def retained_pending(self) -> list[Future]:
         """Tasks to be kept that have not finished, in order of submission."""
+    @property
+    def submitted(self) -> int:
+        """How many tasks there have been: the number of the last one."""
+    def stop_from(self, first: int) -> None:
+        """Cancel what waits of the tasks with this number and higher ones, and kill what runs. Returns at once."""
     def forget_functions(self) -> None:
         """Let go of what was kept of functions, once the pool is gone."""
     def pids(self) -> list[int]:

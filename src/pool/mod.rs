@@ -36,6 +36,7 @@ mod slot;
 mod stack;
 mod status;
 mod streams;
+mod sweep;
 mod termination;
 mod wait;
 mod waker;
