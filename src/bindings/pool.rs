@@ -12,9 +12,12 @@ use super::functions::Functions;
 use super::future::{Future, Home};
 use super::wait::wait_interruptibly;
 use crate::ipc::{Backing, HostFd, MAX_SHARED_FDS, duplicate};
-use crate::pool::{Lookup, PoolConfig, RetentionLimits, Shared};
+use crate::pool::{Lifetime, Lookup, PoolConfig, Renewal, RetentionLimits, Shared};
 use crate::scheduler::types::Shutdown;
 use crate::supervisor::SpawnSpec;
+
+/// How soon a thread that waits for workers to end looks again: they take tens of milliseconds at least.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 #[pyclass(frozen, module = "disttask._native")]
 pub(super) struct Pool {
@@ -43,7 +46,7 @@ fn shared_fds(numbers: Vec<i32>) -> PyResult<Arc<Vec<HostFd>>> {
 #[pymethods]
 impl Pool {
     #[new]
-    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, config, fds, hello, prefix, seed, tasks_per_worker, slow_starts, keep_results, keep_bytes, keep_seconds, arena_bytes))]
+    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, config, fds, hello, prefix, seed, max_tasks, max_age, max_memory, slow_starts, keep_results, keep_bytes, keep_seconds, arena_bytes))]
     #[expect(clippy::too_many_arguments, reason = "keywords only, one call per pool")]
     fn new(
         workers: u32,
@@ -57,7 +60,9 @@ impl Pool {
         hello: Vec<u8>,
         prefix: String,
         seed: u64,
-        tasks_per_worker: Option<NonZeroU32>,
+        max_tasks: Option<NonZeroU32>,
+        max_age: Option<f64>,
+        max_memory: Option<u64>,
         slow_starts: bool,
         keep_results: usize,
         keep_bytes: usize,
@@ -73,7 +78,11 @@ impl Pool {
             hello,
             prefix,
             seed,
-            tasks_per_worker,
+            lifetime: Lifetime {
+                tasks: max_tasks,
+                age: max_age.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+                memory: max_memory,
+            },
             slow_starts,
             retention: RetentionLimits { count: keep_results, bytes: keep_bytes, age },
             arena_bytes,
@@ -95,6 +104,39 @@ impl Pool {
             _ => return Err(PyValueError::new_err("mode must be 'drain', 'cancel' or 'now'")),
         };
         Ok(self.shared.shutdown(mode)?)
+    }
+
+    fn resize(
+        &self,
+        workers: NonZeroU32,
+        args: Vec<OsString>,
+        env: Vec<(OsString, OsString)>,
+        config: Vec<u8>,
+    ) -> PyResult<()> {
+        Ok(self.shared.resize(workers, Renewal { args, env, config })?)
+    }
+
+    #[pyo3(signature = (args, env, config, wait))]
+    fn restart(
+        &self,
+        py: Python<'_>,
+        args: Vec<OsString>,
+        env: Vec<(OsString, OsString)>,
+        config: Vec<u8>,
+        wait: bool,
+    ) -> PyResult<()> {
+        let shared = &self.shared;
+        let old = shared.restart(Renewal { args, env, config })?;
+        if wait {
+            wait_interruptibly(py, None, |slice| {
+                let left = shared.any_left(&old);
+                if left {
+                    std::thread::sleep(slice.min(LOOK_AGAIN));
+                }
+                (!left).then_some(())
+            })?;
+        }
+        Ok(())
     }
 
     fn terminate(&self) -> PyResult<()> {

@@ -7,7 +7,7 @@ use super::failure::Ended;
 use super::stderr::Tail;
 use super::waker::{Topic, Waker};
 use crate::ipc::{HostFd, HostLink};
-use crate::scheduler::types::{Assignment, WorkerId};
+use crate::scheduler::types::{Assignment, Time, WorkerId};
 use crate::supervisor::{Process, Spawned, read_stderr};
 
 /// What one read takes from a worker's stderr: the size of a pipe.
@@ -22,6 +22,8 @@ pub(super) struct Seat {
     /// The process that fills the place, or that has been asked for.
     pub(super) id: WorkerId,
     pub(super) process: Option<Process>,
+    /// When that was started.
+    pub(super) started: Time,
     pub(super) link: Option<HostLink>,
     pub(super) stderr: Option<HostFd>,
     /// The socket was full; the driver waits until it is writable.
@@ -49,6 +51,7 @@ impl Default for Seat {
         Self {
             id: WorkerId { slot: 0, incarnation: 0 },
             process: None,
+            started: Time::ZERO,
             link: None,
             stderr: None,
             blocked: false,
