@@ -7,7 +7,8 @@ use std::time::Duration;
 use disttask::api::{Api, DoorConfig, MAX_BODY_BYTES};
 use disttask::ipc::{Backing, Form, Payload};
 use disttask::pool::{
-    Backlog, ForeignCursor, Keep, Lifetime, NewTask, PoolConfig, PoolError, RetentionLimits, Shared, SpawnSpec, Work,
+    Backlog, ForeignCursor, Keep, Lifetime, NewTask, PoolConfig, PoolError, RetentionLimits, Shared,
+    SpawnSpec, Work,
 };
 use disttask::scheduler::types::{Shutdown, TaskSpec};
 

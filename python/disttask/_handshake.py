@@ -6,7 +6,7 @@ import os
 import sys
 from _pickle import dumps, loads
 
-from . import _native, _sharing
+from . import _native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

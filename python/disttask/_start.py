@@ -152,7 +152,7 @@ def _checked_env(env: Mapping[str, str] | None) -> dict[str, str]:
     return checked
 
 
-def _checked_threads(threads: int | bool | None) -> int | None | bool:
+def _checked_threads(threads: int | bool | None) -> int | bool | None:
     if threads is None or threads is False:
         return threads
     if threads is True or not isinstance(threads, int):
