@@ -12,6 +12,24 @@ import tasks
 from helpers import wait_until
 
 
+def test_what_was_delivered_is_let_go(executor):
+    """All items of a chunk come together; those that the loop has left behind are free."""
+    seen = []
+    for thing in executor.map(make_thing, range(20), chunksize=10):
+        assert [left for left in seen if left() is not None] == []
+        seen.append(weakref.ref(thing))
+        del thing
+    assert len(seen) == 20
+
+
+class Thing:
+    pass
+
+
+def make_thing(_):
+    return Thing()
+
+
 def test_an_endless_input_is_read_as_it_is_needed(executor):
     read = 0
 

@@ -156,7 +156,7 @@ class Executor(Tasks, cf.Executor):
         self._max_workers = workers
 
     def restart(self, *, wait: bool = False) -> None:
-        """Replace each worker when its task is done: ``executor.restart()``. What is submitted after this runs in new ones.
+        """Replace each worker when its task is done: ``executor.restart()``. What is submitted later runs in new ones.
 
         They start afresh: they import modules as these are now, call `initializer`, and have the working directory,
         `sys.path` and environment of this process at this moment. No task is lost, and none waits but for a process to

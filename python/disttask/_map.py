@@ -242,11 +242,18 @@ def _values(
                 yield values[:index]
                 raise exc
             values[index] = value
+            del value
     if first is None:
-        yield values
+        yield _letting_go(values) if pickles else values
     else:
         yield values[: first[0]]
         raise load_exception(first[1])
+
+
+def _letting_go(values: list[Any]) -> Any:
+    """Each of them once, and then no reference to it is left here: what is not plain may be large."""
+    values.reverse()
+    return map(values.pop, itertools.repeat(-1, len(values)))
 
 
 class _Results(itertools.chain):  # type: ignore[type-arg]
