@@ -14,6 +14,7 @@ from helpers import assert_usable, is_alive, wait_busy, wait_idle, wait_until
 from tasks import add, lines, logged_sleep, pid_of_worker, wait_for_file
 
 TASKS = 150
+TURNS = 40
 
 
 def settled(executor, count):
@@ -83,8 +84,8 @@ def test_nothing_is_lost_under_load(make_executor, tmp_path, killing):
     stop = threading.Event()
 
     def disturb():
-        for turn in range(10**6):
-            if stop.wait(0.03):
+        for turn in range(TURNS):  # and then what is left is done in peace, on a slow machine as well
+            if stop.wait(0.05):
                 return
             executor.resize((4, 1, 3, 2)[turn % 4])
             if turn % 3 == 0:
@@ -106,6 +107,8 @@ def test_nothing_is_lost_under_load(make_executor, tmp_path, killing):
     if not killing:
         assert set(times.values()) == {1}
         assert executor.status()["totals"]["worker_deaths"] == 0
+    else:
+        assert executor.status()["totals"]["worker_deaths"] > 0
     executor.resize(2)
     settled(executor, 2)
     assert_usable(executor)
