@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 
+import psutil
 import pytest
 
 import tasks
@@ -121,6 +122,7 @@ def test_a_worker_that_is_stopped_shows_none_and_one_that_goes_on_does(make_exec
     future = begun(executor, spin)
     (pid,) = wait_busy(executor)
     os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, 5, "it is stopped")
     start = time.monotonic()
     with pytest.raises(TimeoutError, match="has not shown its stack within"):
         future.stack(timeout=0.3)

@@ -137,7 +137,8 @@ def test_no_finalizer_where_a_worker_is_killed(make_executor, tmp_path):
     (pid,) = wait_idle(executor)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(pid))
-    wait_idle(executor)
+    busy = executor.submit(time.sleep, 60)  # an idle one may have left before it is killed
+    wait_until(busy.running)
     executor.kill_workers()
     executor.shutdown()
     assert lines(path) == []

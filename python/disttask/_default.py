@@ -79,15 +79,15 @@ def default_executor() -> Executor:
     """The executor behind `disttask.submit`; started by the first call, and anew in a forked child.
 
     Raises:
-        RuntimeError: called inside a task.
+        RuntimeError: called inside a task, where `disttask.submit` joins the pool that runs the task.
     """
     executor = _default.executor
     if executor is not None:
         return executor
     if _handshake.in_worker():
         raise DefaultExecutorError(
-            "disttask.submit() inside a task would start a second set of workers in every worker: return the work to "
-            "the caller and submit it there, or make an Executor(max_workers=...) of your own"
+            "inside a task there is disttask.submit() and disttask.options(), which go to the task's own pool; the "
+            "rest is for the process that has made the pool"
         )
     with _default.lock:
         if _default.executor is None:

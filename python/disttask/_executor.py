@@ -115,8 +115,9 @@ class Executor(Tasks, cf.Executor):
     ) -> None:
         self._max_workers = checked_workers(max_workers)
         self._mp_context = checked_context(mp_context)
+        self._prefix = os.urandom(8).hex()
         self._start = Start(
-            initializer, initargs, finalizer, preload, env, blas_threads, bool(capture_output), bool(forward_logging)
+            self._prefix, initializer, initargs, finalizer, preload, env, blas_threads, capture_output, forward_logging
         )
         args, environment, config = self._start.now(self._max_workers)
         keep_results, keep_bytes, keep_seconds = _keep
@@ -131,7 +132,7 @@ class Executor(Tasks, cf.Executor):
             config=config,
             fds=self._start.descriptors,
             hello=_handshake.hello(),
-            prefix=os.urandom(8).hex(),
+            prefix=self._prefix,
             seed=int.from_bytes(os.urandom(8), "little"),
             slow_starts=self._start.is_slow(),
             keep_results=keep_results,
@@ -143,6 +144,7 @@ class Executor(Tasks, cf.Executor):
             **checked_lifetime(max_tasks_per_child, max_worker_age, max_worker_memory),
         )
         self._bind(self._pool, 0, 0, None, Future)
+        _made[self._prefix] = self
         self._map_times = {}
         self._one_by_one = max_tasks_per_child is not None
         self._servers: list[Server] = []
@@ -349,16 +351,41 @@ class Executor(Tasks, cf.Executor):
             raise
 
     def __reduce__(self) -> Any:
-        raise TypeError(
-            "an Executor cannot be sent to a worker: keep it out of what a task's function or arguments hold"
-        )
+        return executor_of, (self._prefix,)
 
     def __repr__(self) -> str:
         return f"<disttask.Executor max_workers={self._max_workers}>"
 
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the workers, and how many tasks there are in which state."""
+        from ._html import executor_html
+
+        if self._pool.is_foreign():
+            return None
+        return executor_html("disttask.Executor", self.status())
+
     def _forget_server(self, server: Server) -> None:
         with contextlib.suppress(ValueError):  # stopped twice
             self._servers.remove(server)
+
+
+_made: weakref.WeakValueDictionary[str, Executor] = weakref.WeakValueDictionary()
+"""The executors of this process, by the names of their pools."""
+
+
+def executor_of(prefix: str, options: dict[str, Any] | None = None) -> Any:
+    """What a pickled executor (or one with options) is in this process."""
+    found: Any = _made.get(prefix)
+    if found is None and _handshake.nesting is not None and _handshake.nesting[1][0] == prefix:
+        from ._nested import NestedExecutor
+
+        found = NestedExecutor()
+    if found is None:
+        raise RuntimeError(
+            "an Executor can be used in the process that has made it and in its own tasks, and this is neither: "
+            "make another Executor here, or submit from there"
+        )
+    return found if options is None else found.options(**options)
 
 
 _ROOM_SECONDS = 30.0

@@ -16,7 +16,7 @@ from concurrent import futures as cf
 from . import _native
 from ._exceptions import DisttaskError, SerializationError, WorkerCrashed
 from ._loading import load_exception, load_outcome
-from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, _Mapping, _Results, _values
+from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, _letting_go, _Mapping, _Results, _values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ class Flow(_Mapping):
 
     # --- all of it ---
 
-    def chunks(self) -> Generator[list[Any]]:
+    def chunks(self) -> Generator[Iterable[Any]]:
         """All values, in portions."""
         try:
             while True:
@@ -289,8 +289,9 @@ class Flow(_Mapping):
                 if values is None:
                     break
                 if values:
-                    yield values
-                    self.handed_out(len(values))
+                    count = len(values)
+                    yield _letting_go(values)
+                    self.handed_out(count)
                 elif self._error is None and self._under_way:
                     self._wait()
             if self.failed is not None:

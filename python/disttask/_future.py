@@ -368,6 +368,12 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
             state = "of the parent process"
         return f"<disttask.Future {self.task_id} {state}>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: state, name, and the value if it was asked for before. Neither waits nor unpickles."""
+        from ._html import future_html
+
+        return future_html(self)
+
     def __reduce__(self) -> Any:
         call = _inputs.collecting()
         if call is None:

@@ -26,16 +26,20 @@ NO_MEMFD = "DISTTASK_NO_MEMFD"
 
 _in_worker = False
 
+nesting: tuple[_native.Nest, tuple[str, int]] | None = None
+"""In a worker: through what tasks submit tasks, and the pool's name and number of workers."""
+
 
 def in_worker() -> bool:
     """Whether this process is a worker."""
     return _in_worker
 
 
-def enter_worker() -> None:
+def enter_worker(nest: _native.Nest, pool: tuple[str, int]) -> None:
     """Called by the worker's program."""
-    global _in_worker  # noqa: PLW0603
+    global _in_worker, nesting  # noqa: PLW0603
     _in_worker = True
+    nesting = nest, pool
 
 
 def worker_args() -> list[str]:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 
-from . import _native
+from . import _native, _notebook
 from ._future import Collector
 
 _WORKERS_LEAVE_SECONDS = 6.0
@@ -26,6 +26,7 @@ def register(pool: _native.Pool, collector: Collector) -> None:
         if other.wait_gone(0) and its_collector.is_done():
             forget(other)
     _living[pool.id] = (pool, collector)
+    collector.outlet.cells = _notebook.watch(pool)
     collector.outlet.start()
 
 
@@ -33,6 +34,7 @@ def forget(pool: _native.Pool) -> None:
     """This pool has gone: nothing of it is waited for any more, and nothing here keeps its descriptors open."""
     _living.pop(pool.id, None)
     Collector.by_pool.pop(pool.id, None)
+    _notebook.forget(pool)
     pool.forget_functions()
 
 
@@ -43,8 +45,11 @@ def abandon(pool: _native.Pool) -> None:
 
 
 def _at_exit() -> None:
-    """Wait for accepted work, as `ProcessPoolExecutor` does. Ctrl-C cuts it short, before or during the wait."""
-    mode: _native.ShutdownMode = "now" if _is_interrupted() else "drain"
+    """Wait for accepted work, as `ProcessPoolExecutor` does. Ctrl-C cuts it short, before or during the wait.
+
+    Nobody waits for what a notebook's kernel has left to do when it is shut down, and Jupyter would kill it after 5 s.
+    """
+    mode: _native.ShutdownMode = "now" if _is_interrupted() or _notebook.shell() is not None else "drain"
     try:
         while _living:  # a thread that still runs may make a new pool meanwhile
             pool, collector = next(iter(list(_living.values())))
@@ -91,6 +96,7 @@ def _after_fork_in_child() -> None:
         for collector in Collector.by_pool.values():
             collector.disown_all()
         Collector.by_pool.clear()
+        _notebook.forget_all()
 
 
 # Before non-daemon threads are joined: one of them may wait for a future. (`atexit` proper comes after that.)

@@ -293,7 +293,7 @@ class _Results(itertools.chain):  # type: ignore[type-arg]
     """What `map` returns: closing or dropping it cancels what has not begun."""
 
     mapping: _Mapping
-    chunks: Generator[list[Any]]
+    chunks: Generator[Iterable[Any]]
 
     @classmethod
     def of(cls, mapping: _Mapping) -> _Results:

@@ -161,6 +161,8 @@ class Future:
     @property
     def _pool_id(self) -> int:
         """The pool's number in this process, from 1; 0 without a pool."""
+    def _name(self) -> str | None:
+        """The name of its function, as long as the pool remembers it."""
     def _kind(self) -> Literal["value", "values", "error", "failed", "cancelled", "released"] | None:
         """How it ended; `None` before it has."""
     def _outcome(self) -> tuple[str, Any] | None:
@@ -248,6 +250,11 @@ class Pool:
         """Finished tasks that are kept, in order of completion."""
     def retained_pending(self) -> list[Future]:
         """Tasks to be kept that have not finished, in order of submission."""
+    @property
+    def submitted(self) -> int:
+        """How many tasks there have been: the number of the last one."""
+    def stop_from(self, first: int) -> None:
+        """Cancel what waits of the tasks with this number and higher ones, and kill what runs. Returns at once."""
     def forget_functions(self) -> None:
         """Let go of what was kept of functions, once the pool is gone."""
     def pids(self) -> list[int]:
@@ -260,7 +267,7 @@ class Worker:
     """The worker process's end of its control socket."""
 
     @staticmethod
-    def attach() -> tuple[Worker, bytes, list[int]]:
+    def attach() -> tuple[Worker, Nest, bytes, list[int]]:
         """Take the socket over from stdin, and start the native watch.
 
         The bytes are the host's configuration; the numbers are descriptors that the host shares, copies of them.
@@ -277,6 +284,38 @@ class Worker:
         """Where stacks are written to."""
     def serve(self, helpers: ModuleType) -> None:
         """Take tasks, run them and answer, until the host says stop. `helpers` is `disttask._worker`."""
+
+@final
+class Nest:
+    """What tasks of this worker ask of the host about tasks that they submit. Any thread may use it.
+
+    Raises:
+        RuntimeError: this process is a fork of the worker.
+        OSError: the host is gone.
+    """
+
+    def submit(self, data: bytes, name: str, priority: int, retries: int) -> tuple[int, int]:
+        """Submit a pickled call. Its key in this worker, and the task's number.
+
+        Raises:
+            RuntimeError: the pool takes no more, or there is no memory for the payload.
+            PoolBroken: the pool is broken.
+        """
+    def look(self, key: int, claim: bool) -> tuple[str, Any]:
+        """How a task has ended: ``value``, ``error``, ``failed`` (as JSON) or ``cancelled``, and the data. Once only.
+
+        If it has not: ``pending`` or ``running``. With `claim`, one that nobody has begun is ``yours`` to run.
+        """
+    def ended(self) -> int:
+        """How many tasks have ended so far."""
+    def wait(self, seen: int, seconds: float) -> None:
+        """Wait until that number is not `seen` any more, at most so long. Signal handlers run meanwhile."""
+    def cancel(self, key: int) -> bool:
+        """Cancel a task that nobody has begun. Whether it is cancelled."""
+    def forget(self, key: int) -> None:
+        """Nobody here will ask for it again."""
+    def ran(self, key: int, error: bytes | None) -> None:
+        """One that was ``yours`` has returned, or raised what is described here."""
 
 @final
 class HttpServer:

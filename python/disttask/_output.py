@@ -17,8 +17,11 @@ import sys
 import threading
 import time
 
+from . import _notebook
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from typing import Any, TextIO, TypeAlias
 
     from . import _native
@@ -37,6 +40,8 @@ _LINE = b"\n"
 
 _text_wrapper = io.TextIOWrapper
 
+_nowhere = contextlib.nullcontext()
+
 
 class Outlet:
     """Shows the output of one pool."""
@@ -50,6 +55,8 @@ class Outlet:
         self._slow = False
         self._give_up_at: float | None = None
         self._thread: threading.Thread | None = None
+        self.cells: _notebook.Cells | None = None
+        """In a notebook: where it is to be shown."""
 
     def start(self) -> None:
         """Show what comes, on a thread that sleeps while there is nothing."""
@@ -100,7 +107,9 @@ class Outlet:
                 self._rest = None
                 left = 0
                 try:
-                    if left := self._show(piece, deadline):
+                    with self._place(piece[0]):
+                        left = self._show(piece, deadline)
+                    if left:
                         self._rest = (*piece[:-1], piece[-1][-left:])
                         return False
                 finally:
@@ -108,6 +117,9 @@ class Outlet:
             return True
         finally:
             self._owner = None
+
+    def _place(self, task: int | None) -> AbstractContextManager[None]:
+        return _nowhere if self.cells is None else _notebook.parent(self.cells.header(task))
 
     def _show(self, piece: Piece, deadline: float | None) -> int:
         """Show it; how many bytes are left, for want of time. What else goes wrong there is not the pool's trouble."""

@@ -32,6 +32,7 @@ class Start:
 
     def __init__(
         self,
+        prefix: str,
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
         finalizer: Callable[[], object] | None,
@@ -41,11 +42,12 @@ class Start:
         capture_output: bool,
         forward_logging: bool,
     ) -> None:
+        self._prefix = prefix
         self._preload = _checked_preload(preload)
         self._env = _checked_env(env)
         self._threads = _checked_threads(blas_threads)
-        self._capture_output = capture_output
-        self._forward_logging = forward_logging
+        self._capture_output = bool(capture_output)
+        self._forward_logging = bool(forward_logging)
         self._initialize, self.descriptors = _pickled(initializer, initargs, finalizer)
         self._tracker = _sharing.tracker_descriptor()
         if self._tracker is not None:
@@ -69,6 +71,7 @@ class Start:
         config = _handshake.worker_config(
             capture_output=self._capture_output,
             log_levels=log_levels() if self._forward_logging else None,
+            pool=(self._prefix, workers),
             initialize=self._initialize,
             preload=self._preload,
             authkey=_sharing.authkey(),

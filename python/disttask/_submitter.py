@@ -87,3 +87,9 @@ class Submitter(Tasks):
     def options(self, **changes: Any) -> Submitter:
         """The same with these options changed; see `Executor.options`."""
         return Submitter(self._executor, self._options.changed(**changes))
+
+    def __reduce__(self) -> Any:
+        from ._executor import executor_of
+
+        options = {name: getattr(self._options, name) for name in Options.__slots__}
+        return executor_of, (self._executor._prefix, options)

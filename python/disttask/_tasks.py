@@ -8,6 +8,7 @@ import re
 import sys
 import time
 
+from . import _handshake
 from ._default import default_executor
 from ._exceptions import InvalidTask, ResultEvicted, SerializationError, UnknownTask, dependency_failed
 from ._future import Future
@@ -78,7 +79,7 @@ def parse_task(text: str) -> tuple[Pickled, str]:
 
 
 def submit(task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-    """Submit to the default executor, which starts with the first call.
+    """Submit to the default executor, which starts with the first call; inside a task, to the pool that runs the task.
 
     Args:
         task: a text of `serialize_task`, or a callable.
@@ -91,7 +92,7 @@ def submit(task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Futu
     Raises:
         InvalidTask: the text is not a task for this Python.
         SerializationError: the callable or an argument cannot be pickled.
-        RuntimeError: called inside a task.
+        ValueError: inside a task, with a time-out.
     """
     return _submit(Options(), task, args, kwargs)
 
@@ -122,6 +123,8 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
         found: list[_native.Input] = []
     elif callable(task):
         name = task_name(task)
+        if _handshake.nesting is not None:
+            return _nested(options)._submit(task, args, kwargs)  # type: ignore[no-any-return]
         executor = default_executor()
         with Collecting(executor._pool.id) as call:
             try:
@@ -133,10 +136,19 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
         found = call.found
     else:
         raise TypeError(f"submit needs a task text or a callable, not {type(task).__name__}")
+    if _handshake.nesting is not None:
+        return _nested(options)._submit_pickled(pickled.data, name)  # type: ignore[no-any-return]
     executor = default_executor()
     submitter = executor if options.is_default() else Submitter(executor, options)
     future: Future = submitter._submit_pickled(pickled.data, name, True, found)
     return future
+
+
+def _nested(options: Options) -> Any:
+    """Inside a task: the executor of its own pool."""
+    from ._nested import NestedExecutor
+
+    return NestedExecutor().options(**{name: getattr(options, name) for name in Options.__slots__})
 
 
 def get_results(ids: Iterable[str | Future] | None = None, *, timeout: float | None = None) -> list[dict[str, Any]]:

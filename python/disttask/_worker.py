@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Serve the host until it says stop. When the host is gone, a native thread ends this process."""
-    worker, data, descriptors = _native.Worker.attach()
-    _handshake.enter_worker()
+    worker, nest, data, descriptors = _native.Worker.attach()
+    config = _handshake.read_config(data)
+    _handshake.enter_worker(nest, config["pool"])
     # The workers' own process group keeps a terminal's Ctrl-C away, but not a task's or a tool's. A handler, not
     # SIG_IGN, which the programs that tasks start would inherit.
     _signal.signal(_signal.SIGINT, _ignore)
-    config = _handshake.read_config(data)
     sys.argv[:] = config["argv"]
     if config["capture_output"]:
         _streams.capture(worker)

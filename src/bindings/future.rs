@@ -238,6 +238,14 @@ impl Future {
         self.task.get().map_or(0, |(_, home)| home.ident.id)
     }
 
+    /// The name of its function, as long as the pool remembers it.
+    fn _name(&self) -> PyResult<Option<String>> {
+        let (Some(slot), Some(pool)) = (self.slot()?, self.pool()) else { return Ok(None) };
+        let present = pool.find_present(slot.id()).map(|present| present.name);
+        let name = present.or_else(|| Some(pool.find_past(slot.id())?.name));
+        Ok(name.map(|name| name.to_string()))
+    }
+
     /// How it ended, without the data.
     fn _kind(&self) -> PyResult<Option<&'static str>> {
         Ok(match self.slot()? {

@@ -10,6 +10,7 @@ mod functions;
 mod future;
 mod input;
 mod memory;
+mod nested;
 mod numbers;
 mod pool;
 mod reply;
@@ -35,6 +36,8 @@ pub mod _native {
     use super::future::Future;
     #[pymodule_export]
     use super::input::Input;
+    #[pymodule_export]
+    use super::nested::Nest;
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]

@@ -221,6 +221,16 @@ impl Pool {
         Ok(slots.into_iter().map(|slot| Future::attached(slot, &self.home)).collect())
     }
 
+    #[getter]
+    fn submitted(&self) -> PyResult<u64> {
+        self.shared.check_owner()?;
+        Ok(self.shared.submitted())
+    }
+
+    fn stop_from(&self, py: Python<'_>, first: u64) -> PyResult<()> {
+        Ok(py.detach(|| self.shared.stop_from(TaskId(first)))?)
+    }
+
     fn forget_functions(&self) {
         self.functions.clear();
     }

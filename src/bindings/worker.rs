@@ -16,6 +16,7 @@ use super::codec;
 use super::functions::CODE_REUSED;
 use super::input::Gifts;
 use super::memory::new_bytes;
+use super::nested::Nest;
 use super::reply::Reply;
 use crate::ipc::{Answer, Form, OutputSender, Payload, Stream, Taken, Task, WorkerLink, fork_generation};
 
@@ -70,12 +71,12 @@ pub(super) struct Loop<'py> {
 #[pymethods]
 impl Worker {
     #[staticmethod]
-    fn attach(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyBytes>, Vec<i32>)> {
+    fn attach(py: Python<'_>) -> PyResult<(Self, Nest, Bound<'_, PyBytes>, Vec<i32>)> {
         let (link, config, shared) = py.detach(crate::worker::attach)?;
-        let output = link.output();
+        let (output, nest) = (link.output(), Nest::new(link.asker()));
         let shared = shared.into_iter().map(IntoRawFd::into_raw_fd).collect();
         let worker = Self { link: Mutex::new(link), gifts: Gifts::default(), output };
-        Ok((worker, new_bytes(py, &config)?, shared))
+        Ok((worker, nest, new_bytes(py, &config)?, shared))
     }
 
     /// What the task that is being loaded was given under this key.

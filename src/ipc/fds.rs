@@ -9,9 +9,9 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-/// Six descriptors a worker and two a pool: enough for a thousand workers. Where it overflows, a forked
+/// Seven descriptors a worker and two a pool: enough for a thousand workers. Where it overflows, a forked
 /// child keeps what did not fit, and workers fall back to watching the host's pid.
-const MAX_HOST_FDS: usize = 6400;
+const MAX_HOST_FDS: usize = 7400;
 
 const FREE: i32 = -1;
 

@@ -21,6 +21,7 @@ use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, Read, Ready, greeting
 use super::gifts::Gifts;
 use super::host_lane::HostLane;
 use super::lane::{LANE_BYTES, TaskHead};
+use super::nested::Asked;
 use super::orders::{Answer, COPIED, Code, LARGE, Order, SPOKE};
 use super::output::OutputReceiver;
 use super::payload::Payload;
@@ -39,7 +40,7 @@ const MIN_SWEEP: usize = 32;
 
 /// How many descriptors come with it: the lane, the bell, the driver's event, the socket for more descriptors, the one for
 /// output.
-pub(super) const GREETING_FDS: usize = 5;
+pub(super) const GREETING_FDS: usize = 6;
 
 /// What the kernel takes in one message (`SCM_MAX_FD`).
 pub(super) const MESSAGE_FDS: usize = 253;
@@ -98,6 +99,8 @@ pub struct Ends {
     pub worker: OwnedFd,
     /// What tasks print comes here.
     pub output: OutputReceiver,
+    /// And what they ask.
+    pub asked: Asked,
 }
 
 impl HostLink {
@@ -116,8 +119,16 @@ impl HostLink {
         rustix::io::ioctl_fionbio(&parcels, true)?;
         let (output, printing) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        let own: [_; GREETING_FDS] =
-            [lane.as_fd(), bell.file().as_fd(), driver.as_fd(), theirs.as_fd(), printing.as_fd()];
+        let (asked, asking) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let own: [_; GREETING_FDS] = [
+            lane.as_fd(),
+            bell.file().as_fd(),
+            driver.as_fd(),
+            theirs.as_fd(),
+            printing.as_fd(),
+            asking.as_fd(),
+        ];
         let fds: Vec<_> = own.into_iter().chain(shared.iter().map(AsFd::as_fd)).collect();
         send_fds(&host, &[GREETING], &fds)?;
         rustix::io::ioctl_fionbio(&host, true)?;
@@ -138,7 +149,7 @@ impl HostLink {
             number,
             gifts: Gifts::new(),
         };
-        Ok(Ends { host, worker, output: OutputReceiver::new(output) })
+        Ok(Ends { host, worker, output: OutputReceiver::new(output), asked: Asked::new(asked) })
     }
 
     /// Queue the configuration; [`Self::flush`] writes it.
@@ -255,6 +266,11 @@ impl HostLink {
     /// Wake the worker if it sleeps. After orders, or after results were taken.
     pub fn wake(&self) {
         wake(self.lane.bell());
+    }
+
+    /// A task that one of this worker's tasks submitted has ended.
+    pub fn tell_nested(&self) {
+        self.lane.tell_nested();
     }
 
     /// Whether there is an answer.

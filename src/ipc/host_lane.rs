@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
+use rustix::thread::futex;
+
 use super::atomic::{Counter, Memory, Word};
 use super::lane::{
-    BEAT, Garbled, IS_TAKEN, ITEMS, LINK, MAX_INLINE_BYTES, NEVER, PAD, READY, REFILL_AT, RESULT_ALIGN,
-    RESULT_HEAD, RESULT_HEADER, RESULT_PAD, RESULT_TAIL, RETRACTED, ResultHead, TAKEN, TASK_ALIGN, TASK_HEAD,
-    TASK_HEADER, TASK_TAIL, TaskHead, WORKER_BELL, decode_result, lane_bytes, rest, result_at, size, task_at,
+    BEAT, Garbled, IS_TAKEN, ITEMS, LINK, MAX_INLINE_BYTES, NESTED, NEVER, PAD, READY, REFILL_AT,
+    RESULT_ALIGN, RESULT_HEAD, RESULT_HEADER, RESULT_PAD, RESULT_TAIL, RETRACTED, ResultHead, TAKEN,
+    TASK_ALIGN, TASK_HEAD, TASK_HEADER, TASK_TAIL, TaskHead, WORKER_BELL, decode_result, lane_bytes, rest,
+    result_at, size, task_at,
 };
 use super::shm::Map;
 use crate::scheduler::types::{Assignment, TaskId};
@@ -30,6 +33,15 @@ pub(super) struct HostLane<M = Map> {
     last_at: u64,
     /// What the worker had read when a frame found no room; `None`: the last one did.
     refused_at: Option<u64>,
+}
+
+impl HostLane {
+    /// See [`NESTED`].
+    pub(super) fn tell_nested(&self) {
+        let word = self.map.u32(NESTED);
+        word.fetch_add(1, Ordering::SeqCst);
+        let _ = futex::wake(word, futex::Flags::empty(), u32::MAX >> 1);
+    }
 }
 
 impl<M: Memory> HostLane<M> {

@@ -40,6 +40,8 @@ pub(super) const TASK_HEAD: usize = 2 * LINE;
 pub(super) const REFILL_AT: usize = 2 * LINE + 8;
 /// Also by the host, once: the number of this link.
 pub(super) const LINK: usize = 2 * LINE + 16;
+/// And: how many tasks have ended that tasks of this worker submitted. It is slept on.
+pub(super) const NESTED: usize = 2 * LINE + 20;
 /// Written by the worker: the beginning of the task ring, the frame it took last (its position plus one), when.
 pub(super) const TASK_TAIL: usize = 3 * LINE;
 pub(super) const TAKEN: usize = 3 * LINE + 8;

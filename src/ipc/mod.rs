@@ -8,6 +8,7 @@
 //!  HostBell  ◄──────────────── "come and look" ──────  (futex, or the driver's eventfd)
 //!            ── control socket (the worker's stdin): greeting, configuration, end of file
 //!            ── parcel socket: descriptors of arena blocks
+//!            ── nested socket: what tasks ask of the host
 //!            ── output socket: what tasks print, as records
 //! ```
 //!
@@ -30,6 +31,9 @@ mod input;
 mod lane;
 #[cfg(test)]
 mod lane_tests;
+mod nested;
+#[cfg(test)]
+mod nested_tests;
 mod orders;
 mod output;
 mod payload;
@@ -51,6 +55,7 @@ pub use foreign::{Foreign, MAX_PARTS, PART_ALIGN, Part};
 pub use host::{Ends, HostLink, MAX_SHARED_FDS, Received};
 pub use input::Input;
 pub use lane::MAX_INLINE_BYTES;
+pub use nested::{Asked, Asker, Ending, MAX_PIECE_BYTES, Request, Response};
 pub use orders::{Answer, Code, Form, Order, Task};
 pub use output::{MAX_RECORD_BYTES, OutputReceiver, OutputSender, Said, Stream};
 pub use payload::{Payload, SmallBytes};

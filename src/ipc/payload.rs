@@ -58,6 +58,18 @@ impl Payload {
         }
     }
 
+    /// Copy some of it.
+    ///
+    /// # Panics
+    /// Outside of it.
+    pub fn read_at(&self, from: usize, into: &mut [u8]) {
+        match self {
+            Self::Private(bytes) => into.copy_from_slice(&bytes[from..from + into.len()]),
+            Self::Ours(range) => range.read_at(from, into),
+            Self::Theirs(foreign) => foreign.read(from, into),
+        }
+    }
+
     /// Where its parts stand; empty where it is one run of bytes.
     pub fn parts(&self) -> &[Part] {
         match self {

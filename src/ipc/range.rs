@@ -80,8 +80,12 @@ impl Range {
     /// # Panics
     /// With more than there is.
     pub fn read(&self, into: &mut [u8]) {
-        assert!(into.len() <= self.bytes);
-        self.block.map().read(self.offset + RANGE_HEADER, into);
+        self.read_at(0, into);
+    }
+
+    pub(super) fn read_at(&self, from: usize, into: &mut [u8]) {
+        assert!(from.checked_add(into.len()).is_some_and(|end| end <= self.bytes));
+        self.block.map().read(self.offset + RANGE_HEADER + from, into);
     }
 
     pub(super) fn block(&self) -> &Block {

@@ -19,6 +19,7 @@ use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_READY, Raw, Read, greeting};
 use super::host::{GREETING, GREETING_FDS, MESSAGE_FDS, receive_fd, send_fds};
 use super::lane::{LANE_BYTES, MAX_INLINE_BYTES, RING_BYTES, ResultHead};
+use super::nested::Asker;
 use super::orders::{Answer, COPIED, LARGE, SPOKE, Task};
 use super::output::OutputSender;
 use super::payload::Payload;
@@ -53,6 +54,7 @@ pub struct WorkerLink {
     lane: WorkerLane,
     arena: Arc<Arena>,
     output: Arc<OutputSender>,
+    asker: Arc<Asker>,
     /// Goes with the next answer.
     spoke: u32,
     /// Blocks of our arena that the host has been sent.
@@ -116,7 +118,8 @@ impl WorkerLink {
         }
         let mut fds = fds.into_iter();
         let own: Vec<_> = fds.by_ref().take(GREETING_FDS).collect();
-        let Ok([lane, bell, driver, parcels, output]) = <[OwnedFd; GREETING_FDS]>::try_from(own) else {
+        let Ok([lane, bell, driver, parcels, output, asking]) = <[OwnedFd; GREETING_FDS]>::try_from(own)
+        else {
             return Err(LinkError::NotAWorker("descriptors are missing: is their number limited?"));
         };
         let (driver, parcels) = (move_up(driver)?, move_up(parcels)?);
@@ -129,6 +132,7 @@ impl WorkerLink {
             lane: WorkerLane::new(Map::new(&lane, LANE_BYTES)?),
             arena: Arena::new(Backing::Memfd, ARENA_BUDGET),
             output: Arc::new(OutputSender::new(move_up(output)?)),
+            asker: Arc::new(Asker::new(move_up(asking)?, Map::new(&lane, LANE_BYTES)?)),
             spoke: 0,
             shown: Vec::new(),
             blocks: HashMap::new(),
@@ -262,6 +266,11 @@ impl WorkerLink {
     /// Where tasks print.
     pub fn output(&self) -> Arc<OutputSender> {
         Arc::clone(&self.output)
+    }
+
+    /// Through which tasks ask the host.
+    pub fn asker(&self) -> Arc<Asker> {
+        Arc::clone(&self.asker)
     }
 
     /// The next answer's task has printed: the host takes that before the answer.

@@ -108,7 +108,7 @@ impl Core {
         link.send(&order)
     }
 
-    fn fail(&mut self, task: TaskId, reason: FailReason, now: Time) {
+    pub(super) fn fail(&mut self, task: TaskId, reason: FailReason, now: Time) {
         let outcome = match reason {
             FailReason::Cancelled => Outcome::Cancelled,
             FailReason::DependencyFailed(of) => self.unmet(task, of),
@@ -162,6 +162,7 @@ impl Core {
             self.announce(task);
         }
         self.tell_of_end(task, has_value, now);
+        self.tell_submitter(task);
         self.call_hooks();
     }
 

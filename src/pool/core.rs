@@ -14,17 +14,17 @@ use crossbeam_channel::Sender;
 use super::failure::Ended;
 use super::history::History;
 use super::names::Names;
-use super::needs::awaited;
+use super::nested::Nested;
 use super::output::Output;
 use super::results::ResultStore;
 use super::seat::Seat;
-use super::slot::{Outcome, Slot};
+use super::slot::Slot;
 use super::turnover::{Lifetime, Renewal};
 use super::waker::{Topic, Waker};
-use super::work::{Keep, Work};
-use crate::ipc::{Arena, Form, HostBell};
-use crate::scheduler::types::{Assignment, Cancel, Shutdown, TaskId, TaskSpec, Time, WorkerId};
-use crate::scheduler::{Scheduler, SubmitError, TaskMap};
+use super::work::Work;
+use crate::ipc::{Arena, HostBell};
+use crate::scheduler::types::{Assignment, Shutdown, TaskId, Time, WorkerId};
+use crate::scheduler::{Scheduler, TaskMap};
 use crate::supervisor::{Exit, Process, Spawned};
 
 /// How often heartbeats are read, and processes without a pidfd looked at. Four looks within the limit after
@@ -96,7 +96,8 @@ pub(super) struct Core {
     /// Set once the pool is broken: why.
     pub(super) broken: Option<Arc<str>>,
     pub(super) finished: bool,
-    names: Names,
+    pub(super) names: Names,
+    pub(super) nested: Nested,
     pub(super) bell: Arc<HostBell>,
     pub(super) arena: Arc<Arena>,
     pub(super) output: Arc<Output>,
@@ -165,6 +166,7 @@ impl Core {
             broken: None,
             finished: false,
             names: Names::default(),
+            nested: Nested::default(),
             bell: parts.bell,
             arena: parts.arena,
             output: parts.output,
@@ -179,68 +181,6 @@ impl Core {
 
     pub(super) fn now(&self) -> Time {
         self.born.elapsed()
-    }
-
-    pub(super) fn submit(
-        &mut self,
-        work: Work,
-        name: &str,
-        mut spec: TaskSpec,
-        keep: Keep,
-    ) -> Result<Arc<Slot>, SubmitError> {
-        if self.finished && self.broken.is_none() {
-            return Err(SubmitError::ShutDown);
-        }
-        let now = self.now();
-        let (name, function) = self.names.get(name, work.form);
-        spec.function = function;
-        let awaited = if work.needs.is_empty() { Vec::new() } else { awaited(&work.needs) };
-        let id = self.scheduler.submit_after(spec, &awaited, now)?;
-        let slot = Slot::new(id, keep != Keep::ForTheFuture);
-        if keep != Keep::ForTheFuture {
-            self.results.insert(Arc::clone(&slot));
-        }
-        let entry = Entry {
-            work,
-            name,
-            slot: Arc::clone(&slot),
-            again: spec.retries > 0,
-            submitted: now,
-            dispatched: None,
-        };
-        self.waiting_bytes += entry.work.payload.len();
-        self.entries.insert(id, entry);
-        if !awaited.is_empty() {
-            self.tell_of_failed(&awaited, now);
-        }
-        self.look_at_some(now);
-        self.run_actions(now);
-        Ok(slot)
-    }
-
-    pub(super) fn usual(&mut self, name: &str, form: Form) -> Option<u64> {
-        let (_, function) = self.names.get(name, form);
-        self.scheduler.usual(function)
-    }
-
-    pub(super) fn cancel(&mut self, id: TaskId) -> bool {
-        let now = self.now();
-        let cancelled = match self.scheduler.cancel(id, now) {
-            Cancel::Cancelled => true,
-            Cancel::TooLate => false,
-            Cancel::Sent(worker, run) => {
-                let back = self.seat(worker).is_some_and(|seat| seat.retract(run));
-                if back {
-                    self.scheduler.cancel_taken_back(worker, run, now);
-                }
-                back
-            }
-        };
-        if cancelled {
-            self.resolve(id, Outcome::Cancelled, now);
-        }
-        self.run_actions(now);
-        cancelled
     }
 
     pub(super) fn shutdown(&mut self, mode: Shutdown) {
@@ -307,7 +247,9 @@ impl Core {
         let (newest, output) = (self.scheduler.submitted(), Arc::clone(&self.output));
         let buried = self.seat(id).and_then(|seat| seat.bury(&waker, newest, &output));
         let Some((begun, ended)) = buried else { return };
+        let nest = self.seat(id).map(|seat| seat.nest.close(&waker, id)).unwrap_or_default();
         self.ended(id, begun, ended);
+        self.bury_nest(id, nest);
     }
 
     fn ended(&mut self, id: WorkerId, begun: Option<Assignment>, ended: Ended) {

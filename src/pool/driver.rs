@@ -114,6 +114,7 @@ fn handle(core: &mut Core, event: &Event) {
     let worker = event.worker;
     match event.topic {
         Topic::Exit => core.reap(worker),
+        Topic::Asked => core.asked(worker),
         Topic::Stdout | Topic::Stderr | Topic::Output => core.hear(worker, event.topic),
         Topic::Link => {
             if event.writable {

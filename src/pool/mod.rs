@@ -13,6 +13,7 @@
 //! `wait`), the driver does the rest. None of them takes the GIL for it.
 
 mod abandon;
+mod accept;
 mod actions;
 mod answer;
 mod batch;
@@ -26,6 +27,7 @@ mod history;
 mod look;
 mod names;
 mod needs;
+mod nested;
 mod output;
 mod results;
 mod room;
@@ -34,6 +36,7 @@ mod slot;
 mod stack;
 mod status;
 mod streams;
+mod sweep;
 mod termination;
 mod turnover;
 mod wait;

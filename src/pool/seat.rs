@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
 use super::failure::Ended;
+use super::nested::Nest;
 use super::output::Output;
 use super::streams::{Speaker, Streams};
 use super::waker::{Topic, Waker};
@@ -21,6 +22,7 @@ pub(super) struct Seat {
     pub(super) started: Time,
     pub(super) link: Option<HostLink>,
     pub(super) streams: Streams,
+    pub(super) nest: Nest,
     /// The socket was full; the driver waits until it is writable.
     pub(super) blocked: bool,
     /// How the previous process of this place ended.
@@ -46,6 +48,7 @@ impl Default for Seat {
             started: Time::ZERO,
             link: None,
             streams: Streams::default(),
+            nest: Nest::default(),
             blocked: false,
             ended: None,
             doomed: false,
@@ -68,6 +71,7 @@ impl Seat {
     pub(super) fn install(&mut self, spawned: Spawned, waker: &Waker, id: WorkerId) {
         let heard = waker.watch(spawned.link.as_fd(), Topic::Link, id, true);
         self.streams.install(spawned.pipes, spawned.output, waker, id);
+        self.nest.install(spawned.asked, waker, id);
         let watched =
             spawned.process.exit_watch().is_some_and(|pidfd| waker.watch(pidfd, Topic::Exit, id, true));
         self.unwatched = !watched;

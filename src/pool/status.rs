@@ -134,11 +134,11 @@ impl Shared {
         PoolStatus {
             workers,
             queued: core.scheduler.queued(),
-            running: core.scheduler.running(),
+            running: core.scheduler.running() + core.nested.given,
             totals: TotalsStatus {
                 submitted: core.scheduler.submitted(),
-                succeeded: totals.completed - core.raised,
-                failed: totals.failed + core.raised,
+                succeeded: totals.completed + core.nested.answered - core.raised,
+                failed: totals.failed + core.nested.lost + core.raised,
                 cancelled: totals.cancelled,
                 retried: totals.retried,
                 worker_deaths: totals.worker_deaths,

@@ -81,7 +81,7 @@ impl Streams {
             Topic::Stdout => unwatch(self.stdout.take(), topic, waker, id),
             Topic::Stderr => unwatch(self.stderr.take(), topic, waker, id),
             Topic::Output => unwatch(self.records.take(), topic, waker, id),
-            Topic::Link | Topic::Exit => {}
+            Topic::Link | Topic::Exit | Topic::Asked => {}
         }
     }
 
@@ -91,7 +91,7 @@ impl Streams {
             Topic::Stdout => self.read_raw(Stream::Stdout, speaker, output),
             Topic::Stderr => self.read_raw(Stream::Stderr, speaker, output),
             Topic::Output => self.read_records(speaker, output),
-            Topic::Link | Topic::Exit => true,
+            Topic::Link | Topic::Exit | Topic::Asked => true,
         }
     }
 

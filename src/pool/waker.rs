@@ -27,6 +27,8 @@ pub(super) enum Topic {
     Stderr,
     /// What tasks print.
     Output,
+    /// What tasks ask.
+    Asked,
 }
 
 /// What woke the driver.
@@ -108,6 +110,7 @@ fn token(topic: Topic, worker: WorkerId) -> EventData {
         Topic::Exit => 2,
         Topic::Stdout => 3,
         Topic::Output => 4,
+        Topic::Asked => 5,
     };
     EventData::new_u64(topic << TOPIC_SHIFT | u64::from(worker.slot) << 32 | u64::from(worker.incarnation))
 }
@@ -118,7 +121,8 @@ fn decode(token: u64, flags: EventFlags) -> Event {
         1 => Topic::Stderr,
         2 => Topic::Exit,
         3 => Topic::Stdout,
-        _ => Topic::Output,
+        4 => Topic::Output,
+        _ => Topic::Asked,
     };
     let slot = (token >> 32) as u32 & ((1 << (TOPIC_SHIFT - 32)) - 1);
     Event {

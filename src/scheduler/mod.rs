@@ -20,6 +20,7 @@ mod ahead;
 mod check;
 mod dependencies;
 mod estimate;
+mod nested;
 pub mod paged;
 pub(crate) mod planted;
 mod queue;
@@ -104,6 +105,8 @@ pub struct Totals {
     pub failed: u64,
     /// Tasks cancelled before they were dispatched.
     pub cancelled: u64,
+    /// Tasks that were given to whoever waited for them: see [`Scheduler::withdraw`].
+    pub withdrawn: u64,
     /// Attempts that were granted again after a worker's death.
     pub retried: u64,
     /// Workers that died without having been asked to.
@@ -212,17 +215,12 @@ impl Scheduler {
 
     /// After [`Cancel::Sent`]: it was taken back, unbegun. It is forgotten here, as with [`Cancel::Cancelled`].
     pub fn cancel_taken_back(&mut self, id: WorkerId, run: Assignment, now: Time) {
-        if !self.workers.release(id, run) {
-            return;
+        if self.forget_taken_back(id, run) {
+            self.totals.cancelled += 1;
+            self.dispatch(now);
+            self.stop_if_drained(now);
+            self.leave_if_done(id.slot, now);
         }
-        if self.tasks.remove(run.task).spec.timeout.is_some() {
-            self.timers.clear(Timer::Attempt(id)); // it was in front, as whatever has a time-out is
-        }
-        self.totals.cancelled += 1;
-        self.workers.allow_again(id.slot, 1);
-        self.dispatch(now);
-        self.stop_if_drained(now);
-        self.leave_if_done(id.slot, now);
     }
 
     /// Accept nothing more, and end as `mode` says. A second call can only be stricter.

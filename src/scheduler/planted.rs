@@ -38,6 +38,8 @@ pub(crate) enum Bug {
     DismissesWithoutTakingBack,
     /// The next worker is started while the one that leaves is still at work.
     RefillsTooEarly,
+    /// A task that was given to whoever waits for it is run by a worker as well.
+    RunsWhatWasGivenAway,
 }
 
 impl Scheduler {
@@ -55,7 +57,7 @@ impl Scheduler {
 
 #[cfg(test)]
 impl Bug {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::DropsTheFence,
         Self::ForgetsToDispatch,
         Self::ForgetsToClearTheDeadline,
@@ -72,5 +74,6 @@ impl Bug {
         Self::ForgetsTheDependants,
         Self::DismissesWithoutTakingBack,
         Self::RefillsTooEarly,
+        Self::RunsWhatWasGivenAway,
     ];
 }

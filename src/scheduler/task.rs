@@ -6,8 +6,7 @@ use super::types::{Assignment, Attempt, TaskId, TaskSpec, WorkerId};
 
 /// Where a task is. A resolved task has no state: it has left the table.
 ///
-/// Each `match` on this names every variant, so a new one shows every place that must decide about it. One is to
-/// come: *blocked* (in a nested wait, its slot lent out) after `Sent`.
+/// Each `match` on this names every variant, so a new one shows every place that must decide about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TaskState {
     /// It lacks the values of other tasks: see [`super::dependencies`].

@@ -27,6 +27,10 @@ pub(super) enum Event {
     /// A task has ended without a value.
     NoValue(TaskId),
     Cancel(TaskId),
+    /// A running task submits another.
+    SubmitNested(TaskSpec),
+    /// Somebody waits for a task, and would run it himself.
+    Withdraw(TaskId),
     Restart(WorkerId),
     Recycle(WorkerId),
     RestartAll,
@@ -41,6 +45,8 @@ pub(super) enum Event {
     Retracted(WorkerId, usize),
     /// One that is to be cancelled was taken back.
     TakenBack(WorkerId, Assignment),
+    /// One that somebody waits for was taken back.
+    WithdrawnTakenBack(WorkerId, Assignment),
     /// The process is gone; the last dispatch that it began.
     Exit(WorkerId, Option<Assignment>),
     /// There never was a process; whether the cause may pass.
@@ -68,7 +74,9 @@ impl Event {
             }
             Self::Value(id) => scheduler.handle_value(id, now),
             Self::NoValue(id) => scheduler.handle_no_value(id, now),
+            Self::SubmitNested(spec) => return Answer::Submitted(scheduler.submit_nested(spec, now)),
             Self::Cancel(id) => return Answer::Cancel(scheduler.cancel(id, now)),
+            Self::Withdraw(id) => return Answer::Cancel(scheduler.withdraw(id, now)),
             Self::Restart(id) => return Answer::Restarted(scheduler.restart_worker(id, now)),
             Self::Recycle(id) => return Answer::Restarted(scheduler.recycle(id, now)),
             Self::Completed(id, done, ran) => {
@@ -76,6 +84,7 @@ impl Event {
             }
             Self::Retracted(id, count) => scheduler.handle_retracted(id, count, now),
             Self::TakenBack(id, run) => scheduler.cancel_taken_back(id, run, now),
+            Self::WithdrawnTakenBack(id, run) => scheduler.withdraw_taken_back(id, run, now),
             Self::Shutdown(mode) => scheduler.shutdown(mode, now),
             Self::RestartAll => scheduler.restart_all(now),
             Self::Resize(workers) => scheduler.resize(workers, now),

@@ -45,6 +45,9 @@ tally! {
     cancel_too_late: "cancelled too late",
     cancel_sent: "cancelled when sent",
     cancelled_prefetched: "cancelled where they waited at a worker",
+    withdrawn: "given to whoever waited for them",
+    withdrawn_sent: "... and had been sent to a worker",
+    nested_draining: "submitted by tasks while the pool drained",
     prefetched: "dispatches ahead of time",
     packed: "... while another worker was idle",
     retractions: "retractions",
@@ -204,6 +207,9 @@ impl Tally {
             Event::Completed(..) => &mut self.echoed_completed,
             Event::Exit(..) | Event::SpawnFailed(..) => &mut self.echoed_exit,
             Event::Submit(..)
+            | Event::SubmitNested(_)
+            | Event::Withdraw(_)
+            | Event::WithdrawnTakenBack(..)
             | Event::Value(_)
             | Event::NoValue(_)
             | Event::Cancel(_)

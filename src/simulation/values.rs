@@ -27,13 +27,21 @@ impl Schedule<'_> {
     /// An event was answered: which tasks are new, and which have ended by it?
     pub(super) fn follow(&mut self, event: Event, answer: Answer) {
         match (event, answer) {
-            (_, Answer::Submitted(Ok(id))) => self.values.open.push(id),
+            (event, Answer::Submitted(Ok(id))) => {
+                let nested = matches!(event, Event::SubmitNested(_));
+                self.tally.nested_draining += u64::from(nested && self.shut_down.is_some());
+                self.values.open.push(id);
+            }
             (Event::Completed(_, run, _), Answer::Completion(Completion::Final)) => {
                 let raised = self.dice.one_in(5);
                 self.values.ended(run.task, !raised);
             }
-            (Event::Cancel(id), Answer::Cancel(Cancel::Cancelled)) => self.values.ended(id, false),
-            (Event::TakenBack(_, run), _) if self.scheduler.is_running(run.task).is_none() => {
+            (Event::Cancel(id) | Event::Withdraw(id), Answer::Cancel(Cancel::Cancelled)) => {
+                self.values.ended(id, false);
+            }
+            (Event::TakenBack(_, run) | Event::WithdrawnTakenBack(_, run), _)
+                if self.scheduler.is_running(run.task).is_none() =>
+            {
                 self.values.ended(run.task, false);
             }
             _ => {}

@@ -15,10 +15,15 @@ impl Schedule<'_> {
         match whim {
             Whim::Submit => {
                 let spec = any_spec(&mut self.dice);
-                let needs = self.any_needs();
-                self.feed(Event::Submit(spec, needs));
+                if self.dice.one_in(4) {
+                    self.feed(Event::SubmitNested(spec));
+                } else {
+                    let needs = self.any_needs();
+                    self.feed(Event::Submit(spec, needs));
+                }
             }
             Whim::Burst => self.burst(),
+            Whim::Cancel if self.dice.one_in(3) => self.withdraw(),
             Whim::Cancel => self.cancel(),
             Whim::Restart => {
                 let worker = self.any_worker();
@@ -75,6 +80,19 @@ impl Schedule<'_> {
         let Answer::Cancel(Cancel::Sent(worker, run)) = self.feed(Event::Cancel(task)) else { return };
         if self.world.take_back(worker, run) {
             self.feed(Event::TakenBack(worker, run));
+        }
+    }
+
+    /// As a cancellation, but the task is run by whoever waits for it.
+    fn withdraw(&mut self) {
+        let task = self.any_task();
+        match self.feed(Event::Withdraw(task)) {
+            Answer::Cancel(Cancel::Cancelled) => self.tally.withdrawn += 1,
+            Answer::Cancel(Cancel::Sent(worker, run)) if self.world.take_back(worker, run) => {
+                self.tally.withdrawn_sent += 1;
+                self.feed(Event::WithdrawnTakenBack(worker, run));
+            }
+            _ => {}
         }
     }
 

@@ -21,7 +21,7 @@ use rustix::process::{
     pidfd_send_signal, waitid,
 };
 
-use crate::ipc::{Backing, HostBell, HostFd, HostLink, OutputReceiver, stack_signal};
+use crate::ipc::{Asked, Backing, HostBell, HostFd, HostLink, OutputReceiver, stack_signal};
 
 /// How to start a worker.
 ///
@@ -67,6 +67,8 @@ pub struct Spawned {
     pub pipes: Pipes,
     /// What its tasks print.
     pub output: OutputReceiver,
+    /// What they ask.
+    pub asked: Asked,
 }
 
 /// The host's ends of the pipes behind a worker's descriptors; non-blocking.
@@ -109,7 +111,13 @@ pub fn spawn(spec: &SpawnSpec, bell: &HostBell, driver: impl AsFd) -> std::io::R
     let pidfd =
         if spec.use_pidfd { pidfd_open(pid, PidfdFlags::NONBLOCK).ok().map(HostFd::new) } else { None };
     let pipes = Pipes { stdout, stderr };
-    Ok(Spawned { process: Process { pid, pidfd }, link: ends.host, pipes, output: ends.output })
+    Ok(Spawned {
+        process: Process { pid, pidfd },
+        link: ends.host,
+        pipes,
+        output: ends.output,
+        asked: ends.asked,
+    })
 }
 
 /// Our end, and the worker's.

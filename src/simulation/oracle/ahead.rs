@@ -172,19 +172,19 @@ impl Oracle {
         }
     }
 
-    /// The application had one dispatch taken back that it wants to cancel.
-    pub(super) fn taken_back(&mut self, id: WorkerId, run: Assignment, now: Time) {
-        let Some(worker) = self.current(id) else { return };
-        let Some(index) = worker.held.iter().position(|sent| sent.run == run) else { return };
+    /// The application had one dispatch taken back that it wants to cancel, or that somebody waits for. How many that are.
+    pub(super) fn taken_back(&mut self, id: WorkerId, run: Assignment, now: Time) -> u64 {
+        let Some(worker) = self.current(id) else { return 0 };
+        let Some(index) = worker.held.iter().position(|sent| sent.run == run) else { return 0 };
         let sent = worker.remove(index);
         assert!(!sent.begun, "{sent:?} is cancelled, and was begun");
         worker.allowed = worker.allowed.map(|left| left + 1);
         self.end(run.task);
-        self.totals.cancelled += 1;
         self.corners.cancelled_prefetched += u64::from(index > 0);
         self.touch(id);
         self.stop_if_drained(now);
         self.let_go(id.slot as usize, now);
+        1
     }
 
     /// What is in front is over its time. It is killed for it, but only alone: what waits behind is not to be begun just

@@ -140,8 +140,8 @@ impl Oracle {
         }
         let free = self.workers.iter().filter(|worker| worker.is_free()).count();
         assert!(self.all_gone || free == self.wanted, "{free} workers where {} are wanted", self.wanted);
-        let Totals { completed, failed, cancelled, .. } = scheduler.totals();
-        assert_eq!(completed + failed + cancelled, scheduler.submitted(), "every task ends once");
+        let Totals { completed, failed, cancelled, withdrawn, .. } = scheduler.totals();
+        assert_eq!(completed + failed + cancelled + withdrawn, scheduler.submitted(), "every task ends once");
     }
 
     /// The pool was shut down, too.

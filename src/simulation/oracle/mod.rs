@@ -106,7 +106,9 @@ impl Oracle {
                 }
                 self.stop_if_drained(now);
             }
+            Event::SubmitNested(spec) => return Answer::Submitted(self.submit_nested(spec)),
             Event::Cancel(id) => return Answer::Cancel(self.cancel(id, now)),
+            Event::Withdraw(id) => return Answer::Cancel(self.withdraw(id, now)),
             Event::Restart(id) => return Answer::Restarted(self.doom(id, KillReason::Requested)),
             Event::Recycle(id) => return Answer::Restarted(self.recycle(id, now)),
             Event::RestartAll => self.restart_all(now),
@@ -114,7 +116,8 @@ impl Oracle {
             Event::Unfit(id) => self.unfit(id, now),
             Event::Completed(id, done, ran) => return Answer::Completion(self.completed(id, done, ran, now)),
             Event::Retracted(id, count) => self.retracted(id, count, now),
-            Event::TakenBack(id, run) => self.taken_back(id, run, now),
+            Event::TakenBack(id, run) => self.totals.cancelled += self.taken_back(id, run, now),
+            Event::WithdrawnTakenBack(id, run) => self.totals.withdrawn += self.taken_back(id, run, now),
             Event::Shutdown(mode) => self.shutdown(mode, now),
             Event::Ready(id) => self.ready(id, now),
             Event::Exit(id, begun) => self.exit(id, begun, false, now),
@@ -175,6 +178,28 @@ impl Oracle {
         self.totals.cancelled += 1;
         self.stop_if_drained(now);
         Cancel::Cancelled
+    }
+
+    /// What a running task submits is a part of the work that was accepted before.
+    fn submit_nested(&mut self, spec: TaskSpec) -> Result<TaskId, SubmitError> {
+        if self.phase == Phase::Draining && !self.cancelling {
+            return Ok(self.tasks.add(spec, &[]));
+        }
+        self.submit(spec, &[])
+    }
+
+    /// What lacks values cannot be run by anybody.
+    fn withdraw(&mut self, id: TaskId, now: Time) -> Cancel {
+        match self.tasks.get(id).map(|task| task.place) {
+            None | Some(Place::Needs) => Cancel::TooLate,
+            Some(Place::Waiting { .. } | Place::Backoff(_)) => {
+                self.end(id);
+                self.totals.withdrawn += 1;
+                self.stop_if_drained(now);
+                Cancel::Cancelled
+            }
+            Some(Place::Ended | Place::On(_)) => self.cancel(id, now), // which takes nothing from anybody
+        }
     }
 
     fn completed(&mut self, id: WorkerId, done: Assignment, ran: Option<Duration>, now: Time) -> Completion {
