@@ -76,10 +76,13 @@ class Submitter(Tasks):
         self._executor = executor
         self._options = options
         self._pool = executor._pool
-        self._max_workers = executor._max_workers
         self._map_times = executor._map_times
         self._one_by_one = options.timeout is not None or options.retries > 0
         self._bind(self._pool, options.priority, options.retries, options.timeout, Future)
+
+    @property
+    def _max_workers(self) -> int:  # type: ignore[override]
+        return self._executor._max_workers  # it may be resized
 
     def options(self, **changes: Any) -> Submitter:
         """The same with these options changed; see `Executor.options`."""
