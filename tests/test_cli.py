@@ -389,3 +389,28 @@ def test_results_wait_for_everything_without_ids(start, tmp_path):
     command = [*DISTTASK, "results", "--json", "--wait", "20", "--no-auth", "--url", server.url]
     ended = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path), timeout=30, check=True)
     assert sorted(json.loads(line)["result"] for line in ended.stdout.splitlines()) == [0, 1, 2, 3]
+
+
+SIGNALLED = """
+import os, signal, threading
+from disttask._cli import _signals
+
+told = _signals()
+turn = threading.Semaphore(1)
+
+def shoot():
+    for _ in range(20_000):
+        turn.acquire()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+
+threading.Thread(target=shoot, daemon=True).start()
+for _ in range(20_000):
+    assert told.recv(1) == bytes([signal.SIGTERM])
+    turn.release()
+print("all arrived")
+"""
+
+
+def test_a_signal_at_any_moment_ends_the_wait(start_script):
+    """With a `threading.Event` or a queue that a handler sets, this hangs."""
+    assert start_script(SIGNALLED).wait(60).out == "all arrived\n"

@@ -12,8 +12,8 @@ import math
 import os
 import resource
 import signal
+import socket
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -136,9 +136,7 @@ def serve(
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key belong together")
     _raise_descriptor_limit()
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    told = _signals()
     _find_modules_here()
     executor = Executor(workers, _keep=(keep_results, keep_bytes, keep_seconds))
     try:
@@ -160,8 +158,22 @@ def serve(
     click.echo(f"disttask serves {executor._max_workers} workers at {server.url}")
     click.echo(f"dashboard: {server.login_url()}")
     sys.stdout.flush()
-    stop.wait()
+    told.recv(1)
     _stop(executor, server)
+
+
+def _signals() -> socket.socket:
+    """Where Ctrl-C and SIGTERM arrive from now on, a byte for each.
+
+    Not an `Event` or a queue that a Python handler sets: that runs only when the main thread gets to it, which may have
+    just begun to sleep; and in the middle of `Event.wait` it would wait for a lock that its own thread holds.
+    """
+    told, tells = socket.socketpair()
+    tells.setblocking(False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(tells.detach(), warn_on_full_buffer=False)
+    return told
 
 
 def _stop(executor: Executor, server: _serve.Server) -> None:
