@@ -317,7 +317,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         kind = self._kind()
         with self._condition:
             if self._state == _PENDING:
-                again = self.__dict__.setdefault("_announcing", False)
+                again = "_announcing" in self.__dict__
                 self.__dict__["_announcing"] = True
                 for waiter in self._waiters:
                     # Only where an earlier call was cut short: a waiter of thousands has a long list.
