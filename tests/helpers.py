@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,3 +181,24 @@ class Script:
             except ProcessLookupError:
                 continue
         self.process.wait()
+
+
+def counted_class():
+    """A class that knows how many of it are alive, and travels as its number."""
+
+    class Item:
+        alive = 0
+
+        def __init__(self, n):
+            self.n = n
+            Item.alive += 1
+            weakref.finalize(self, Item.died)
+
+        @staticmethod
+        def died():
+            Item.alive -= 1
+
+        def __reduce__(self):
+            return int, (self.n,)
+
+    return Item

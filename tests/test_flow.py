@@ -3,13 +3,12 @@
 import itertools
 import threading
 import time
-import weakref
 
 import pytest
 
 import disttask
 import tasks
-from helpers import wait_until
+from helpers import counted_class, wait_until
 
 WAYS = [
     {},
@@ -300,20 +299,7 @@ def test_close_in_the_middle(executor, way):
     ids=["chunksize", "unordered", "buffersize"],
 )
 def test_memory_stays_flat_over_an_endless_input(executor, way, bound):
-    class Item:
-        alive = 0
-
-        def __init__(self, n):
-            self.n = n
-            Item.alive += 1
-            weakref.finalize(self, Item.died)
-
-        @staticmethod
-        def died():
-            Item.alive -= 1
-
-        def __reduce__(self):
-            return int, (self.n,)
+    Item = counted_class()
 
     most = 0
     for n, _value in enumerate(executor.map(tasks.double, map(Item, itertools.count()), **way)):

@@ -9,7 +9,7 @@ import pytest
 
 import disttask
 import tasks
-from helpers import wait_until
+from helpers import counted_class, wait_until
 
 
 def test_an_endless_input_is_read_as_it_is_needed(executor):
@@ -32,20 +32,7 @@ def test_an_endless_input_is_read_as_it_is_needed(executor):
 def test_memory_stays_flat_however_long_the_input(executor):
     """What has been handed out is let go of."""
 
-    class Item:
-        alive = 0
-
-        def __init__(self, n):
-            self.n = n
-            Item.alive += 1
-            weakref.finalize(self, Item.died)
-
-        @staticmethod
-        def died():
-            Item.alive -= 1
-
-        def __reduce__(self):
-            return int, (self.n,)
+    Item = counted_class()
 
     most = 0
     for n, value in enumerate(executor.map(tasks.double, map(Item, range(300_000)))):
