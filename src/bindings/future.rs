@@ -275,7 +275,18 @@ impl Future {
 
     fn _cancel(&self) -> PyResult<bool> {
         match (self.slot()?, self.pool()) {
-            (Some(slot), Some(pool)) if !slot.is_resolved() => Ok(pool.cancel(slot.id())?),
+            (Some(slot), Some(pool)) if !slot.is_resolved() => {
+                let kills = slot.is_killed_by_cancel();
+                Ok(if kills { pool.kill(slot.id())? } else { pool.cancel(slot.id())? })
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Cancel it, and stop it where a worker runs it.
+    fn _kill(&self) -> PyResult<bool> {
+        match (self.slot()?, self.pool()) {
+            (Some(slot), Some(pool)) if !slot.is_resolved() => Ok(pool.kill(slot.id())?),
             _ => Ok(false),
         }
     }

@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyMemoryError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple};
 
-use super::buffer::{self, Pickled};
+use super::buffer;
 use super::codec;
 use super::functions::CODE_REUSED;
+use super::guarded::AGAIN;
 use super::input::Gifts;
 use super::memory::new_bytes;
-use crate::ipc::{
-    Answer, Form, LinkError, OutputSender, Payload, SmallBytes, Stream, Taken, Task, WorkerLink,
-    fork_generation,
-};
+use super::reply::Reply;
+use crate::ipc::{Answer, Form, OutputSender, Payload, Stream, Taken, Task, WorkerLink, fork_generation};
 
 /// How long to look for the next task without letting other Python threads run.
 const SPIN_WITH_GIL: Duration = Duration::from_micros(10);
@@ -35,7 +34,7 @@ const TASKS_PER_BREATH: u32 = 256;
 
 #[pyclass(frozen, module = "disttask._native")]
 pub(super) struct Worker {
-    link: Mutex<WorkerLink>,
+    pub(super) link: Mutex<WorkerLink>,
     gifts: Gifts,
     output: Arc<OutputSender>,
 }
@@ -51,6 +50,8 @@ pub(super) struct Helpers<'py> {
     pub(super) dump_chunk: Bound<'py, PyAny>,
     /// An exception's description: stage, exception, value.
     error: Bound<'py, PyAny>,
+    /// What stands for a function whose exceptions may be worth another try.
+    pub(super) guarded: Bound<'py, PyAny>,
     /// A forked child has come back into the loop.
     leave_child: Bound<'py, PyAny>,
 }
@@ -59,14 +60,6 @@ pub(super) struct Helpers<'py> {
 struct Known {
     code: Vec<u8>,
     object: Option<Py<PyAny>>,
-}
-
-/// An answer on its way.
-pub(super) enum Reply<'py> {
-    Small(Answer, SmallBytes),
-    Packed(Answer, Vec<u8>),
-    Bytes(Answer, Bound<'py, PyBytes>),
-    Parts(Answer, Pickled<'py>),
 }
 
 pub(super) struct Loop<'py> {
@@ -126,6 +119,7 @@ impl Worker {
             describe: helpers.getattr(intern!(py, "describe"))?,
             dump_chunk: helpers.getattr(intern!(py, "dump_chunk"))?,
             error: helpers.getattr(intern!(py, "error"))?,
+            guarded: helpers.getattr(intern!(py, "Guarded"))?,
             leave_child: helpers.getattr(intern!(py, "leave_child"))?,
         };
         let mut work = Loop { py, helpers, functions: HashMap::new(), generation: fork_generation() };
@@ -205,56 +199,6 @@ impl Worker {
         drop(guard);
         py.check_signals()
     }
-
-    fn reply(&self, py: Python<'_>, taken: &Taken, nanos: u64, reply: &Reply<'_>) -> PyResult<()> {
-        let mut guard = self.link.lock();
-        let link = &mut *guard;
-        let sent = match reply {
-            Reply::Small(answer, bytes) => {
-                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes))
-            }
-            Reply::Packed(answer, bytes) => {
-                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes))
-            }
-            Reply::Bytes(answer, bytes) => {
-                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes.as_bytes()))
-            }
-            Reply::Parts(answer, pickled) => match link.room(pickled.size(py)?) {
-                Ok(range) => {
-                    let range = pickled.fill(py, range)?;
-                    send(py, link, |link| link.reply_large(taken.run, *answer, nanos, &range))
-                }
-                Err(error) => Err(error),
-            },
-        };
-        match sent {
-            Err(LinkError::NoMemory(bytes)) => {
-                let text = format!("there is no memory for a result of {bytes} bytes");
-                let described = describe_error(py, &PyMemoryError::new_err(text))?;
-                let bytes = described.as_bytes();
-                Ok(send(py, link, |link| link.reply(taken.run, Answer::Error, nanos, bytes))?)
-            }
-            sent => Ok(sent?),
-        }
-    }
-}
-
-/// Try until there is room.
-fn send(
-    py: Python<'_>,
-    link: &mut WorkerLink,
-    mut reply: impl FnMut(&mut WorkerLink) -> Result<bool, LinkError>,
-) -> Result<(), LinkError> {
-    while !reply(link)? {
-        py.detach(|| link.wait_for_room());
-    }
-    Ok(())
-}
-
-fn describe_error<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, PyBytes>> {
-    let helpers = py.import(intern!(py, "disttask._worker"))?;
-    let described = helpers.call_method1(intern!(py, "error"), ("dump", error.value(py), py.None()))?;
-    Ok(described.cast_into::<PyBytes>()?)
 }
 
 impl<'py> Loop<'py> {
@@ -271,6 +215,10 @@ impl<'py> Loop<'py> {
                 self.check_fork(None)?;
                 self.answer(&value, form)
             }
+            Err((AGAIN, error)) => {
+                self.check_fork(Some(&error))?;
+                Ok(Reply::Bytes(Answer::Raised, self.described("run", error, None)?))
+            }
             Err((stage, error)) => {
                 self.check_fork(Some(&error))?;
                 self.error(stage, error, None)
@@ -286,13 +234,13 @@ impl<'py> Loop<'py> {
         large: Option<Payload>,
     ) -> Result<Bound<'py, PyAny>, (&'static str, PyErr)> {
         let at_load = |error| ("load", error);
-        let at_run = |error| ("run", error);
         debug_assert!(form != Form::Chunk);
         if form == Form::Call {
             let function = self.function(taken.function).map_err(at_load)?;
             let args = self.arguments(taken, payload, large.as_ref()).map_err(at_load)?;
             drop(large); // from here on the arguments alone keep it: it is free before the answer is seen
-            return function.call1(args).map_err(at_run);
+            let (function, guard) = self.unwrapped(function).map_err(at_load)?;
+            return function.call1(args).map_err(|error| self.judged(guard.as_ref(), error));
         }
         let call = self.load(taken, payload, large.as_ref()).map_err(at_load)?;
         drop(large);
@@ -301,7 +249,9 @@ impl<'py> Loop<'py> {
         drop(call);
         let kwargs =
             if kwargs.is_none() { None } else { Some(kwargs.cast_into().map_err(|e| at_load(e.into()))?) };
-        function.call(args, kwargs.as_ref()).map_err(at_run)
+        let (function, guard) = self.unwrapped(function).map_err(at_load)?;
+        let result = function.call(args, kwargs.as_ref());
+        result.map_err(|error| self.judged(guard.as_ref(), error))
     }
 
     pub(super) fn load(

@@ -17,12 +17,12 @@ use super::names::Names;
 use super::needs::awaited;
 use super::output::Output;
 use super::results::ResultStore;
-use super::seat::Seat;
-use super::slot::{Outcome, Slot};
+use super::seat::{SEATS_PER_SLOT, Seat};
+use super::slot::Slot;
 use super::waker::{Topic, Waker};
-use super::work::{Keep, Work};
+use super::work::{Keep, Manner, Work};
 use crate::ipc::{Arena, Form, HostBell};
-use crate::scheduler::types::{Assignment, Cancel, Shutdown, TaskId, TaskSpec, Time, WorkerId};
+use crate::scheduler::types::{Assignment, Shutdown, TaskId, TaskSpec, Time, WorkerId};
 use crate::scheduler::{Scheduler, SubmitError, TaskMap};
 use crate::supervisor::{Exit, Process, Spawned};
 
@@ -51,6 +51,7 @@ impl std::fmt::Debug for OnFinish {
 pub(super) struct Entry {
     pub(super) work: Work,
     pub(super) name: Arc<str>,
+    pub(super) tags: Option<Arc<Vec<String>>>,
     pub(super) slot: Arc<Slot>,
     /// It may be begun more than once.
     pub(super) again: bool,
@@ -61,6 +62,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) scheduler: Scheduler,
+    /// [`SEATS_PER_SLOT`] for each place.
     pub(super) seats: Vec<Seat>,
     pub(super) results: ResultStore,
     pub(super) history: History,
@@ -101,7 +103,7 @@ pub(super) struct Core {
     /// Something was resolved since the last [`Core::run_actions`].
     pub(super) resolved: bool,
     /// Workers that were sent something since then.
-    pub(super) dirty: Vec<u32>,
+    pub(super) dirty: Vec<usize>,
 }
 
 /// What a pool is made of.
@@ -125,7 +127,7 @@ impl Core {
     pub(super) fn new(parts: Parts) -> Self {
         let mut core = Self {
             scheduler: Scheduler::new(parts.workers, parts.seed, Duration::ZERO),
-            seats: (0..parts.workers).map(|_| Seat::default()).collect(),
+            seats: (0..SEATS_PER_SLOT * parts.workers as usize).map(|_| Seat::default()).collect(),
             results: parts.results,
             history: History::default(),
             on_finish: Vec::new(),
@@ -169,6 +171,7 @@ impl Core {
         name: &str,
         mut spec: TaskSpec,
         keep: Keep,
+        manner: &Manner,
     ) -> Result<Arc<Slot>, SubmitError> {
         if self.finished && self.broken.is_none() {
             return Err(SubmitError::ShutDown);
@@ -178,13 +181,14 @@ impl Core {
         spec.function = function;
         let awaited = if work.needs.is_empty() { Vec::new() } else { awaited(&work.needs) };
         let id = self.scheduler.submit_after(spec, &awaited, now)?;
-        let slot = Slot::new(id, keep != Keep::ForTheFuture);
+        let slot = Slot::new(id, keep != Keep::ForTheFuture, manner.kill_on_cancel);
         if keep != Keep::ForTheFuture {
             self.results.insert(Arc::clone(&slot));
         }
         let entry = Entry {
             work,
-            name,
+            name: manner.name.clone().unwrap_or(name),
+            tags: manner.tags.clone(),
             slot: Arc::clone(&slot),
             again: spec.retries > 0,
             submitted: now,
@@ -203,26 +207,6 @@ impl Core {
     pub(super) fn usual(&mut self, name: &str, form: Form) -> Option<u64> {
         let (_, function) = self.names.get(name, form);
         self.scheduler.usual(function)
-    }
-
-    pub(super) fn cancel(&mut self, id: TaskId) -> bool {
-        let now = self.now();
-        let cancelled = match self.scheduler.cancel(id, now) {
-            Cancel::Cancelled => true,
-            Cancel::TooLate => false,
-            Cancel::Sent(worker, run) => {
-                let back = self.seat(worker).is_some_and(|seat| seat.retract(run));
-                if back {
-                    self.scheduler.cancel_taken_back(worker, run, now);
-                }
-                back
-            }
-        };
-        if cancelled {
-            self.resolve(id, Outcome::Cancelled, now);
-        }
-        self.run_actions(now);
-        cancelled
     }
 
     pub(super) fn shutdown(&mut self, mode: Shutdown) {
@@ -284,7 +268,8 @@ impl Core {
     pub(super) fn install(&mut self, id: WorkerId, spawned: Spawned) {
         let config = Arc::clone(&self.config);
         let waker = Arc::clone(&self.waker);
-        let seat = &mut self.seats[id.slot as usize];
+        let place = self.place(id);
+        let seat = &mut self.seats[place];
         seat.install(spawned, &waker, id);
         if let Some(link) = seat.link.as_mut() {
             link.configure(&config);
@@ -310,9 +295,10 @@ impl Core {
             return;
         }
         // A finished result must not count as lost, so the ring is emptied first.
-        self.receive(id.slot as usize, self.now());
+        let place = self.place(id);
+        self.receive(place, self.now());
         let waker = Arc::clone(&self.waker);
-        if let Some(link) = &self.seats[id.slot as usize].link {
+        if let Some(link) = &self.seats[place].link {
             link.bury(&self.arena);
         }
         let (newest, output) = (self.scheduler.submitted(), Arc::clone(&self.output));
@@ -330,7 +316,9 @@ impl Core {
 
     fn note_end(&mut self, id: WorkerId, ended: Ended) {
         self.last_ended = Some(ended.clone());
-        self.seats[id.slot as usize].ended = Some((id, ended));
+        let place = self.place(id);
+        self.seats[place].awaited = false;
+        self.seats[place].ended = Some((id, ended));
     }
 
     /// Read all heartbeats, and look for processes that ended unwatched.
@@ -380,11 +368,6 @@ impl Core {
     pub(super) fn next_wake(&self) -> Option<Time> {
         let tick = self.next_tick();
         [self.scheduler.poll_timeout(), tick, self.results.next_expiry()].into_iter().flatten().min()
-    }
-
-    /// The seat, if that very process fills it.
-    pub(super) fn seat(&mut self, id: WorkerId) -> Option<&mut Seat> {
-        self.seats.get_mut(id.slot as usize).filter(|seat| seat.id == id)
     }
 
     /// This worker has something to say.

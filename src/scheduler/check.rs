@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::standby::StandbyState;
 use super::task::TaskState;
 use super::timer::Timer;
 use super::types::{Assignment, WorkerId};
@@ -89,6 +90,24 @@ impl Scheduler {
                 !worker.condemned || worker.retracting.is_some(),
                 "{id:?} is condemned, and nothing follows"
             );
+            let doomed =
+                self.held_by(id).filter(|run| self.tasks.get(run.task).is_some_and(|task| task.doomed));
+            let up = worker.state == WorkerState::Up;
+            assert_eq!(
+                worker.sentenced,
+                up && doomed.count() > 0,
+                "{id:?}: something is to be stopped, or not"
+            );
+            if let Some(standby) = worker.standby {
+                let other = WorkerId { incarnation: standby.incarnation, ..id };
+                let starting = standby.state == StandbyState::Starting;
+                assert_eq!(starting, self.timers.is_set(Timer::Start(other)), "{other:?}: start limit");
+                let stays = standby.state != StandbyState::Killed
+                    && matches!(self.phase, Phase::Running | Phase::Draining);
+                assert_eq!(stays, self.timers.is_set(Timer::Standby(id.slot)), "{other:?} is forgotten");
+            } else {
+                assert!(!self.timers.is_set(Timer::Standby(id.slot)), "{id:?}: a standby that is not there");
+            }
             let vacant = worker.state == WorkerState::Vacant;
             assert_eq!(vacant, self.timers.is_set(Timer::Restart(id.slot)), "{id:?}: nobody will restart it");
         }

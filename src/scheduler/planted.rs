@@ -2,6 +2,7 @@
 //! Outside the crate's own tests none of them can be switched on.
 
 use super::Scheduler;
+use super::types::{Assignment, WorkerId};
 
 /// One line of the scheduler left out or put wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +35,19 @@ pub(crate) enum Bug {
     StartsWithoutAllValues,
     /// Whoever needs the value of a task that failed waits on.
     ForgetsTheDependants,
+    /// A worker is killed for a task to be stopped that it may not have come to, or has left behind.
+    KillsWhoeverIsInFront,
+    /// A place is vacant, and its standby is left standing.
+    ForgetsTheStandby,
 }
 
 impl Scheduler {
+    /// The dispatch that a message speaks of; with the bug planted, whatever the worker is at.
+    pub(super) fn fenced(&mut self, id: WorkerId, done: Assignment) -> Assignment {
+        let deaf = self.has(Bug::DropsTheFence);
+        self.workers.current(id).filter(|_| deaf).and_then(|worker| worker.front()).unwrap_or(done)
+    }
+
     #[cfg(test)]
     pub(super) fn has(&self, bug: Bug) -> bool {
         self.planted == Some(bug)
@@ -51,7 +62,7 @@ impl Scheduler {
 
 #[cfg(test)]
 impl Bug {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::DropsTheFence,
         Self::ForgetsToDispatch,
         Self::ForgetsToClearTheDeadline,
@@ -66,5 +77,7 @@ impl Bug {
         Self::PrefetchOvertakes,
         Self::StartsWithoutAllValues,
         Self::ForgetsTheDependants,
+        Self::KillsWhoeverIsInFront,
+        Self::ForgetsTheStandby,
     ];
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::restart::EarlyDeaths;
 use super::slots::SlotSet;
+use super::standby::Standby;
 use super::types::{Assignment, Time, WorkerId};
 #[cfg(any(test, debug_assertions))]
 use super::worker::PREFETCH_TASKS;
@@ -33,6 +34,10 @@ impl WorkerTable {
     pub(crate) fn new(count: u32) -> Self {
         let vacant = Worker {
             incarnation: 0,
+            newest: 0,
+            started: Time::ZERO,
+            standby: None,
+            deadline: None,
             state: WorkerState::Vacant,
             standing: Standing::Unready,
             early_deaths: EarlyDeaths::default(),
@@ -43,6 +48,7 @@ impl WorkerTable {
             progress: Time::ZERO,
             retracting: None,
             condemned: false,
+            sentenced: false,
             stuck: false,
             tasks_done: 0,
         };
@@ -82,14 +88,37 @@ impl WorkerTable {
     }
 
     /// A new process for this place.
-    pub(crate) fn start(&mut self, slot: u32) -> WorkerId {
+    pub(crate) fn start(&mut self, slot: u32, now: Time) -> WorkerId {
+        let incarnation = self.next_incarnation(slot);
         self.change(slot, |worker| {
-            worker.incarnation += 1;
+            worker.incarnation = incarnation;
+            worker.started = now;
             worker.state = WorkerState::Starting;
             worker.standing = Standing::Unready;
             worker.beat = None;
         });
         self.id(slot)
+    }
+
+    /// The number of the place's next process, which is taken.
+    pub(crate) fn next_incarnation(&mut self, slot: u32) -> u32 {
+        let worker = &mut self.workers[slot as usize];
+        worker.newest += 1;
+        worker.newest
+    }
+
+    /// The standby, if it is that very process.
+    pub(crate) fn standby(&mut self, id: WorkerId) -> Option<&mut Standby> {
+        let worker = self.workers.get_mut(id.slot as usize)?;
+        worker.standby.as_mut().filter(|standby| standby.incarnation == id.incarnation)
+    }
+
+    pub(crate) fn standby_ids(&self) -> impl Iterator<Item = WorkerId> + use<> {
+        let slots = self.workers.iter().zip(0..);
+        let ids = slots.filter_map(|(worker, slot)| {
+            worker.standby.map(|standby| WorkerId { slot, incarnation: standby.incarnation })
+        });
+        ids.collect::<Vec<_>>().into_iter()
     }
 
     /// The process is gone. What it had.
@@ -98,8 +127,10 @@ impl WorkerTable {
             worker.state = WorkerState::Vacant;
             worker.backlog = 0;
             worker.begun = 0;
+            worker.deadline = None;
             worker.retracting = None;
             worker.condemned = false;
+            worker.sentenced = false;
             worker.stuck = false;
             std::mem::take(&mut worker.held)
         })

@@ -32,10 +32,14 @@ pub(super) enum Event {
     Ready(WorkerId),
     /// How long the function ran, if that was measured.
     Completed(WorkerId, Assignment, Option<Duration>),
+    /// The same, with an exception that is worth another try.
+    Raised(WorkerId, Assignment, Option<Duration>),
     /// The answer to a retraction: so many are back.
     Retracted(WorkerId, usize),
     /// One that is to be cancelled was taken back.
     TakenBack(WorkerId, Assignment),
+    /// This one could not be taken back, and is to be stopped.
+    KillTask(WorkerId, Assignment),
     /// The process is gone; the last dispatch that it began.
     Exit(WorkerId, Option<Assignment>),
     /// There never was a process; whether the cause may pass.
@@ -52,6 +56,7 @@ pub(super) enum Answer {
     Submitted(Result<TaskId, SubmitError>),
     Cancel(Cancel),
     Restarted(bool),
+    Sentenced(bool),
     Completion(Completion),
 }
 
@@ -68,6 +73,10 @@ impl Event {
             Self::Completed(id, done, ran) => {
                 return Answer::Completion(scheduler.handle_completed(id, done, ran, now));
             }
+            Self::Raised(id, done, ran) => {
+                return Answer::Completion(scheduler.handle_raised(id, done, ran, now));
+            }
+            Self::KillTask(id, run) => return Answer::Sentenced(scheduler.kill_task(id, run, now)),
             Self::Retracted(id, count) => scheduler.handle_retracted(id, count, now),
             Self::TakenBack(id, run) => scheduler.cancel_taken_back(id, run, now),
             Self::Shutdown(mode) => scheduler.shutdown(mode, now),

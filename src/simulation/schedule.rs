@@ -250,6 +250,11 @@ impl<'a> Schedule<'a> {
                 let function = self.oracle.function(run.task);
                 process.finish(self.weather.ran(function, &mut self.dice));
             }
+            Move::Raise => {
+                let run = process.running().expect("it is at work");
+                let function = self.oracle.function(run.task);
+                process.raise(self.weather.ran(function, &mut self.dice));
+            }
             Move::Leave => {
                 process.die();
                 self.tally.left += 1;
@@ -301,7 +306,8 @@ impl<'a> Schedule<'a> {
     }
 
     fn say(&mut self, message: Event) {
-        let killed = matches!(message, Event::Completed(id, ..) if self.is_doomed(id));
+        let killed =
+            matches!(message, Event::Completed(id, ..) | Event::Raised(id, ..) if self.is_doomed(id));
         if self.feed(message) == Answer::Completion(Completion::Final) {
             self.tally.last_words += u64::from(killed);
         }
@@ -326,6 +332,7 @@ impl<'a> Schedule<'a> {
                     | Move::Boot
                     | Move::Begin
                     | Move::Finish
+                    | Move::Raise
                     | Move::Leave
                     | Move::Fall
                     | Move::Deliver

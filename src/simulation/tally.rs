@@ -41,6 +41,19 @@ tally! {
     unmet: "failed for want of a value",
     retried: "retried",
     completed: "completed",
+    raised: "raised, and tried again",
+    sentenced: "to be stopped where they run",
+    sentenced_in_vain: "... and had ended",
+    stopped: "stopped where they ran",
+    stopped_with_more: "... with something waiting behind",
+    spared: "to be stopped, and answered first",
+    standbys: "started ahead of a deadline",
+    standbys_refused: "... or not, there being enough",
+    standbys_unused: "... and sent away unused",
+    standbys_frozen: "... and frozen",
+    took_over: "... and took over",
+    took_over_early: "... before it was ready",
+    kill_cancelled: "kills: cancelled",
     cancelled: "cancelled",
     cancel_too_late: "cancelled too late",
     cancel_sent: "cancelled when sent",
@@ -142,6 +155,15 @@ impl Tally {
         self.stuck += corners.stuck;
         self.released += corners.released;
         self.cancelled_waiting += corners.cancelled_waiting;
+        self.standbys += corners.standbys;
+        self.standbys_refused += corners.standbys_refused;
+        self.standbys_unused += corners.standbys_unused;
+        self.standbys_frozen += corners.standbys_frozen;
+        self.took_over += corners.took_over;
+        self.took_over_early += corners.took_over_early;
+        self.stopped += corners.stopped;
+        self.stopped_with_more += corners.stopped_with_more;
+        self.spared += corners.spared;
     }
 
     pub(super) fn count_answer(&mut self, answer: Answer) {
@@ -149,6 +171,9 @@ impl Tally {
             Answer::Nothing | Answer::Restarted(_) => return,
             Answer::Submitted(Ok(_)) => &mut self.submits,
             Answer::Submitted(Err(_)) => &mut self.refused,
+            Answer::Sentenced(true) => &mut self.sentenced,
+            Answer::Sentenced(false) => &mut self.sentenced_in_vain,
+            Answer::Completion(Completion::Again) => &mut self.raised,
             Answer::Cancel(Cancel::Cancelled) => &mut self.cancelled,
             Answer::Cancel(Cancel::Sent(..)) => &mut self.cancel_sent,
             Answer::Cancel(Cancel::TooLate) => &mut self.cancel_too_late,
@@ -163,6 +188,7 @@ impl Tally {
             Action::Dispatch(..) => &mut self.dispatches,
             Action::Retract(..) => &mut self.retractions,
             Action::Kill(_, KillReason::Timeout) => &mut self.kill_timeout,
+            Action::Kill(_, KillReason::Cancelled) => &mut self.kill_cancelled,
             Action::Kill(_, KillReason::Frozen) => &mut self.kill_frozen,
             Action::Kill(_, KillReason::StartTimeout) => &mut self.kill_start,
             Action::Kill(_, KillReason::Shutdown) => &mut self.kill_shutdown,
@@ -181,7 +207,7 @@ impl Tally {
     pub(super) fn count_echo(&mut self, message: Event) {
         *match message {
             Event::Ready(_) => &mut self.echoed_ready,
-            Event::Completed(..) => &mut self.echoed_completed,
+            Event::Completed(..) | Event::Raised(..) => &mut self.echoed_completed,
             Event::Exit(..) | Event::SpawnFailed(..) => &mut self.echoed_exit,
             Event::Submit(..)
             | Event::Value(_)
@@ -192,6 +218,7 @@ impl Tally {
             | Event::Beat(..)
             | Event::Retracted(..)
             | Event::TakenBack(..)
+            | Event::KillTask(..)
             | Event::Pause(_)
             | Event::Timeout => return,
         } += 1;

@@ -10,6 +10,7 @@
 mod ahead;
 mod exit;
 mod judge;
+mod standby;
 mod task;
 mod worker;
 
@@ -56,6 +57,8 @@ pub(super) struct Oracle {
     /// Ended since the last look at the getters.
     ended: Vec<TaskId>,
     all_gone: bool,
+    /// How long a process takes from being asked for until it is ready.
+    usual_start: Option<Duration>,
     /// Actions that must come before the next event.
     owed: Vec<Action>,
     totals: Totals,
@@ -79,6 +82,7 @@ impl Oracle {
             clock_struck: false,
             ended: Vec::new(),
             all_gone: false,
+            usual_start: None,
             owed,
             totals: Totals::default(),
         }
@@ -99,6 +103,8 @@ impl Oracle {
             Event::Cancel(id) => return Answer::Cancel(self.cancel(id, now)),
             Event::Restart(id) => return Answer::Restarted(self.doom(id, KillReason::Requested)),
             Event::Completed(id, done, ran) => return Answer::Completion(self.completed(id, done, ran, now)),
+            Event::Raised(id, done, ran) => return Answer::Completion(self.raised(id, done, ran, now)),
+            Event::KillTask(id, run) => return Answer::Sentenced(self.sentence(id, run)),
             Event::Retracted(id, count) => self.retracted(id, count, now),
             Event::TakenBack(id, run) => self.taken_back(id, run, now),
             Event::Shutdown(mode) => self.shutdown(mode, now),
@@ -106,6 +112,7 @@ impl Oracle {
             Event::Exit(id, begun) => self.exit(id, begun, false, now),
             Event::SpawnFailed(id, transient) => self.exit(id, None, transient, now),
             Event::Beat(id, count) => {
+                self.standby_beat(id, count, now);
                 if self.current(id).is_some_and(|worker| worker.stands_still(count, now)) {
                     self.doom(id, KillReason::Frozen);
                 }
@@ -162,9 +169,35 @@ impl Oracle {
     }
 
     fn completed(&mut self, id: WorkerId, done: Assignment, ran: Option<Duration>, now: Time) -> Completion {
-        let Some(worker) = self.current(id) else { return Completion::Stale };
-        if worker.held.front().is_none_or(|sent| sent.run != done) {
+        if !self.answered(id, done, ran, now) {
             return Completion::Stale;
+        }
+        self.conclude(done.task, now)
+    }
+
+    fn raised(&mut self, id: WorkerId, done: Assignment, ran: Option<Duration>, now: Time) -> Completion {
+        if !self.answered(id, done, ran, now) {
+            return Completion::Stale;
+        }
+        if !self.tasks.at(done.task).doomed && self.try_again(done, false, now) {
+            return Completion::Again;
+        }
+        self.conclude(done.task, now)
+    }
+
+    fn conclude(&mut self, id: TaskId, now: Time) -> Completion {
+        self.corners.spared += u64::from(self.tasks.at(id).doomed);
+        self.end(id);
+        self.totals.completed += 1;
+        self.stop_if_drained(now);
+        Completion::Final
+    }
+
+    /// Whether that worker had this to answer.
+    fn answered(&mut self, id: WorkerId, done: Assignment, ran: Option<Duration>, now: Time) -> bool {
+        let Some(worker) = self.current(id) else { return false };
+        if worker.held.front().is_none_or(|sent| sent.run != done) {
+            return false;
         }
         worker.remove(0);
         worker.beat = None; // an answer is a sign of life
@@ -177,25 +210,29 @@ impl Oracle {
             let function = self.function(done.task);
             self.expected.learn(function, ran);
         }
-        self.end(done.task);
-        self.totals.completed += 1;
         self.corners.rows_ended_by_work += u64::from(row > 0);
-        self.stop_if_drained(now);
-        Completion::Final
+        self.execute(id);
+        true
     }
 
     fn ready(&mut self, id: WorkerId, now: Time) {
-        let Some(worker) = self.current(id) else { return };
+        let Some(worker) = self.current(id) else { return self.standby_ready(id, now) };
         if worker.killed.is_none() && matches!(worker.life, Life::Starting(_)) {
             worker.life = Life::Up;
             worker.ready = Some(now);
+            let asked_for = worker.asked_for;
+            self.started(asked_for, now);
             self.touch(id);
         }
     }
 
     fn clock(&mut self, now: Time) {
         self.tasks.end_backoffs(|until| until <= now);
-        for slot in 0..self.workers.len() {
+        // What is due first comes first: of standbys there are not enough for everybody.
+        let mut slots: Vec<_> = (0..self.workers.len()).collect();
+        slots.sort_by_key(|&slot| self.workers[slot].limit());
+        for slot in slots {
+            self.clock_of_standby(slot, now);
             let worker = &self.workers[slot];
             let id = worker.id;
             if worker.limit().is_none_or(|limit| limit > now) {
@@ -204,7 +241,13 @@ impl Oracle {
             match worker.life {
                 Life::Vacant(_) => self.start(slot, now),
                 Life::Starting(_) => drop(self.doom(id, KillReason::StartTimeout)),
-                Life::Up => self.overdue(slot),
+                Life::Up => {
+                    if worker.deadline.is_none_or(|deadline| deadline > now) {
+                        self.near(slot, now);
+                    } else {
+                        self.overdue(slot);
+                    }
+                }
                 Life::Leaving | Life::Gone => unreachable!("no limit"),
             }
         }
@@ -250,7 +293,7 @@ impl Oracle {
 
     /// A kill is owed, unless there is nobody to kill or it was ordered before.
     fn doom(&mut self, id: WorkerId, why: KillReason) -> bool {
-        let Some(worker) = self.current(id) else { return false };
+        let Some(worker) = self.current(id) else { return self.doom_standby(id, why) };
         if !worker.is_process() || worker.killed.is_some() {
             return false;
         }
@@ -264,6 +307,9 @@ impl Oracle {
     fn doom_all(&mut self) {
         for slot in 0..self.workers.len() {
             self.doom(self.workers[slot].id, KillReason::Shutdown);
+            if let Some(standby) = self.workers[slot].standby {
+                self.doom(standby.id, KillReason::Shutdown);
+            }
         }
     }
 
@@ -308,6 +354,7 @@ impl Oracle {
     fn stop(&mut self, now: Time) {
         self.stop_limit = Some(now + STOP_LIMIT);
         for slot in 0..self.workers.len() {
+            self.stop_standby(slot, now);
             let worker = &mut self.workers[slot];
             let id = worker.id;
             match worker.life {
@@ -325,7 +372,8 @@ impl Oracle {
     }
 
     fn finish_if_all_gone(&mut self) {
-        if !self.all_gone && self.workers.iter().all(|worker| worker.life == Life::Gone) {
+        let gone = |worker: &Worker| worker.life == Life::Gone && worker.standby.is_none();
+        if !self.all_gone && self.workers.iter().all(gone) {
             self.all_gone = true;
             self.stop_limit = None;
             self.owed.push(Action::Finished);

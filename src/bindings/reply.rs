@@ -1,0 +1,71 @@
+//! What a worker answers, on its way into the ring or, where it is large, into the arena.
+
+use pyo3::exceptions::PyMemoryError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::buffer::Pickled;
+use super::worker::Worker;
+use crate::ipc::{Answer, LinkError, SmallBytes, Taken, WorkerLink};
+
+/// An answer on its way.
+pub(super) enum Reply<'py> {
+    Small(Answer, SmallBytes),
+    Packed(Answer, Vec<u8>),
+    Bytes(Answer, Bound<'py, PyBytes>),
+    Parts(Answer, Pickled<'py>),
+}
+
+impl Worker {
+    /// Answer; waits for room.
+    pub(super) fn reply(&self, py: Python<'_>, taken: &Taken, nanos: u64, reply: &Reply<'_>) -> PyResult<()> {
+        let mut guard = self.link.lock();
+        let link = &mut *guard;
+        let sent = match reply {
+            Reply::Small(answer, bytes) => {
+                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes))
+            }
+            Reply::Packed(answer, bytes) => {
+                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes))
+            }
+            Reply::Bytes(answer, bytes) => {
+                send(py, link, |link| link.reply(taken.run, *answer, nanos, bytes.as_bytes()))
+            }
+            Reply::Parts(answer, pickled) => match link.room(pickled.size(py)?) {
+                Ok(range) => {
+                    let range = pickled.fill(py, range)?;
+                    send(py, link, |link| link.reply_large(taken.run, *answer, nanos, &range))
+                }
+                Err(error) => Err(error),
+            },
+        };
+        match sent {
+            Err(LinkError::NoMemory(bytes)) => {
+                let text = format!("there is no memory for a result of {bytes} bytes");
+                let described = describe_error(py, &PyMemoryError::new_err(text))?;
+                let bytes = described.as_bytes();
+                Ok(send(py, link, |link| link.reply(taken.run, Answer::Error, nanos, bytes))?)
+            }
+            sent => Ok(sent?),
+        }
+    }
+}
+
+/// Try until there is room.
+fn send(
+    py: Python<'_>,
+    link: &mut WorkerLink,
+    mut reply: impl FnMut(&mut WorkerLink) -> Result<bool, LinkError>,
+) -> Result<(), LinkError> {
+    while !reply(link)? {
+        py.detach(|| link.wait_for_room());
+    }
+    Ok(())
+}
+
+fn describe_error<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, PyBytes>> {
+    let helpers = py.import(intern!(py, "disttask._worker"))?;
+    let described = helpers.call_method1(intern!(py, "error"), ("dump", error.value(py), py.None()))?;
+    Ok(described.cast_into::<PyBytes>()?)
+}
