@@ -7,7 +7,8 @@ use std::time::Duration;
 use disttask::api::{Api, DoorConfig, MAX_BODY_BYTES};
 use disttask::ipc::{Backing, Form, Payload};
 use disttask::pool::{
-    Backlog, ForeignCursor, Keep, NewTask, PoolConfig, PoolError, RetentionLimits, Shared, SpawnSpec, Work,
+    Backlog, ForeignCursor, Keep, Lifetime, NewTask, PoolConfig, PoolError, RetentionLimits, Shared,
+    SpawnSpec, Work,
 };
 use disttask::scheduler::types::{Shutdown, TaskSpec};
 
@@ -29,7 +30,7 @@ fn pool() -> Arc<Shared> {
         hello: Vec::new(),
         prefix: "run".into(),
         seed: 1,
-        tasks_per_worker: None,
+        lifetime: Lifetime::default(),
         slow_starts: false,
         retention: RetentionLimits::default(),
         arena_bytes: 1 << 20,

@@ -129,3 +129,10 @@ def leave_a_thread():
     """A thread that keeps its process from ending."""
     threading.Thread(target=time.sleep, args=(60,)).start()
     return os.getpid()
+
+
+def take_loaded(name):
+    """An initializer: whether that module is imported already."""
+    import sys
+
+    KEPT.append(name in sys.modules)

@@ -122,9 +122,12 @@ def test_status_counts_the_queue_and_failures(make_executor, tmp_path):
 def test_shutdown_finishes_accepted_work_and_takes_no_more(make_executor):
     executor = make_executor(2)
     futures = [executor.submit(sleep, 0.01, number) for number in range(20)]
-    pids = children()
+    futures[0].result(timeout=60)
+    workers = executor.status()["workers"]  # not those of other executors, which may be leaving
+    pids = [worker["pid"] for worker in workers if worker["pid"] is not None]
     executor.shutdown()
     assert [future.result(timeout=0) for future in futures] == list(range(20))
+    assert pids
     assert not any(is_alive(pid) for pid in pids)
     executor.shutdown()
 

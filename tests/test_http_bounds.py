@@ -73,9 +73,14 @@ DRIVER_DIES = """
 import os, sys, threading, time
 import disttask, tasks
 
+def target(name):
+    try:
+        return os.readlink(f"/proc/self/fd/{name}")
+    except FileNotFoundError:  # another thread has closed it meanwhile
+        return ""
+
 def polls():
-    names = [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
-    return {int(name) for name in names if "eventpoll" in os.readlink(f"/proc/self/fd/{name}")}
+    return {int(name) for name in os.listdir("/proc/self/fd") if "eventpoll" in target(name)}
 
 before = polls()
 executor = disttask.Executor(1)

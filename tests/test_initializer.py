@@ -190,7 +190,7 @@ def test_it_must_be_callable(wrong):
 
 
 def test_what_cannot_be_pickled_is_said_before_anything_starts():
-    with pytest.raises(disttask.SerializationError, match=r"initializer or its arguments.*lock"):
+    with pytest.raises(disttask.SerializationError, match=r"initializer, its arguments or the finalizer.*lock"):
         disttask.Executor(1, initializer=print, initargs=(threading.Lock(),))
     with pytest.raises(pickle.PicklingError):
         disttask.Executor(1, initializer=print, initargs=(sys._getframe(),))

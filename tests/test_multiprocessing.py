@@ -195,7 +195,7 @@ def test_process_map_of_tqdm(monkeypatch):
 def test_too_many_descriptors_are_an_error():
     pipes = [SPAWN.Pipe() for _ in range(130)]
     try:
-        with pytest.raises(ValueError, match="descriptors: at most 248"):
+        with pytest.raises(ValueError, match=r"descriptors: at most \d+"):
             disttask.Executor(1, initializer=print, initargs=tuple(end for pipe in pipes for end in pipe))
     finally:
         for pipe in pipes:

@@ -8,7 +8,8 @@ import threading
 
 from . import _handshake
 from ._exceptions import DisttaskError
-from ._executor import KEEP_BYTES, KEEP_RESULTS, KEEP_SECONDS, Executor, checked_workers
+from ._executor import KEEP_BYTES, KEEP_RESULTS, KEEP_SECONDS, Executor
+from ._start import checked_workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import weakref
 from concurrent import futures as cf
 
-from . import _handshake, _lifecycle, _native, _sharing
+from . import _handshake, _lifecycle, _native
 from ._exceptions import SerializationError
 from ._future import Collector, Future
 from ._inputs import Ref, is_constant
 from ._options import Options
-from ._output import log_levels
 from ._pickling import dumps
+from ._start import (
+    Start,
+    checked_bound,
+    checked_context,
+    checked_executable,
+    checked_lifetime,
+    checked_workers,
+)
 from ._submitter import Submitter, Tasks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from multiprocessing.context import BaseContext
     from types import TracebackType
     from typing import Any, Literal, Self, Unpack
@@ -57,20 +63,32 @@ class Executor(Tasks, cf.Executor):
             allowed here, and nowhere else.
         max_tasks_per_child: replace each worker after so many tasks; ``None``: never. The next one starts while the old
             one leaves. Each item of `map` is then a task, unless `chunksize` says otherwise.
+        finalizer: is called in each worker at an orderly end (shutdown, recycling, `restart`), before its `atexit`
+            handlers; both together have 5 s. Not where a worker is killed. What it raises is printed.
+        preload: names of modules that each worker imports before it takes tasks (and before `initializer`). Where one
+            cannot be imported, the pool is broken.
+        max_worker_age: seconds after which a worker is replaced, between two tasks; one after the other.
+        max_worker_memory: bytes. A worker that is found to have more in memory (its resident set; looked at twice a
+            second) is replaced when its task is done. To end tasks that take too much is not what this does.
+        env: environment variables for workers, beside those of this process.
+        blas_threads: how many threads numerical libraries (OpenMP, OpenBLAS, MKL, BLIS, Accelerate, numexpr) use in
+            each worker, told them by ``OMP_NUM_THREADS`` and the like. ``None``: processors divided by workers, unless
+            this process's environment says it. ``False``: say nothing, so that each takes all processors.
         executable: the Python interpreter of the workers; ``None``: `sys.executable`. It must be of the same version
             and have the same disttask.
         capture_output: whether what tasks print comes to this process, which writes it to its `sys.stdout` and
             `sys.stderr` of that moment and keeps it for `Future.output`; ``False``: workers have its own stdout.
         forward_logging: whether log records of tasks are handed to this process's loggers of the same name, unless the
-            task calls `logging.basicConfig`. Levels are those that loggers have when the executor is made.
+            task calls `logging.basicConfig`. Levels are those that loggers have when the executor is made, or last
+            resized or restarted.
         max_pending: how many tasks may be unfinished before `submit` waits; ``None``: any number. `map`, which has a
             bound of its own, is not held up, and nor is what comes over HTTP.
         on_full: ``"block"``: then `submit` waits until a task has ended; ``"raise"``: it raises `QueueFull`.
 
     Raises:
-        ValueError: `max_workers` or `max_tasks_per_child` is out of range.
+        ValueError: a number is out of range, or a name cannot be one.
         TypeError: an argument is of the wrong type.
-        SerializationError: `initializer` or `initargs` cannot be pickled.
+        SerializationError: `initializer`, `initargs` or `finalizer` cannot be pickled.
         OSError: the pool's own descriptors or thread cannot be had.
         RuntimeError: there is no interpreter to start (`sys.executable` is empty).
     """
@@ -83,6 +101,12 @@ class Executor(Tasks, cf.Executor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
+        max_worker_age: float | None = None,
+        max_worker_memory: int | None = None,
+        finalizer: Callable[[], object] | None = None,
+        preload: Iterable[str] = (),
+        env: Mapping[str, str] | None = None,
+        blas_threads: int | bool | None = None,
         executable: str | os.PathLike[str] | None = None,
         capture_output: bool = True,
         forward_logging: bool = True,
@@ -91,37 +115,34 @@ class Executor(Tasks, cf.Executor):
         _keep: tuple[int, int, float] = (KEEP_RESULTS, KEEP_BYTES, KEEP_SECONDS),
     ) -> None:
         self._max_workers = checked_workers(max_workers)
-        self._mp_context = _checked_context(mp_context)
-        initialize, descriptors = _checked_initializer(initializer, initargs)
-        keep_results, keep_bytes, keep_seconds = _keep
+        self._mp_context = checked_context(mp_context)
         self._prefix = os.urandom(8).hex()
+        self._start = Start(
+            self._prefix, initializer, initargs, finalizer, preload, env, blas_threads, capture_output, forward_logging
+        )
+        args, environment, config = self._start.now(self._max_workers)
+        keep_results, keep_bytes, keep_seconds = _keep
         self._pool = _native.Pool(
             workers=self._max_workers,
-            executable=_checked_executable(executable),
-            args=_handshake.worker_args(),
-            env=_handshake.worker_env(),
+            executable=checked_executable(executable),
+            args=args,
+            env=environment,
             use_pidfd=_handshake.NO_PIDFD not in os.environ,
             use_memfd=_handshake.NO_MEMFD not in os.environ,
             capture=bool(capture_output),
-            config=_handshake.worker_config(
-                bool(capture_output),
-                log_levels() if forward_logging else None,
-                (self._prefix, self._max_workers),
-                initialize,
-                descriptors,
-            ),
-            fds=descriptors,
+            config=config,
+            fds=self._start.descriptors,
             hello=_handshake.hello(),
             prefix=self._prefix,
             seed=int.from_bytes(os.urandom(8), "little"),
-            tasks_per_worker=_checked_tasks(max_tasks_per_child),
-            slow_starts=initialize is not None,
+            slow_starts=self._start.is_slow(),
             keep_results=keep_results,
             keep_bytes=keep_bytes,
             keep_seconds=keep_seconds,
             arena_bytes=_arena_bytes(),
             room_seconds=_ROOM_SECONDS,
             queue_bound=checked_bound(max_pending, on_full),
+            **checked_lifetime(max_tasks_per_child, max_worker_age, max_worker_memory),
         )
         self._bind(self._pool, Future)
         _made[self._prefix] = self
@@ -187,6 +208,41 @@ class Executor(Tasks, cf.Executor):
             given = self._put(None, constant, data)
             assert given is not None
         return Ref(given)
+
+    def resize(self, max_workers: int | None) -> None:
+        """Have another number of workers from now on, while work goes on: ``executor.resize(8)``.
+
+        Those that are too many, idle ones first, leave when their task is done; what was waiting there goes to others.
+        Returns at once. New workers start with the `sys.path` and the environment that this process has now, and share
+        the processors as `blas_threads` says; those that stay are left as they are.
+
+        Args:
+            max_workers: as for `Executor`.
+
+        Raises:
+            ValueError: it is out of range.
+            RuntimeError: the executor has been shut down, and its workers leave.
+            PoolBroken: the pool is broken.
+        """
+        workers = checked_workers(max_workers)
+        self._pool.resize(workers, *self._start.now(workers))
+        self._max_workers = workers
+
+    def restart(self, *, wait: bool = False) -> None:
+        """Replace each worker when its task is done: ``executor.restart()``. What is submitted later runs in new ones.
+
+        They start afresh: they import modules as these are now, call `initializer`, and have the working directory,
+        `sys.path` and environment of this process at this moment. No task is lost, and none waits but for a process to
+        start.
+
+        Args:
+            wait: return when the old ones are gone, however long their tasks take. Ctrl-C ends the wait.
+
+        Raises:
+            RuntimeError: the executor has been shut down, and its workers leave.
+            PoolBroken: the pool is broken.
+        """
+        self._pool.restart(*self._start.now(self._max_workers), wait)
 
     def status(self) -> dict[str, Any]:
         """A snapshot of the executor.
@@ -348,82 +404,6 @@ def executor_of(prefix: str, options: dict[str, Any] | None = None) -> Any:
             "make another Executor here, or submit from there"
         )
     return found if options is None else found.options(**options)
-
-
-def checked_workers(max_workers: int | None) -> int:
-    """The number of workers to start; see `Executor`."""
-    if max_workers is None:
-        return min(_native.usable_cpus(), _native.MAX_WORKERS)
-    if isinstance(max_workers, bool) or not isinstance(max_workers, int):
-        raise TypeError(f"max_workers must be an int or None, not {type(max_workers).__name__}")
-    if max_workers <= 0:
-        raise ValueError(f"max_workers must be greater than 0, not {max_workers}")
-    if max_workers > _native.MAX_WORKERS:
-        raise ValueError(f"max_workers must be at most {_native.MAX_WORKERS}, not {max_workers}")
-    return max_workers
-
-
-def checked_bound(max_pending: int | None, on_full: str) -> tuple[int, bool] | None:
-    """How many tasks may be unfinished, and whether `submit` then waits; see `Executor`."""
-    if on_full not in ("block", "raise"):
-        raise ValueError(f'on_full must be "block" or "raise", not {on_full!r}')
-    if max_pending is None:
-        return None
-    if isinstance(max_pending, bool) or not isinstance(max_pending, int):
-        raise TypeError(f"max_pending must be an int or None, not {type(max_pending).__name__}")
-    if not 1 <= max_pending <= sys.maxsize:
-        raise ValueError(f"max_pending must be at least 1, not {max_pending}; None means no limit")
-    return max_pending, on_full == "block"
-
-
-def _checked_tasks(max_tasks: int | None) -> int | None:
-    if max_tasks is None:
-        return None
-    if isinstance(max_tasks, bool) or not isinstance(max_tasks, int):
-        raise TypeError(f"max_tasks_per_child must be an int or None, not {type(max_tasks).__name__}")
-    if max_tasks < 1:
-        raise ValueError(f"max_tasks_per_child must be >= 1, not {max_tasks}")
-    return min(max_tasks, 2**32 - 1)
-
-
-def _checked_context(context: BaseContext | None) -> BaseContext | None:
-    # Not by its class: `multiprocessing` itself is one, and so are those of its forks.
-    if context is not None and not callable(getattr(context, "get_start_method", None)):
-        raise TypeError(
-            "mp_context must be a context of multiprocessing, such as multiprocessing.get_context('spawn'), or None, "
-            f"not {type(context).__name__}"
-        )
-    return context
-
-
-def _checked_initializer(
-    initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
-) -> tuple[bytes | None, list[int]]:
-    if initializer is None:
-        return None, []
-    if not callable(initializer):
-        raise TypeError(f"initializer must be a callable, not {type(initializer).__name__}")
-    try:
-        return _sharing.dumps_for_start((initializer, tuple(initargs)))
-    except Exception as exc:
-        raise SerializationError(
-            f"the initializer or its arguments cannot be pickled, so workers cannot be given them: "
-            f"{type(exc).__name__}: {exc}"
-        ) from exc
-
-
-def _checked_executable(executable: str | os.PathLike[str] | None) -> str:
-    path = os.fspath(executable) if executable is not None else sys.executable
-    if path and os.sep not in path:
-        import shutil
-
-        path = shutil.which(path) or path
-    if not path:
-        raise RuntimeError(
-            "sys.executable is empty (is Python embedded here?): pass Executor(executable=...) the path of the "
-            "Python interpreter to run the workers with"
-        )
-    return path
 
 
 _ROOM_SECONDS = 30.0

@@ -6,7 +6,7 @@ import os
 import sys
 from _pickle import dumps, loads
 
-from . import _native, _sharing
+from . import _native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,32 +60,13 @@ def worker_env() -> list[tuple[str, str]]:
 
 
 UNFIT = b"unfit\n"
-"""Begins what a worker says of itself when its initializer has failed (see `src/pool/greeting.rs`); then comes why."""
+"""Begins what a worker says of itself when it cannot be made ready (see `src/pool/greeting.rs`); then come a line that
+says what failed, and why."""
 
 
-def worker_config(
-    capture_output: bool,
-    log_levels: dict[str, int] | None,
-    pool: tuple[str, int],
-    initialize: bytes | None,
-    descriptors: list[int],
-) -> bytes:
-    """Sent to each worker before anything else. Appends to the descriptors that each gets."""
-    tracker = _sharing.tracker_descriptor()
-    if tracker is not None:
-        descriptors.append(tracker)
-    return dumps(
-        {
-            "argv": sys.argv,
-            "capture_output": capture_output,
-            "log_levels": log_levels,
-            "pool": pool,
-            "initialize": initialize,
-            "authkey": _sharing.authkey(),
-            "tracker": None if tracker is None else len(descriptors) - 1,
-        },
-        5,
-    )
+def worker_config(**told: Any) -> bytes:
+    """Sent to each worker before anything else."""
+    return dumps({"argv": sys.argv, **told}, 5)
 
 
 def read_config(data: bytes) -> dict[str, Any]:

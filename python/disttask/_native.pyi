@@ -208,7 +208,9 @@ class Pool:
         hello: bytes,
         prefix: str,
         seed: int,
-        tasks_per_worker: int | None,
+        max_tasks: int | None,
+        max_age: float | None,
+        max_memory: int | None,
         slow_starts: bool,
         keep_results: int,
         keep_bytes: int,
@@ -222,6 +224,10 @@ class Pool:
         """Its number in this process, from 1."""
     def shutdown(self, mode: ShutdownMode) -> None:
         """Accept nothing more; finish everything, or what has begun, or nothing. Returns at once."""
+    def resize(self, workers: int, args: list[str], env: list[tuple[str, str]], config: bytes) -> None:
+        """Have so many workers. The rest is for those that are started from now on."""
+    def restart(self, args: list[str], env: list[tuple[str, str]], config: bytes, wait: bool) -> None:
+        """Replace each worker when its task is done; `wait` until the old ones are gone."""
     def terminate(self) -> None:
         """Stop at once, by SIGTERM; who is still there after 5 s is killed."""
     def wait_gone(self, timeout: float | None = None) -> bool:

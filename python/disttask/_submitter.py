@@ -96,11 +96,17 @@ class _Bound(Tasks):
         self._options = options
         self._given = options.given()
         self._pool = tasks._pool
-        self._max_workers = tasks._max_workers
+        self._tasks = weakref.ref(tasks)
+        self._workers = tasks._max_workers
         self._map_times = tasks._map_times
         self._one_by_one = tasks._one_by_one or options.speak_of_one_call()
         self._retry_on = options.retry_on
         self._bind(self._pool, Future, options)
+
+    @property
+    def _max_workers(self) -> int:  # type: ignore[override]
+        tasks = self._tasks()
+        return self._workers if tasks is None else tasks._max_workers  # it may be resized
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """As `Executor.submit`."""

@@ -14,6 +14,7 @@ from ._pickling import dump_exception, dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import NoReturn
 
@@ -35,30 +36,51 @@ def main() -> None:
     _sharing.join(config["authkey"], descriptors, config["tracker"])
     os.register_at_fork(after_in_child=_native.after_fork_in_child)  # the loop asks whether it is still in this process
     _inputs.load = worker.input
-    if config["initialize"] is not None:
-        why = _initialize(config["initialize"])
+    finalizer = None
+    if config["initialize"] is not None or config["preload"]:
+        why, finalizer = _prepare(config["preload"], config["initialize"])
         worker.flush()  # what it has printed belongs to no task
         if why:
             worker.ready(_handshake.UNFIT + why.encode(errors="backslashreplace"))
             return  # the host ends the pool
     worker.ready(_handshake.hello())
     worker.serve(sys.modules[__name__])
+    if finalizer is not None:
+        _finalize(finalizer)
+        worker.flush()
 
 
-def _initialize(pickled: bytes) -> str:
-    """Call the initializer. What was wrong with that, if anything."""
+def _prepare(preload: list[str], pickled: bytes | None) -> tuple[str, Callable[[], object] | None]:
+    """Import, and call the initializer. What was wrong with that, if anything, and the finalizer, if there is one."""
+    name = ""
     try:
-        initializer, initargs = loads(pickled)
-        with _globals.kept(initializer):
-            initializer(*initargs)
+        for name in preload:
+            __import__(name)
+        name = ""
+        initializer, initargs, finalizer = (None, (), None) if pickled is None else loads(pickled)
+        if initializer is not None:
+            with _globals.kept(initializer):
+                initializer(*initargs)
     except BaseException:
         import logging
         import traceback
 
         # Where `ProcessPoolExecutor` says it, too.
-        logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
-        return traceback.format_exc()
-    return ""
+        what = f"import of {name}" if name else "initializer"
+        logging.getLogger("concurrent.futures").critical(f"Exception in {what}:", exc_info=True)
+        failed = f"the import of {name}, which preload names, failed" if name else "its initializer failed"
+        return f"{failed}\n{traceback.format_exc()}", None
+    return "", finalizer
+
+
+def _finalize(finalizer: Callable[[], object]) -> None:
+    try:
+        finalizer()
+    except BaseException:
+        import traceback
+
+        print(f"disttask: the finalizer failed in worker pid {os.getpid()}:", file=sys.stderr)
+        traceback.print_exc()
 
 
 # --- what the native loop asks for ---------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ impl From<PoolError> for ApiError {
     fn from(error: PoolError) -> Self {
         let word = match error {
             PoolError::Backlog | PoolError::QueueFull(_) => return Self::backlog_full(),
-            PoolError::ShutDown => "shut_down",
+            PoolError::ShutDown | PoolError::Leaving => "shut_down",
             PoolError::Broken(_) => "pool_broken",
             PoolError::Forked => "forked",
             PoolError::Full(_) | PoolError::Kept { .. } => "overloaded",

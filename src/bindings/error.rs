@@ -15,7 +15,7 @@ impl From<PoolError> for PyErr {
     fn from(error: PoolError) -> Self {
         let message = error.to_string();
         match error {
-            PoolError::ShutDown => PyRuntimeError::new_err(message),
+            PoolError::ShutDown | PoolError::Leaving => PyRuntimeError::new_err(message),
             PoolError::Broken(_) => PoolBroken::new_err(message),
             PoolError::QueueFull(_) => QueueFull::new_err(message),
             PoolError::Forked => ForkedPoolError::new_err(message),

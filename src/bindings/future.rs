@@ -283,7 +283,7 @@ impl Future {
 
     fn _cancel(&self) -> PyResult<bool> {
         match (self.slot()?, self.pool()) {
-            (Some(slot), _) if slot.is_killed_by_cancel() => self._kill(),
+            (Some(slot), Some(pool)) if slot.is_killed_by_cancel() => Ok(pool.kill(slot.id())?),
             (Some(slot), Some(pool)) if !slot.is_resolved() => Ok(pool.cancel(slot.id())?),
             _ => Ok(false),
         }

@@ -15,9 +15,12 @@ use super::memory::new_bytes;
 use super::submitter::QueueBound;
 use super::wait::{wait_interruptibly, wait_quietly};
 use crate::ipc::{Backing, HostFd, MAX_SHARED_FDS, duplicate};
-use crate::pool::{Lookup, Piece, PoolConfig, RetentionLimits, Shared};
+use crate::pool::{Lifetime, Lookup, Piece, PoolConfig, Renewal, RetentionLimits, Shared};
 use crate::scheduler::types::{Shutdown, TaskId};
 use crate::supervisor::SpawnSpec;
+
+/// How soon a thread that waits for workers to end looks again: they take tens of milliseconds at least.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 #[pyclass(frozen, module = "disttask._native")]
 pub(super) struct Pool {
@@ -47,7 +50,7 @@ fn shared_fds(numbers: Vec<i32>) -> PyResult<Arc<Vec<HostFd>>> {
 #[pymethods]
 impl Pool {
     #[new]
-    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, capture, config, fds, hello, prefix, seed, tasks_per_worker, slow_starts, keep_results, keep_bytes, keep_seconds, arena_bytes, room_seconds, queue_bound=None))]
+    #[pyo3(signature = (*, workers, executable, args, env, use_pidfd, use_memfd, capture, config, fds, hello, prefix, seed, max_tasks, max_age, max_memory, slow_starts, keep_results, keep_bytes, keep_seconds, arena_bytes, room_seconds, queue_bound=None))]
     #[expect(
         clippy::too_many_arguments,
         clippy::fn_params_excessive_bools,
@@ -66,7 +69,9 @@ impl Pool {
         hello: Vec<u8>,
         prefix: String,
         seed: u64,
-        tasks_per_worker: Option<NonZeroU32>,
+        max_tasks: Option<NonZeroU32>,
+        max_age: Option<f64>,
+        max_memory: Option<u64>,
         slow_starts: bool,
         keep_results: usize,
         keep_bytes: usize,
@@ -84,7 +89,11 @@ impl Pool {
             hello,
             prefix,
             seed,
-            tasks_per_worker,
+            lifetime: Lifetime {
+                tasks: max_tasks,
+                age: max_age.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+                memory: max_memory,
+            },
             slow_starts,
             retention: RetentionLimits { count: keep_results, bytes: keep_bytes, age },
             arena_bytes,
@@ -108,6 +117,39 @@ impl Pool {
             _ => return Err(PyValueError::new_err("mode must be 'drain', 'cancel' or 'now'")),
         };
         Ok(self.shared.shutdown(mode)?)
+    }
+
+    fn resize(
+        &self,
+        workers: NonZeroU32,
+        args: Vec<OsString>,
+        env: Vec<(OsString, OsString)>,
+        config: Vec<u8>,
+    ) -> PyResult<()> {
+        Ok(self.shared.resize(workers, Renewal { args, env, config })?)
+    }
+
+    #[pyo3(signature = (args, env, config, wait))]
+    fn restart(
+        &self,
+        py: Python<'_>,
+        args: Vec<OsString>,
+        env: Vec<(OsString, OsString)>,
+        config: Vec<u8>,
+        wait: bool,
+    ) -> PyResult<()> {
+        let shared = &self.shared;
+        let old = shared.restart(Renewal { args, env, config })?;
+        if wait {
+            wait_interruptibly(py, None, |slice| {
+                let left = shared.any_left(&old);
+                if left {
+                    std::thread::sleep(slice.min(LOOK_AGAIN));
+                }
+                (!left).then_some(())
+            })?;
+        }
+        Ok(())
     }
 
     fn terminate(&self) -> PyResult<()> {

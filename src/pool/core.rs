@@ -4,7 +4,6 @@
 //! actions that follow. Nothing in here knows of Python, so nothing in here can want the GIL.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -20,6 +19,7 @@ use super::output::Output;
 use super::results::ResultStore;
 use super::seat::{SEATS_PER_SLOT, Seat};
 use super::slot::Slot;
+use super::turnover::{Lifetime, Renewal};
 use super::waker::{Topic, Waker};
 use super::work::Work;
 use crate::ipc::{Arena, HostBell};
@@ -76,7 +76,10 @@ pub(super) struct Core {
     pub(super) waker: Arc<Waker>,
     /// Announces observed futures to the Python collector. Gone once the pool has finished.
     pub(super) collector: Option<Sender<TaskId>>,
-    config: Arc<Vec<u8>>,
+    pub(super) config: Arc<Vec<u8>>,
+    /// What the next process is started with instead.
+    pub(super) renewal: Option<Renewal>,
+    pub(super) lifetime: Lifetime,
     pub(super) hello: Vec<u8>,
     pub(super) executable: String,
     /// Processes to start; the driver does that without the lock.
@@ -115,7 +118,7 @@ pub(super) struct Core {
 pub(super) struct Parts {
     pub(super) workers: u32,
     pub(super) seed: u64,
-    pub(super) tasks_per_worker: Option<NonZeroU32>,
+    pub(super) lifetime: Lifetime,
     pub(super) slow_starts: bool,
     pub(super) results: ResultStore,
     pub(super) waker: Arc<Waker>,
@@ -132,7 +135,7 @@ pub(super) struct Parts {
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
         let mut scheduler = Scheduler::new(parts.workers, parts.seed, Duration::ZERO);
-        if let Some(limit) = parts.tasks_per_worker {
+        if let Some(limit) = parts.lifetime.tasks {
             scheduler.limit_tasks(limit);
         }
         if parts.slow_starts {
@@ -150,6 +153,8 @@ impl Core {
             waker: parts.waker,
             collector: Some(parts.collector),
             config: parts.config,
+            renewal: None,
+            lifetime: parts.lifetime,
             hello: parts.hello,
             executable: parts.executable,
             spawns: VecDeque::new(),
@@ -207,9 +212,11 @@ impl Core {
     pub(super) fn install(&mut self, id: WorkerId, spawned: Spawned) {
         let config = Arc::clone(&self.config);
         let waker = Arc::clone(&self.waker);
+        let now = self.now();
         let place = self.place(id);
         let seat = &mut self.seats[place];
         seat.install(spawned, &waker, id);
+        seat.started = now;
         if let Some(link) = seat.link.as_mut() {
             link.configure(&config);
         }
@@ -290,6 +297,7 @@ impl Core {
                 self.pump(slot); // a wake-up that was lost, if that can be, is late and not lost
             }
         }
+        self.recycle(now);
         self.run_actions(now);
     }
 

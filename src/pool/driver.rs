@@ -98,6 +98,7 @@ impl Driver {
             core.spawn_failed(id, &std::io::Error::other("no longer wanted"));
             return true;
         }
+        core.renew(&mut self.spec);
         drop(core);
         let spawned = spawn(&self.spec, &self.shared.bell, self.shared.waker.bell());
         let mut core = self.shared.core.lock();

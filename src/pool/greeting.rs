@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::core::Core;
 use crate::scheduler::types::WorkerId;
 
-/// Begins what a worker says of itself when its initializer has failed; the rest is why. No version begins like this.
+/// Begins what a worker says of itself when it cannot be made ready; then come a line that says what failed, and why. No
+/// version begins like this.
 const UNFIT: &[u8] = b"unfit\n";
 
 impl Core {
@@ -46,11 +47,12 @@ impl Core {
         self.run_actions(now);
     }
 
-    /// Its initializer failed: that breaks the pool.
+    /// It cannot be made ready: that breaks the pool.
     pub(super) fn unfit(&mut self, id: WorkerId, hello: &[u8]) {
         let pid = self.seat(id).and_then(|seat| seat.pid_of(id)).unwrap_or_default();
-        let why = String::from_utf8_lossy(&hello[UNFIT.len()..]);
-        let why = format!("the pool is broken: its initializer failed in worker pid {pid}: {why}");
+        let text = String::from_utf8_lossy(&hello[UNFIT.len()..]);
+        let (what, why) = text.split_once('\n').unwrap_or((&text, ""));
+        let why = format!("the pool is broken: {what} in worker pid {pid}: {why}");
         let now = self.now();
         if self.scheduler.is_starting(id) {
             self.broken.get_or_insert_with(|| why.into());

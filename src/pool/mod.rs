@@ -39,6 +39,7 @@ mod status;
 mod streams;
 mod sweep;
 mod termination;
+mod turnover;
 mod wait;
 mod waker;
 mod work;
@@ -55,10 +56,10 @@ pub use room::Patience;
 pub use slot::{Outcome, Slot};
 pub use stack::{STACK_LOOKS, StackLook, StackRequest};
 pub use status::{CurrentTask, PoolStatus, TotalsStatus, WorkerStateName, WorkerStatus};
+pub use turnover::{Lifetime, Renewal};
 pub use wait::SPIN_WITH_GIL;
 pub use work::{Keep, Manner, Work};
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -91,8 +92,8 @@ pub struct PoolConfig {
     pub prefix: String,
     /// Feeds the jitter.
     pub seed: u64,
-    /// Each worker runs so many tasks at most, and is then replaced.
-    pub tasks_per_worker: Option<NonZeroU32>,
+    /// When workers are replaced.
+    pub lifetime: Lifetime,
     /// Workers run code of the user's before they are ready.
     pub slow_starts: bool,
     /// How much `get_results` can look back on.
@@ -136,6 +137,9 @@ pub enum PoolError {
     /// It was shut down.
     #[error("cannot schedule new futures after shutdown: make a new Executor")]
     ShutDown,
+    /// Its workers leave, or have left.
+    #[error("the workers leave after a shutdown, and are not replaced: make a new Executor")]
+    Leaving,
     /// Its workers cannot be started.
     #[error("{0}")]
     Broken(Arc<str>),
@@ -210,7 +214,7 @@ impl Shared {
         let core = Core::new(Parts {
             workers: config.workers,
             seed: config.seed,
-            tasks_per_worker: config.tasks_per_worker,
+            lifetime: config.lifetime,
             slow_starts: config.slow_starts,
             results: ResultStore::new(config.retention),
             waker: Arc::clone(&waker),

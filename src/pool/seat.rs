@@ -10,7 +10,7 @@ use super::output::Output;
 use super::streams::{Speaker, Streams};
 use super::waker::{Topic, Waker};
 use crate::ipc::HostLink;
-use crate::scheduler::types::{Assignment, TaskId, WorkerId};
+use crate::scheduler::types::{Assignment, TaskId, Time, WorkerId};
 use crate::supervisor::{Process, Spawned};
 
 /// A place has room for two processes: for the one that fills it, and for one that is started before the other has gone.
@@ -22,6 +22,8 @@ pub(super) struct Seat {
     /// The process that fills the place, or that has been asked for.
     pub(super) id: WorkerId,
     pub(super) process: Option<Process>,
+    /// When that was started.
+    pub(super) started: Time,
     pub(super) link: Option<HostLink>,
     pub(super) streams: Streams,
     pub(super) nest: Nest,
@@ -49,6 +51,7 @@ impl Default for Seat {
         Self {
             id: WorkerId { slot: 0, incarnation: 0 },
             process: None,
+            started: Time::ZERO,
             link: None,
             streams: Streams::default(),
             nest: Nest::default(),

@@ -10,7 +10,7 @@ use super::planted::Bug;
 use super::standby::StandbyState;
 use super::timer::Timer;
 use super::types::{Action, KillReason, Time, WorkerId};
-use super::worker::{Worker, WorkerState};
+use super::worker::{Standing, Worker, WorkerState};
 use super::{Phase, STOP_LIMIT, Scheduler};
 
 /// Places with a process, for each worker that is wanted: the second is for one that leaves and takes its time.
@@ -95,8 +95,17 @@ impl Scheduler {
         }
     }
 
+    /// Whether this very process has completed a task.
+    #[must_use]
+    pub fn has_served(&self, id: WorkerId) -> bool {
+        let worker = self.workers.iter().nth(id.slot as usize);
+        let current = worker.filter(|worker| worker.incarnation == id.incarnation);
+        current.is_some_and(|worker| worker.standing == Standing::Proven)
+    }
+
     /// Whether a place that becomes empty is filled again.
-    pub(super) fn replaces(&self) -> bool {
+    #[must_use]
+    pub fn replaces(&self) -> bool {
         match self.phase {
             Phase::Running | Phase::Draining => true,
             Phase::Stopping | Phase::Broken | Phase::Finished => false,

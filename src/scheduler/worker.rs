@@ -59,6 +59,7 @@ pub(crate) enum Standing {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one process, not a state")]
 pub(crate) struct Worker {
     pub(crate) incarnation: u32,
     /// The last number that a process of this place was given.

@@ -90,7 +90,7 @@ pub(super) fn run(plan: Plan, log: &mut Log, tally: &mut Tally) {
     schedule.quiet();
     schedule.oracle.check_end(&schedule.scheduler);
     schedule.tally.schedules += 1;
-    schedule.tally.count_corners(schedule.oracle.corners);
+    schedule.tally.count_corners(&schedule.oracle.corners);
     schedule.tally.retried += schedule.scheduler.totals().retried;
 }
 

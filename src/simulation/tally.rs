@@ -150,7 +150,7 @@ impl Tally {
         *if transient { &mut self.failed_transient } else { &mut self.failed_for_good } += 1;
     }
 
-    pub(super) fn count_corners(&mut self, corners: Corners) {
+    pub(super) fn count_corners(&mut self, corners: &Corners) {
         self.died_unsettled += corners.died_unsettled;
         self.rows_ended_by_work += corners.rows_ended_by_work;
         self.rows_ended_by_age += corners.rows_ended_by_age;

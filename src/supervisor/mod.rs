@@ -6,7 +6,7 @@
 
 mod procfs;
 
-pub use procfs::{Usage, usage};
+pub use procfs::{Usage, resident_bytes, usage};
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -16,14 +16,19 @@ pub struct Usage {
     pub cpu: Duration,
 }
 
-/// `None` when the process is gone.
-pub fn usage(pid: i32) -> Option<Usage> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    Some(Usage { memory_bytes: resident_bytes(&statm)?, cpu: cpu_time(&stat)? })
+/// Its resident set. `None` when the process is gone.
+pub fn resident_bytes(pid: i32) -> Option<u64> {
+    resident(&fs::read_to_string(format!("/proc/{pid}/statm")).ok()?)
 }
 
-fn resident_bytes(statm: &str) -> Option<u64> {
+/// `None` when the process is gone.
+pub fn usage(pid: i32) -> Option<Usage> {
+    let memory_bytes = resident_bytes(pid)?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(Usage { memory_bytes, cpu: cpu_time(&stat)? })
+}
+
+fn resident(statm: &str) -> Option<u64> {
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }

@@ -1,0 +1,67 @@
+"""Tasks and hooks for tests of how workers begin, live and end. For the workers."""
+
+import atexit
+import logging
+import os
+import random
+import time
+
+from tasks import log, wait_for_file
+
+_held = []
+
+
+def note_at_exit(path):
+    atexit.register(log, path, "atexit")
+
+
+def finalize(path):
+    log(path, "finalizer")
+
+
+def finalize_aloud():
+    print("the finalizer", "prints", end="")
+
+
+def print_and_log():
+    print("printed")
+    logger = logging.getLogger("life_tasks")
+    logger.debug("logged")
+    return logger.getEffectiveLevel()
+
+
+def finalize_wrongly():
+    raise ValueError("finalizer went wrong")
+
+
+def finalize_for_ever():
+    time.sleep(3600)
+
+
+def environment(*names):
+    return [os.environ.get(name) for name in names]
+
+
+def loaded(name):
+    import sys
+
+    return name in sys.modules
+
+
+def draw(seconds):
+    """Long enough that each worker takes one."""
+    import numpy
+
+    time.sleep(seconds)
+    return os.getpid(), random.random(), float(numpy.random.random())
+
+
+def hold(megabytes):
+    """Memory that stays."""
+    _held.append(b"x" * (megabytes * 2**20))
+    return os.getpid()
+
+
+def say_and_wait(begun, gate):
+    log(begun, "begun")
+    wait_for_file(gate)
