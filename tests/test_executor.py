@@ -88,7 +88,7 @@ def test_status_has_the_documented_shape(executor, tmp_path):
     assert all(set(worker) == keys for worker in status["workers"])
     busy, idle = sorted(status["workers"], key=lambda worker: worker["state"])
     assert (busy["state"], idle["state"]) == ("busy", "idle")
-    assert busy["task"] == {"id": 1, "name": "wait_for_file", "attempt": 1}
+    assert busy["task"] == {"id": 1, "name": "wait_for_file", "tags": [], "attempt": 1}
     assert idle["task"] is None
     assert {busy["pid"], idle["pid"]} <= children()
     assert all(w["memory_bytes"] > 10**6 and w["cpu_seconds"] >= 0 for w in status["workers"])

@@ -225,6 +225,8 @@ def test_what_cannot_be_is_refused_with_a_reason(make_executor):
     executor = make_executor(1)
     for what, says in (
         (bad_timeout, "give the outer task a timeout"),
+        (bad_option, "backoff, retry_on: not for tasks that a task submits"),
+        (bad_option_of_the_task, "crash_limit: not for tasks that a task submits"),
         (bad_callback, "nobody calls back"),
         (bad_argument, "pass future.result"),
         (bad_shutdown, "a task cannot shut down the executor that runs it"),
@@ -239,6 +241,14 @@ def test_what_cannot_be_is_refused_with_a_reason(make_executor):
 
 def inner_text(text):
     return disttask.submit(text).result()
+
+
+def bad_option():
+    disttask.options(retries=1, retry_on=OSError, backoff=1).submit(add, 1)
+
+
+def bad_option_of_the_task():
+    disttask.submit(disttask.task(add, crash_limit=2), 1)
 
 
 def bad_timeout():

@@ -37,6 +37,20 @@ def log_pid(path, number):
     return os.getpid()
 
 
+def test_an_attempt_that_raised_was_a_task(make_executor, tmp_path):
+    path = str(tmp_path / "log")
+    options = make_executor(1, max_tasks_per_child=1).options(retries=2, retry_on=ValueError, backoff=0.001)
+    assert options.submit(raise_twice, path).result(timeout=20) == "done"
+    assert len(set(lines(path))) == 3, "each attempt in a process of its own"
+
+
+def raise_twice(path):
+    log(path, os.getpid())
+    if len(lines(path)) < 3:
+        raise ValueError
+    return "done"
+
+
 def test_never_more_tasks_at_once_than_workers(make_executor, tmp_path):
     executor = make_executor(1, max_tasks_per_child=1)
     path = str(tmp_path / "log")

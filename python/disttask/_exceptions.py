@@ -29,6 +29,7 @@ from ._sharing import when_imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 
@@ -45,6 +46,7 @@ class _TaskFailure(DisttaskError):
         *,
         task: int | None = None,
         name: str = "",
+        tags: Sequence[str] = (),
         attempts: int = 0,
         pid: int | None = None,
         exit_status: int | None = None,
@@ -55,6 +57,7 @@ class _TaskFailure(DisttaskError):
         super().__init__(message)
         self.task = task
         self.name = name
+        self.tags = tuple(tags)
         self.attempts = attempts
         self.pid = pid
         self.exit_status = exit_status
@@ -79,7 +82,8 @@ class WorkerCrashed(_TaskFailure, BrokenExecutor):
 
     Attributes:
         task: the task's number in its executor (`int`).
-        name: the function's name (`str`).
+        name: the function's name, or the one given in `Executor.options` (`str`).
+        tags: those given there (`tuple` of `str`).
         attempts: how often the task was dispatched (`int`).
         pid: the process id of the worker that died last (`int`).
         exit_status: its exit status (`int`), or ``None`` if a signal ended it.

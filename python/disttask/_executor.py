@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from multiprocessing.context import BaseContext
     from types import TracebackType
-    from typing import Any, Literal, Self
+    from typing import Any, Literal, Self, Unpack
 
+    from ._options import TaskOptions
     from ._serve import Server
 
 KEEP_RESULTS = 100_000
@@ -143,7 +144,7 @@ class Executor(Tasks, cf.Executor):
             queue_bound=checked_bound(max_pending, on_full),
             **checked_lifetime(max_tasks_per_child, max_worker_age, max_worker_memory),
         )
-        self._bind(self._pool, 0, 0, None, Future)
+        self._bind(self._pool, Future)
         _made[self._prefix] = self
         self._map_times = {}
         self._one_by_one = max_tasks_per_child is not None
@@ -152,18 +153,35 @@ class Executor(Tasks, cf.Executor):
         _lifecycle.register(self._pool, self._collector)
         weakref.finalize(self, _lifecycle.abandon, self._pool).atexit = False
 
-    def options(self, *, retries: int = 0, timeout: float | None = None, priority: int = 0) -> Submitter:
+    def options(self, **options: Unpack[TaskOptions]) -> Submitter:
         """Options for the tasks submitted through the object returned: ``executor.options(retries=3).submit(f, x)``.
 
+        They hold for `submit`, and for each item of `map`.
+
         Args:
-            retries: how often a task may be run again after its worker died. It has then run at least in part: use it
-                for functions that may run twice. The waits between are random, up to 0.1 s at first and doubling.
-                Exceptions that the function raises are not retried.
-            timeout: seconds that one attempt may take. After it the worker is killed, whatever it is doing, and the
-                future fails with `TaskTimeout`.
-            priority: higher goes first among the waiting tasks; equal ones in order of submission.
+            retries: how often a task may be run again (`int`, 0) after its worker died, and with `retry_on` after an
+                exception. It has then run at least in part: use it for functions that may run twice.
+            retry_on: an exception class, a tuple of them, or a function that takes the exception and says whether to
+                try again (``None``: no exception is tried again). It is looked at in the worker. Where a class covers
+                `TaskTimeout`, attempts that ran out of time are tried again as well.
+            backoff: seconds; the longest wait before the first retry, or that and the longest before any, as a pair
+                (``(0.1, 30.0)``). The bound doubles with each retry; the wait is random below it.
+            crash_limit: after so many worker deaths the task is given up, whatever its retries (`int`; ``None``: 3, or
+                one more than `retries` where those are given). Kills of our own, as for a timeout, do not count.
+            timeout: seconds that one attempt may take (``None``: no limit). After it the worker is killed, whatever it
+                is doing, and the future fails with `TaskTimeout`.
+            priority: higher goes first among the waiting tasks; equal ones in order of submission (`int`, 0).
+            name: what to call the task in errors, `status` and the dashboard (``None``: its function's name).
+            tags: up to 16 strings that are shown with the name (``()``).
+            kill_on_cancel: whether ``Future.cancel()`` stops a task that runs, as `Future.kill` does (`bool`, False).
+                Cancelling an asyncio task that waits for the future (``await future``, `asyncio.wrap_future`,
+                ``loop.run_in_executor``) then stops it as well.
+
+        Raises:
+            TypeError: there is no such option, or its value is of the wrong type.
+            ValueError: a value is out of range, or `retry_on` is without `retries`.
         """
-        return Submitter(self, Options(retries=retries, timeout=timeout, priority=priority))
+        return Submitter(self, Options(**options))
 
     def put(self, obj: object, /) -> Ref:
         """Put an object into the executor, for many tasks: ``ref = executor.put(table)``, ``executor.submit(f, ref)``.
@@ -234,7 +252,7 @@ class Executor(Tasks, cf.Executor):
 
             * ``workers``: a list of ``{worker, pid, state, task, tasks_done, restarts, memory_bytes, cpu_seconds}``;
               ``state`` is ``starting``, ``idle``, ``busy``, ``draining`` or ``restarting``, and ``task`` is ``None``
-              or ``{id, name, attempt}``;
+              or ``{id, name, tags, attempt}``;
             * ``queued`` and ``running``: numbers of tasks;
             * ``totals``: ``{submitted, succeeded, failed, cancelled, retried, worker_deaths}``; the failed ones
               raised, crashed, timed out or were cut off;

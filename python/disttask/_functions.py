@@ -13,12 +13,15 @@ import types
 import weakref
 from _pickle import dumps as _pickle_dumps
 
+from ._options import Options
 from ._pickling import PROTOCOL, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, Unpack, overload
+
+    from ._options import TaskOptions
 
     Shape = tuple[
         weakref.ref[types.FunctionType],
@@ -29,6 +32,12 @@ if TYPE_CHECKING:
         dict[str, Any],
         list[tuple[str, int, Any]],
     ]
+
+if not TYPE_CHECKING:
+
+    def overload(func: Any) -> Any:  # `typing` takes longer to import than all of ours
+        return func
+
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range)
 """Immutable, and all the way down."""
@@ -54,10 +63,12 @@ class _Mutable(Exception):
 class Task:
     """A function that is pickled once; see `task`."""
 
-    def __init__(self, func: Callable[..., Any]) -> None:
+    def __init__(self, func: Callable[..., Any], options: Options | None = None) -> None:
         if not callable(func):
             raise TypeError(f"task needs a callable, not {type(func).__name__}")
         self.func = func
+        self.options = options
+        self.plain = self if options is None else Task(func)
         functools.update_wrapper(self, func)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -68,19 +79,30 @@ class Task:
         return Task, (self.func,)
 
 
-def task(func: Callable[..., Any]) -> Task:
+@overload
+def task(func: Callable[..., Any], /, **options: Unpack[TaskOptions]) -> Task: ...
+@overload
+def task(**options: Unpack[TaskOptions]) -> Callable[[Callable[..., Any]], Task]: ...  # noqa: F811
+def task(  # noqa: F811
+    func: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]
+) -> Task | Callable[[Callable[..., Any]], Task]:
     """The function, to be pickled once per executor, at its first submit: for one that captures much.
 
     What it captures is then what it was at that time: a later change is not seen. Each task gets a fresh copy, unless
-    all of it is immutable. Can be used as a decorator.
+    all of it is immutable. Can be used as a decorator, also with options: ``@disttask.task(retries=3, timeout=60)``.
 
     Args:
         func: any callable that can be pickled.
+        **options: how it is run, wherever it is submitted; see `Executor.options`. Those given there go first.
 
     Raises:
-        TypeError: it is not callable.
+        TypeError: it is not callable, or there is no such option.
+        ValueError: an option's value is out of range.
     """
-    return Task(func)
+    made = Options(**options) if options else None
+    if func is None:
+        return lambda func: Task(func, made)
+    return Task(func, made)
 
 
 def prepare(func: Any) -> tuple[bytes, str, list[Shape], bool] | None:
@@ -89,6 +111,8 @@ def prepare(func: Any) -> tuple[bytes, str, list[Shape], bool] | None:
     ``None``: pickle it with each task.
     """
     if isinstance(func, Task):
+        if func.options is not None:
+            return None  # it goes by its `plain` self, with these options
         return _prepare_once(func.func)
     data = _by_reference(func)
     if data is not None:

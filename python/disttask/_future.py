@@ -35,6 +35,9 @@ _WORKERS_FRAMES = re.compile(r'  File "[^"]*_worker\.py", line \d+ in main\n  Fi
 
 _PENDING, _FINISHED, _CANCELLED_AND_NOTIFIED = "PENDING", "FINISHED", "CANCELLED_AND_NOTIFIED"
 
+_KILL_SECONDS = 5.0
+"""How long `kill` waits for a process to go, which a kernel may hold up (a disk that does not answer)."""
+
 _STANDARD_ATTRIBUTES = frozenset(vars(cf.Future()))
 """What `concurrent.futures.Future.__init__` sets: touching one of these makes a future observed."""
 
@@ -188,16 +191,37 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         return self._is_running()
 
     def cancel(self) -> bool:
-        """Cancel the task if no worker has it yet. Returns whether it is cancelled."""
-        if not self._cancel():
+        """Cancel the task if no worker has it yet. Returns whether it is cancelled.
+
+        Where it was submitted with ``options(kill_on_cancel=True)``, one that runs is stopped: ``True`` then means that
+        its worker is being killed. It is `cancelled` when that process is gone, unless its answer came first.
+        """
+        return self._cancelled_by(self._cancel())
+
+    def kill(self) -> bool:
+        """Stop the task, also where a worker runs it: that process is killed, with all that it started, and replaced.
+
+        Nothing else is touched: tasks that wait at that worker are taken back first. Returns when the process is gone,
+        which takes some milliseconds (at most 5 seconds are waited for it): whether the future is cancelled. ``False``:
+        the task had ended, or ended just then.
+
+            future = executor.submit(endless)
+            assert future.kill() and future.cancelled()
+        """
+        if self._kill():
+            self._wait(_KILL_SECONDS)
+        return self._cancelled_by(self.cancelled())
+
+    def _cancelled_by(self, cancelled: bool) -> bool:
+        if not cancelled:
             return self.cancelled()
         collector = Collector.by_pool.get(self._pool_id)
-        if collector is not None:
+        if collector is not None and self._is_resolved():
             collector.deliver_now(self)
         return True
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """``await future``, in a coroutine. When that is cancelled, the task is, too, if no worker has it yet."""
+        """``await future``, in a coroutine. When that is cancelled, it calls `cancel`."""
         if not self.done() or self.cancelled():  # asyncio has a CancelledError of its own
             import asyncio
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ._functions import Task
 from ._map import adaptive_map
+from ._options import Guarded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
     from ._async import AsyncResults
     from ._flow import Plan
+    from ._options import Catch
     from ._progress import Progress
 
 
@@ -22,6 +25,7 @@ class Maps:
     """What an item of `map` took, in nanoseconds, by function."""
     _one_by_one = False
     """Whether each item of `map` must be a task of its own, because an option speaks of one."""
+    _retry_on: Catch | None = None
 
     def map(
         self,
@@ -57,7 +61,8 @@ class Maps:
                 description, a dict holds arguments for tqdm.
 
         Raises:
-            ValueError: `chunksize` or `buffersize` is less than 1.
+            ValueError: `chunksize` or `buffersize` is less than 1; or more than one call makes a task, and there is
+                ``options(retry_on=...)``, which speaks of one.
             TypeError: `fn` is not callable, or an argument is of a wrong type.
             ImportError: `progress` is asked for, and there is no tqdm.
 
@@ -66,8 +71,9 @@ class Maps:
             with disttask.Executor() as executor:
                 assert list(executor.map(pow, [1, 2, 3], [2, 2, 2])) == [1, 4, 9]
         """
-        plan = _plan(self, timeout, chunksize, buffersize, ordered, return_exceptions)
-        return _run(self, fn, iterables, plan, progress, starred=False)
+        maps, fn = _with_options(self, fn, chunksize)
+        plan = _plan(maps, timeout, chunksize, buffersize, ordered, return_exceptions)
+        return _run(maps, fn, iterables, plan, progress, starred=False)
 
     def starmap(
         self,
@@ -99,8 +105,9 @@ class Maps:
             with disttask.Executor() as executor:
                 assert list(executor.starmap(pow, [(2, 3), (3, 2)])) == [8, 9]
         """
-        plan = _plan(self, timeout, chunksize, buffersize, ordered, return_exceptions)
-        return _run(self, fn, (iterable,), plan, progress, starred=True)
+        maps, fn = _with_options(self, fn, chunksize)
+        plan = _plan(maps, timeout, chunksize, buffersize, ordered, return_exceptions)
+        return _run(maps, fn, (iterable,), plan, progress, starred=True)
 
     def map_unordered(
         self,
@@ -129,8 +136,9 @@ class Maps:
             with disttask.Executor() as executor:
                 assert set(executor.map_unordered(abs, [-1, -2])) == {1, 2}
         """
-        plan = _plan(self, timeout, chunksize, buffersize, False, return_exceptions)
-        return _run(self, fn, iterables, plan, progress, starred=False)
+        maps, fn = _with_options(self, fn, chunksize)
+        plan = _plan(maps, timeout, chunksize, buffersize, False, return_exceptions)
+        return _run(maps, fn, iterables, plan, progress, starred=False)
 
     def amap(
         self,
@@ -168,8 +176,20 @@ class Maps:
         """
         from ._async import start
 
-        plan = _plan(self, timeout, chunksize, buffersize, ordered, return_exceptions)
-        return start(self, fn, iterables, plan, progress)
+        maps, fn = _with_options(self, fn, chunksize)
+        plan = _plan(maps, timeout, chunksize, buffersize, ordered, return_exceptions)
+        return start(maps, fn, iterables, plan, progress)
+
+
+def _with_options(maps: Any, fn: Any, chunksize: int | None) -> tuple[Any, Callable[..., Any]]:
+    """What submits this function, and what is submitted: a `disttask.task` may bring options along."""
+    if type(fn) is Task and fn.options is not None:
+        maps, fn = maps._with(fn), fn.plain
+    if maps._retry_on is not None and callable(fn):
+        if chunksize is not None and chunksize > 1:
+            raise ValueError("retry_on speaks of one call: leave chunksize out, or make it 1")
+        fn = Guarded(fn, maps._retry_on)
+    return maps, fn
 
 
 def _plan(maps: Maps, timeout: float | None, chunksize: int | None, *rest: Any) -> Plan:

@@ -78,7 +78,7 @@ class Submitter:
     """Whatever has a `submit`, with the options of its tasks."""
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
-    def _bind(self, pool: Pool, priority: int, retries: int, timeout: float | None, future: type[Future]) -> None: ...
+    def _bind(self, pool: Pool, future: type[Future], options: Any = None) -> None: ...
     def submit(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Schedule ``func(*args, **kwargs)`` and return its `disttask.Future`.
 
@@ -175,7 +175,9 @@ class Future:
     def _is_resolved(self) -> bool: ...
     def _is_running(self) -> bool: ...
     def _cancel(self) -> bool:
-        """Cancel it if no worker has begun it."""
+        """Cancel it if no worker has begun it, or, with ``kill_on_cancel``, as `_kill`."""
+    def _kill(self) -> bool:
+        """Cancel it if no worker has begun it, else have the worker killed. `False`: it has ended."""
     def _has_output(self) -> bool:
         """Whether its pool has output that has not been shown."""
     def _output(self, stream: str | None = None) -> str:

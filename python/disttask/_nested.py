@@ -15,6 +15,7 @@ from concurrent import futures as cf
 
 from . import _handshake
 from ._exceptions import SerializationError
+from ._functions import Task
 from ._options import Options
 from ._pickling import dump_exception, dumps, task_name
 
@@ -33,6 +34,9 @@ _AGAIN_SECONDS = 0.5
 
 _MIXED_SECONDS = 0.05
 """The same for `concurrent.futures.wait`, which may also wait for a future of a thread."""
+
+_OPTIONS = ("name", "priority", "retries")
+"""What holds for a task whoever runs it. The others are the host's: it does not see what a waiting task runs itself."""
 
 _MAX_ERROR_BYTES = 64 * 1024
 """A longer description of an exception is for the waiting task only, not for the host's history."""
@@ -283,10 +287,11 @@ class NestedExecutor(cf.Executor):
         self._max_workers = _pool[1]
 
     def options(self, **changes: Any) -> NestedExecutor:
-        """As `Executor.options`; a task inside a task has no time-out of its own.
+        """As `Executor.options`, with `retries`, `priority` and `name`.
 
         Raises:
-            ValueError: with `timeout`, since its end would have to end the task that waits, too.
+            ValueError: with another, since the task that waits may run this one itself: the end of a time-out, say,
+                would have to end that, too.
         """
         options = self._options.changed(**changes)
         if options.timeout is not None:
@@ -294,12 +299,20 @@ class NestedExecutor(cf.Executor):
                 "timeout is not for tasks that a task submits, because the waiting task may run them itself: give the "
                 "outer task a timeout"
             )
+        others = options.given().keys() - set(_OPTIONS)
+        if others:
+            raise ValueError(
+                f"{', '.join(sorted(others))}: not for tasks that a task submits, because the waiting task may run "
+                "them itself: give these options to the outer task"
+            )
         return NestedExecutor(options)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> NestedFuture:
         """As `Executor.submit`. Futures are not taken as arguments here: pass their results."""
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
+        if type(fn) is Task and fn.options is not None:
+            return self.options(**fn.options.given() | self._options.given()).submit(fn.plain, *args, **kwargs)
         try:
             return self._submit(fn, args, kwargs)
         except SerializationError as exc:
@@ -314,7 +327,8 @@ class NestedExecutor(cf.Executor):
         return self._submit_pickled(dumps_task(fn, args, kwargs).data, task_name(fn))
 
     def _submit_pickled(self, data: bytes, name: str) -> NestedFuture:
-        key, number = _asked().submit(data, name, self._options.priority, self._options.retries)
+        options = self._options
+        key, number = _asked().submit(data, options.name or name, options.priority, options.retries)
         return NestedFuture(data, key, number)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002

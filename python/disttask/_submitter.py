@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import weakref
+
 from . import _inputs, _native
 from ._exceptions import PoolBroken, SerializationError, dependency_failed
+from ._functions import Task
 from ._future import Future
 from ._loading import dumps_task
 from ._maps import Maps
-from ._options import Options
+from ._options import Guarded, Options
 from ._pickling import task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Unpack
 
     from ._executor import Executor
+    from ._options import TaskOptions
 
 
 _MANAGED = b"multiprocessing.managers"
@@ -36,11 +40,17 @@ class Tasks(_native.Submitter, Maps):
     """`submit`, which is native, and `map`."""
 
     _pool: _native.Pool
+    _given: dict[str, Any] = {}  # noqa: RUF012
+    """The options, which go before those of a `disttask.task`."""
+    _by_task: weakref.WeakKeyDictionary[Task, _Bound] | None = None
+    """For functions that bring options along."""
 
     def _submit_whole(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, name: str | None = None
     ) -> Future:
         """The rest of `submit`: what does not go by a function's number and plain arguments."""
+        if type(fn) is Task and fn.options is not None:
+            return self._with(fn).submit(fn.plain, *args, **kwargs or {})
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
         with _inputs.Collecting(self._pool.id) as call:
@@ -61,6 +71,16 @@ class Tasks(_native.Submitter, Maps):
             future.add_done_callback(_Held((fn, args, kwargs)))
         return future
 
+    def _with(self, task: Task) -> _Bound:
+        """What submits this task with its own options."""
+        if self._by_task is None:
+            self._by_task = weakref.WeakKeyDictionary()
+        bound = self._by_task.get(task)
+        if bound is None:
+            assert task.options is not None
+            bound = self._by_task[task] = _Bound(self, task.options.changed(**self._given))
+        return bound
+
     def _check_accepting(self) -> None:
         status = self._pool.status()
         if status["broken"] is not None:
@@ -69,22 +89,41 @@ class Tasks(_native.Submitter, Maps):
             raise RuntimeError("cannot schedule new futures after shutdown: make a new Executor")
 
 
-class Submitter(Tasks):
-    """`submit` and `map` of an executor, with options. Made by `Executor.options`."""
+class _Bound(Tasks):
+    """`submit` and `map` with options. It does not keep the executor: one that is dropped is to stop."""
 
-    def __init__(self, executor: Executor, options: Options) -> None:
-        self._executor = executor
+    def __init__(self, tasks: Tasks, options: Options) -> None:
         self._options = options
-        self._pool = executor._pool
-        self._map_times = executor._map_times
-        self._one_by_one = options.timeout is not None or options.retries > 0
-        self._bind(self._pool, options.priority, options.retries, options.timeout, Future)
+        self._given = options.given()
+        self._pool = tasks._pool
+        self._tasks = weakref.ref(tasks)
+        self._workers = tasks._max_workers
+        self._map_times = tasks._map_times
+        self._one_by_one = tasks._one_by_one or options.speak_of_one_call()
+        self._retry_on = options.retry_on
+        self._bind(self._pool, Future, options)
 
     @property
     def _max_workers(self) -> int:  # type: ignore[override]
-        return self._executor._max_workers  # it may be resized
+        tasks = self._tasks()
+        return self._workers if tasks is None else tasks._max_workers  # it may be resized
 
-    def options(self, **changes: Any) -> Submitter:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """As `Executor.submit`."""
+        if self._retry_on is not None and callable(fn) and not (type(fn) is Task and fn.options is not None):
+            fn = Guarded(fn, self._retry_on)
+        future: Future = super().submit(fn, *args, **kwargs)
+        return future
+
+
+class Submitter(_Bound):
+    """`submit` and `map` of an executor, with options. Made by `Executor.options`."""
+
+    def __init__(self, executor: Executor, options: Options) -> None:
+        super().__init__(executor, options)
+        self._executor = executor
+
+    def options(self, **changes: Unpack[TaskOptions]) -> Submitter:
         """The same with these options changed; see `Executor.options`."""
         return Submitter(self._executor, self._options.changed(**changes))
 

@@ -11,19 +11,21 @@ import time
 from . import _handshake
 from ._default import default_executor
 from ._exceptions import InvalidTask, ResultEvicted, SerializationError, UnknownTask, dependency_failed
+from ._functions import Task
 from ._future import Future
 from ._inputs import Collecting
 from ._loading import dumps_task, load_outcome
-from ._options import Options
+from ._options import Guarded, Options
 from ._pickling import Pickled, task_name
 from ._submitter import Submitter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, Unpack
 
     from . import _native
+    from ._options import TaskOptions
 
 _FORMAT = "disttask-1"
 _TASK_TEXT = re.compile(
@@ -97,9 +99,9 @@ def submit(task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Futu
     return _submit(Options(), task, args, kwargs)
 
 
-def options(*, retries: int = 0, timeout: float | None = None, priority: int = 0) -> DefaultSubmitter:
+def options(**options: Unpack[TaskOptions]) -> DefaultSubmitter:
     """Options for the module's `submit`: ``disttask.options(retries=3).submit(task)``. See `Executor.options`."""
-    return DefaultSubmitter(Options(retries=retries, timeout=timeout, priority=priority))
+    return DefaultSubmitter(Options(**options))
 
 
 class DefaultSubmitter:
@@ -119,16 +121,21 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
     if isinstance(task, str):
         if args or kwargs:
             raise TypeError("a task text carries its own arguments: submit(text) takes no others")
+        if options.retry_on is not None:
+            raise TypeError("retry_on needs a callable: a task text is not unpickled here")
         pickled, name = parse_task(task)
         found: list[_native.Input] = []
     elif callable(task):
+        if type(task) is Task and task.options is not None:
+            options, task = task.options.changed(**options.given()), task.plain
+        func = task if options.retry_on is None else Guarded(task, options.retry_on)
         name = task_name(task)
         if _handshake.nesting is not None:
             return _nested(options)._submit(task, args, kwargs)  # type: ignore[no-any-return]
         executor = default_executor()
         with Collecting(executor._pool.id) as call:
             try:
-                pickled = dumps_task(task, args, kwargs)
+                pickled = dumps_task(func, args, kwargs)
             except SerializationError:
                 if call.failed is not None:
                     return Future.failed(dependency_failed(name, call.failed))

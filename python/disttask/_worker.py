@@ -8,6 +8,7 @@ import sys
 from _pickle import loads
 
 from . import _globals, _handshake, _inputs, _native, _sharing, _streams
+from ._options import Guarded as Guarded
 from ._pickling import describe as describe
 from ._pickling import dump_exception, dumps
 

@@ -15,7 +15,7 @@ use super::error::{ApiError, ErrorBody};
 use super::{Shares, State};
 use crate::ipc::Form;
 use crate::pool::{Backlog, Keep, NewTask, PoolError, Work};
-use crate::scheduler::types::{FunctionId, TaskSpec};
+use crate::scheduler::types::TaskSpec;
 
 /// What may wait, since the server takes tasks faster than workers end them, and memory is bounded: a million tasks take
 /// some 500 MB beside their pickles, and of pickles 1 GiB is sixteen of the largest requests.
@@ -145,11 +145,10 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<NewTask<'a>, A
         )));
     }
     let spec = TaskSpec {
-        function: FunctionId::default(),
         priority: submission.priority.unwrap_or(0),
         retries: u32::from(retries),
-        crash_limit: None,
         timeout,
+        ..TaskSpec::default()
     };
     let (name, body) = parse_text(&submission.task, &state.python)?;
     let payload = BASE64.decode(body).map_err(|error| {

@@ -45,6 +45,8 @@ pub(super) struct FailureView {
     task: u64,
     /// The function's name.
     name: String,
+    /// The submitter's words for it.
+    tags: Vec<String>,
     /// How often it was dispatched.
     attempts: u32,
     /// The worker that ran it last.
@@ -137,6 +139,7 @@ impl ResultView {
                         kind: failure.kind,
                         task: failure.task,
                         name: failure.name.clone(),
+                        tags: failure.tags.clone(),
                         attempts: failure.attempts,
                         pid: failure.pid,
                         exit_status: failure.exit_status,
@@ -171,6 +174,8 @@ pub(super) struct TaskView {
     pub(super) task_id: String,
     #[schema(value_type = String)]
     pub(super) name: Arc<str>,
+    /// The submitter's words for it.
+    pub(super) tags: Vec<String>,
     pub(super) status: TaskStatus,
     /// How it failed: `raised`, `worker_crashed`, `task_timeout`, `pool_broken` or `pool_shutdown`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,6 +210,7 @@ impl TaskView {
         Self {
             task_id: pool.id_text(past.task),
             name: past.name,
+            tags: past.tags.map(|tags| tags.to_vec()).unwrap_or_default(),
             status,
             failure: past.failure,
             waited_seconds: past.waited.as_secs_f64(),
@@ -221,6 +227,7 @@ impl TaskView {
         Self {
             task_id: pool.id_text(task.task),
             name: Arc::clone(&task.name),
+            tags: task.tags.as_ref().map(|tags| tags.to_vec()).unwrap_or_default(),
             status: if task.running { TaskStatus::Running } else { TaskStatus::Queued },
             failure: None,
             waited_seconds: task.waited.as_secs_f64(),

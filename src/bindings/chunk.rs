@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use super::guarded::AGAIN;
 use super::numbers;
 use super::reply::Reply;
 use super::worker::Loop;
@@ -44,12 +45,13 @@ impl<'py> Loop<'py> {
             Ok(loaded) => loaded,
             Err(error) => return self.error("load", error, None),
         };
+        let (function, guard) = self.unwrapped(function)?;
         let mut values = Vec::with_capacity(items.len());
         let (errors, pickles) = (PyList::empty(self.py), PyList::empty(self.py));
         for (item, index) in items.iter().zip(1_u32..) {
             link.set_items(index);
             let place = index - 1;
-            match self.run_item(&function, item, spread, apart) {
+            match self.run_item((&function, guard.as_ref()), item, spread, apart) {
                 // Plain values cannot change while the others are computed.
                 Ok(value) if is_plain(&value) => values.push(value),
                 Ok(value) => {
@@ -58,6 +60,12 @@ impl<'py> Loop<'py> {
                         Ok(pickle) => pickles.append((place, pickle))?,
                         Err(error) => errors.append((place, self.described("dump", error, Some(&value))?))?,
                     }
+                }
+                // The item is the whole chunk: `map` sees to that.
+                Err((AGAIN, error)) => {
+                    self.check_fork(Some(&error))?;
+                    link.set_items(0);
+                    return Ok(Reply::Bytes(Answer::Raised, self.described("run", error, None)?));
                 }
                 Err((stage, error)) => {
                     self.check_fork(Some(&error))?;
@@ -81,7 +89,7 @@ impl<'py> Loop<'py> {
 
     fn run_item(
         &self,
-        function: &Bound<'py, PyAny>,
+        (function, guard): (&Bound<'py, PyAny>, Option<&Bound<'py, PyAny>>),
         item: Bound<'py, PyAny>,
         spread: bool,
         apart: bool,
@@ -93,6 +101,6 @@ impl<'py> Loop<'py> {
         } else {
             function.call1((item,))
         };
-        result.map_err(|error| ("run", error))
+        result.map_err(|error| self.judged(guard, error))
     }
 }

@@ -283,7 +283,16 @@ impl Future {
 
     fn _cancel(&self) -> PyResult<bool> {
         match (self.slot()?, self.pool()) {
+            (Some(slot), Some(pool)) if slot.is_killed_by_cancel() => Ok(pool.kill(slot.id())?),
             (Some(slot), Some(pool)) if !slot.is_resolved() => Ok(pool.cancel(slot.id())?),
+            _ => Ok(false),
+        }
+    }
+
+    /// Cancel it, and stop it where a worker runs it.
+    fn _kill(&self) -> PyResult<bool> {
+        match (self.slot()?, self.pool()) {
+            (Some(slot), Some(pool)) if !slot.is_resolved() => Ok(pool.kill(slot.id())?),
             _ => Ok(false),
         }
     }

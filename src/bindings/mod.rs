@@ -8,6 +8,7 @@ mod codec;
 mod error;
 mod functions;
 mod future;
+mod guarded;
 mod input;
 mod memory;
 mod nested;

@@ -18,7 +18,7 @@ pub(super) enum Reply<'py> {
 }
 
 impl Worker {
-    /// Send an answer.
+    /// Send an answer; waits for room.
     pub(super) fn reply(&self, py: Python<'_>, taken: &Taken, nanos: u64, reply: &Reply<'_>) -> PyResult<()> {
         let mut guard = self.link.lock();
         let link = &mut *guard;

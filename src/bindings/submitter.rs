@@ -1,5 +1,6 @@
 //! `_native.Submitter`: the base class of whatever has a `submit`, with the options that its tasks get.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,8 +18,43 @@ use super::numbers;
 use super::pool::Pool;
 use super::wait::wait_interruptibly;
 use crate::ipc::{Form, Payload, Range};
-use crate::pool::{Keep, Need, Patience, PoolError, Shared, Slot, Work};
-use crate::scheduler::types::{FunctionId, TaskSpec};
+use crate::pool::{Keep, Manner, Need, Patience, PoolError, Shared, Slot, Work};
+use crate::scheduler::types::{Backoff, TaskSpec};
+
+/// What was asked for, as far as this side is concerned.
+#[derive(FromPyObject)]
+struct Asked {
+    priority: i32,
+    retries: u32,
+    retry_timeouts: bool,
+    crash_limit: Option<u32>,
+    /// In seconds.
+    timeout: Option<f64>,
+    backoff_ms: Option<(u32, u32)>,
+    name: Option<String>,
+    tags: Vec<String>,
+    kill_on_cancel: bool,
+}
+
+impl Asked {
+    fn split(self) -> (TaskSpec, Manner) {
+        let spec = TaskSpec {
+            priority: self.priority,
+            retries: self.retries,
+            retry_timeouts: self.retry_timeouts,
+            crash_limit: self.crash_limit.and_then(NonZeroU32::new),
+            // What is too long to express is no limit.
+            timeout: self.timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            backoff: self
+                .backoff_ms
+                .map_or_else(Backoff::default, |(base_ms, cap_ms)| Backoff { base_ms, cap_ms }),
+            ..TaskSpec::default()
+        };
+        let tags = if self.tags.is_empty() { None } else { Some(Arc::new(self.tags)) };
+        let manner = Manner { name: self.name.map(Arc::from), tags, kill_on_cancel: self.kill_on_cancel };
+        (spec, manner)
+    }
+}
 
 #[pyclass(subclass, frozen, module = "disttask._native")]
 pub(super) struct Submitter(OnceLock<Binding>);
@@ -28,6 +64,7 @@ struct Binding {
     home: Arc<Home>,
     functions: Arc<Functions>,
     spec: TaskSpec,
+    manner: Manner,
     new_future: NewFuture,
     bound: Option<QueueBound>,
 }
@@ -53,7 +90,7 @@ impl Submitter {
 impl Binding {
     fn queue<'py>(&self, py: Python<'py>, work: Work, name: &str, keep: Keep) -> PyResult<Bound<'py, PyAny>> {
         let slot = match self.bound {
-            None => self.pool.submit(work, name, self.spec, keep)?,
+            None => self.pool.submit(work, name, self.spec, keep, &self.manner)?,
             Some(bound) => self.submit_in_turn(py, bound, &work, name, keep)?,
         };
         self.new_future.attached(py, slot, &self.home)
@@ -69,7 +106,8 @@ impl Binding {
         keep: Keep,
     ) -> PyResult<Arc<Slot>> {
         loop {
-            match self.pool.submit_within(bound.tasks, work.clone(), name, self.spec, keep) {
+            let (work, manner) = (work.clone(), &self.manner);
+            match self.pool.submit_within(bound.tasks, work, name, self.spec, keep, manner) {
                 Err(PoolError::QueueFull(_)) if bound.waits => {
                     let turn = |slice| self.pool.wait_for_turn(bound.tasks, slice).then_some(());
                     wait_interruptibly(py, None, turn)?;
@@ -178,22 +216,16 @@ impl Submitter {
         Self(OnceLock::new())
     }
 
-    fn _bind(
-        &self,
-        pool: &Pool,
-        priority: i32,
-        retries: u32,
-        timeout: Option<f64>,
-        future: Bound<'_, PyType>,
-    ) -> PyResult<()> {
-        let timeout = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        let spec =
-            TaskSpec { function: FunctionId::default(), priority, retries, crash_limit: None, timeout };
+    /// `options` is made, and checked, by `disttask._options`.
+    #[pyo3(signature = (pool, future, options=None))]
+    fn _bind(&self, pool: &Pool, future: Bound<'_, PyType>, options: Option<Asked>) -> PyResult<()> {
+        let (spec, manner) = options.map(Asked::split).unwrap_or_default();
         let bound = Binding {
             pool: Arc::clone(&pool.shared),
             home: Arc::clone(&pool.home),
             functions: Arc::clone(&pool.functions),
             spec,
+            manner,
             new_future: NewFuture::of(future)?,
             bound: pool.bound,
         };
@@ -282,7 +314,7 @@ impl Submitter {
         let inner = self.inner()?;
         let work = inner.chunk(py, function, spread, items)?;
         // `map` has bounds of its own.
-        let slot = inner.pool.submit(work, &function.name, inner.spec, Keep::ForTheFuture)?;
+        let slot = inner.pool.submit(work, &function.name, inner.spec, Keep::ForTheFuture, &inner.manner)?;
         inner.new_future.attached(py, slot, &inner.home)
     }
 
@@ -303,7 +335,13 @@ impl Submitter {
             } else {
                 inner.chunk(py, function, spread, &items.get_slice(first, first + size))?
             };
-            slots.push(inner.pool.submit(work, &function.name, inner.spec, Keep::ForTheFuture)?);
+            slots.push(inner.pool.submit(
+                work,
+                &function.name,
+                inner.spec,
+                Keep::ForTheFuture,
+                &inner.manner,
+            )?);
             Ok(())
         };
         let error = (0..items.len()).step_by(size).find_map(|first| submit(first).err());

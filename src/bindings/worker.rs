@@ -14,6 +14,7 @@ use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple};
 use super::buffer;
 use super::codec;
 use super::functions::CODE_REUSED;
+use super::guarded::AGAIN;
 use super::input::Gifts;
 use super::memory::new_bytes;
 use super::nested::Nest;
@@ -51,6 +52,8 @@ pub(super) struct Helpers<'py> {
     pub(super) dump_chunk: Bound<'py, PyAny>,
     /// An exception's description: stage, exception, value.
     error: Bound<'py, PyAny>,
+    /// What stands for a function whose exceptions may be worth another try.
+    pub(super) guarded: Bound<'py, PyAny>,
     /// A forked child has come back into the loop.
     leave_child: Bound<'py, PyAny>,
 }
@@ -120,6 +123,7 @@ impl Worker {
             describe: helpers.getattr(intern!(py, "describe"))?,
             dump_chunk: helpers.getattr(intern!(py, "dump_chunk"))?,
             error: helpers.getattr(intern!(py, "error"))?,
+            guarded: helpers.getattr(intern!(py, "Guarded"))?,
             leave_child: helpers.getattr(intern!(py, "leave_child"))?,
         };
         let mut work = Loop { py, helpers, functions: HashMap::new(), generation: fork_generation() };
@@ -215,6 +219,10 @@ impl<'py> Loop<'py> {
                 self.check_fork(None)?;
                 self.answer(&value, form)
             }
+            Err((AGAIN, error)) => {
+                self.check_fork(Some(&error))?;
+                Ok(Reply::Bytes(Answer::Raised, self.described("run", error, None)?))
+            }
             Err((stage, error)) => {
                 self.check_fork(Some(&error))?;
                 self.error(stage, error, None)
@@ -230,13 +238,13 @@ impl<'py> Loop<'py> {
         large: Option<Payload>,
     ) -> Result<Bound<'py, PyAny>, (&'static str, PyErr)> {
         let at_load = |error| ("load", error);
-        let at_run = |error| ("run", error);
         debug_assert!(form != Form::Chunk);
         if form == Form::Call {
             let function = self.function(taken.function).map_err(at_load)?;
             let args = self.arguments(taken, payload, large.as_ref()).map_err(at_load)?;
             drop(large); // from here on the arguments alone keep it: it is free before the answer is seen
-            return function.call1(args).map_err(at_run);
+            let (function, guard) = self.unwrapped(function).map_err(at_load)?;
+            return function.call1(args).map_err(|error| self.judged(guard.as_ref(), error));
         }
         let call = self.load(taken, payload, large.as_ref()).map_err(at_load)?;
         drop(large);
@@ -245,7 +253,9 @@ impl<'py> Loop<'py> {
         drop(call);
         let kwargs =
             if kwargs.is_none() { None } else { Some(kwargs.cast_into().map_err(|e| at_load(e.into()))?) };
-        function.call(args, kwargs.as_ref()).map_err(at_run)
+        let (function, guard) = self.unwrapped(function).map_err(at_load)?;
+        let result = function.call(args, kwargs.as_ref());
+        result.map_err(|error| self.judged(guard.as_ref(), error))
     }
 
     pub(super) fn load(

@@ -207,6 +207,7 @@ const VALUE: u32 = 1;
 const DESCRIBED: u32 = 2;
 const ERROR: u32 = 3;
 const VALUES: u32 = 4;
+const RAISED: u32 = 5;
 
 /// What an answer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,6 +218,8 @@ pub enum Answer {
     Described,
     /// An exception.
     Error,
+    /// An exception after which the submitter wants the task tried again.
+    Raised,
     /// What became of each item of a chunk.
     Values,
 }
@@ -227,6 +230,7 @@ impl Answer {
             Self::Value => VALUE,
             Self::Described => DESCRIBED,
             Self::Error => ERROR,
+            Self::Raised => RAISED,
             Self::Values => VALUES,
         }
     }
@@ -236,6 +240,7 @@ impl Answer {
             VALUE => Some(Self::Value),
             DESCRIBED => Some(Self::Described),
             ERROR => Some(Self::Error),
+            RAISED => Some(Self::Raised),
             VALUES => Some(Self::Values),
             _ => None,
         }

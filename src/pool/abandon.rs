@@ -15,6 +15,7 @@ impl Core {
         let facts = Facts {
             task,
             name: entry.name.clone(),
+            tags: entry.tags.clone(),
             submitted: entry.submitted,
             dispatched: entry.dispatched.map(|(at, _)| at),
             ended: now,

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use super::core::{Core, OnFinish};
 use super::failure::{Ended, Failure, broken_text};
 use super::history::Facts;
-use super::seat::Seat;
+use super::seat::{SEATS_PER_SLOT, Seat};
 use super::slot::Outcome;
+use super::work::tags_of;
 use crate::ipc::{Form, Order};
 use crate::scheduler::types::{Action, Assignment, FailReason, TaskId, Time, WorkerId};
 
@@ -17,10 +18,12 @@ impl Core {
         while let Some(action) = self.scheduler.poll_action() {
             match action {
                 Action::Spawn(id) => {
-                    while self.seats.len() <= id.slot as usize {
-                        self.seats.push(Seat::default());
+                    let seats = SEATS_PER_SLOT * (id.slot as usize + 1);
+                    if self.seats.len() < seats {
+                        self.seats.resize_with(seats, Seat::default);
                     }
-                    self.seats[id.slot as usize].reserve(id);
+                    let place = self.vacant_place(id.slot);
+                    self.seats[place].reserve(id);
                     self.spawns.push_back(id);
                 }
                 Action::Dispatch(id, job) => self.send(id, job, now),
@@ -29,13 +32,15 @@ impl Core {
                     self.scheduler.handle_retracted(id, back, now);
                 }
                 Action::Stop(id) => {
-                    self.seats[id.slot as usize].stopping = true;
-                    self.touch(id.slot);
+                    let place = self.place(id);
+                    self.seats[place].stopping = true;
+                    self.touch(place);
                 }
-                Action::Kill(id, _) if self.gentle_until.is_some() => {
-                    self.seats[id.slot as usize].terminate();
+                Action::Kill(id, _) => {
+                    let place = self.place(id);
+                    let seat = &mut self.seats[place];
+                    if self.gentle_until.is_some() { seat.terminate() } else { seat.kill() }
                 }
-                Action::Kill(id, _) => self.seats[id.slot as usize].kill(),
                 Action::Fail(task, reason) => self.fail(task, reason, now),
                 Action::Broken => {
                     let why = || broken_text(&self.executable, self.last_ended.as_ref()).into();
@@ -48,7 +53,7 @@ impl Core {
             }
         }
         while let Some(slot) = self.dirty.pop() {
-            self.pump(slot as usize);
+            self.pump(slot);
         }
         self.tell(now);
     }
@@ -70,9 +75,9 @@ impl Core {
     }
 
     /// This worker is to be woken, and told when to call.
-    fn touch(&mut self, slot: u32) {
-        if self.dirty.last() != Some(&slot) {
-            self.dirty.push(slot);
+    fn touch(&mut self, place: usize) {
+        if self.dirty.last() != Some(&place) {
+            self.dirty.push(place);
         }
     }
 
@@ -81,11 +86,11 @@ impl Core {
         if let Some(entry) = entry {
             entry.dispatched = Some((now, id));
         }
-        let slot = id.slot as usize;
+        let slot = self.place(id);
         if !self.seats[slot].outbox.is_empty() || !self.send_now(slot, job) {
             self.seats[slot].outbox.push_back(job);
         }
-        self.touch(id.slot);
+        self.touch(slot);
     }
 
     /// Put a dispatch into the worker's ring. `false`: there is no room.
@@ -113,8 +118,7 @@ impl Core {
             FailReason::Cancelled => Outcome::Cancelled,
             FailReason::DependencyFailed(of) => self.unmet(task, of),
             FailReason::Crashed { worker, .. } | FailReason::TimedOut { worker, .. } => {
-                let ended = self.seats[worker.slot as usize].ended.as_ref();
-                let ended = ended.filter(|(id, _)| *id == worker).map(|(_, ended)| ended);
+                let ended = self.ended_of(worker);
                 self.failure(task, reason, ended)
             }
             FailReason::PoolBroken => {
@@ -133,6 +137,7 @@ impl Core {
         let entry = self.entries.get(task);
         let name = entry.map_or("", |entry| &entry.name);
         let mut failure = Failure::new(reason, task.0, name, ended);
+        failure.tags = entry.map(|entry| tags_of(entry.tags.as_ref())).unwrap_or_default();
         if entry.is_none_or(|entry| entry.work.form != Form::Chunk) {
             failure.item = None; // the counter is of an earlier task
         }
@@ -147,10 +152,11 @@ impl Core {
         if entry.slot.is_retained() {
             self.results.finish(task, outcome.size(), now);
         }
-        let pid = entry.dispatched.and_then(|(_, worker)| self.seats[worker.slot as usize].pid_of(worker));
+        let pid = entry.dispatched.and_then(|(_, worker)| self.pid_of(worker));
         let facts = Facts {
             task,
             name: entry.name,
+            tags: entry.tags,
             submitted: entry.submitted,
             dispatched: entry.dispatched.map(|(at, _)| at),
             ended: now,

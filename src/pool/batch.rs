@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::work::{Keep, Work};
+use super::work::{Keep, Manner, Work};
 use super::{PoolError, Shared};
 use crate::scheduler::types::{TaskId, TaskSpec};
 
@@ -54,7 +54,9 @@ impl Shared {
         for task in tasks {
             // What can refuse a task (a shutdown, a broken pool) needs the lock that is held here: it is the first one
             // that is refused, or none.
-            let slot = core.submit(task.work, task.name, task.spec, keep).map_err(|_| PoolError::ShutDown)?;
+            let slot = core
+                .submit(task.work, task.name, task.spec, keep, &Manner::default())
+                .map_err(|_| PoolError::ShutDown)?;
             ids.push(slot.id());
         }
         Ok(ids)

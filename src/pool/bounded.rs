@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::core::Core;
 use super::slot::Slot;
 use super::wait::MAX_SPIN;
-use super::work::{Keep, Work};
+use super::work::{Keep, Manner, Work};
 use super::{PoolError, Shared};
 use crate::scheduler::types::TaskSpec;
 
@@ -29,6 +29,7 @@ impl Shared {
         name: &str,
         spec: TaskSpec,
         keep: Keep,
+        manner: &Manner,
     ) -> Result<Arc<Slot>, PoolError> {
         self.check_owner()?;
         let mut core = self.core.lock();
@@ -38,7 +39,7 @@ impl Shared {
         if core.is_full(limit) {
             return Err(PoolError::QueueFull(limit));
         }
-        Self::accept(&mut core, work, name, spec, keep)
+        Self::accept(&mut core, work, name, spec, keep, manner)
     }
 
     /// Wait until fewer than `limit` tasks are unfinished, or the pool takes no more, at most so long.

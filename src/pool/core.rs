@@ -17,7 +17,7 @@ use super::names::Names;
 use super::nested::Nested;
 use super::output::Output;
 use super::results::ResultStore;
-use super::seat::Seat;
+use super::seat::{SEATS_PER_SLOT, Seat};
 use super::slot::Slot;
 use super::turnover::{Lifetime, Renewal};
 use super::waker::{Topic, Waker};
@@ -52,6 +52,7 @@ impl std::fmt::Debug for OnFinish {
 pub(super) struct Entry {
     pub(super) work: Work,
     pub(super) name: Arc<str>,
+    pub(super) tags: Option<Arc<Vec<String>>>,
     pub(super) slot: Arc<Slot>,
     /// It may be begun more than once.
     pub(super) again: bool,
@@ -62,6 +63,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) scheduler: Scheduler,
+    /// [`SEATS_PER_SLOT`] for each place.
     pub(super) seats: Vec<Seat>,
     pub(super) results: ResultStore,
     pub(super) history: History,
@@ -108,7 +110,7 @@ pub(super) struct Core {
     /// Something was resolved since the last [`Core::run_actions`].
     pub(super) resolved: bool,
     /// Workers that were sent something since then.
-    pub(super) dirty: Vec<u32>,
+    pub(super) dirty: Vec<usize>,
 }
 
 /// What a pool is made of.
@@ -141,7 +143,7 @@ impl Core {
         }
         let mut core = Self {
             scheduler,
-            seats: (0..parts.workers).map(|_| Seat::default()).collect(),
+            seats: (0..SEATS_PER_SLOT * parts.workers as usize).map(|_| Seat::default()).collect(),
             results: parts.results,
             history: History::default(),
             on_finish: Vec::new(),
@@ -211,7 +213,8 @@ impl Core {
         let config = Arc::clone(&self.config);
         let waker = Arc::clone(&self.waker);
         let now = self.now();
-        let seat = &mut self.seats[id.slot as usize];
+        let place = self.place(id);
+        let seat = &mut self.seats[place];
         seat.install(spawned, &waker, id);
         seat.started = now;
         if let Some(link) = seat.link.as_mut() {
@@ -239,9 +242,10 @@ impl Core {
         }
         self.last_word(id);
         // A finished result must not count as lost, so the ring is emptied first.
-        self.receive(id.slot as usize, self.now());
+        let place = self.place(id);
+        self.receive(place, self.now());
         let waker = Arc::clone(&self.waker);
-        if let Some(link) = &self.seats[id.slot as usize].link {
+        if let Some(link) = &self.seats[place].link {
             link.bury(&self.arena);
         }
         let (newest, output) = (self.scheduler.submitted(), Arc::clone(&self.output));
@@ -261,7 +265,9 @@ impl Core {
 
     fn note_end(&mut self, id: WorkerId, ended: Ended) {
         self.last_ended = Some(ended.clone());
-        self.seats[id.slot as usize].ended = Some((id, ended));
+        let place = self.place(id);
+        self.seats[place].awaited = false;
+        self.seats[place].ended = Some((id, ended));
     }
 
     /// Read all heartbeats, and look for processes that ended unwatched.
@@ -313,11 +319,6 @@ impl Core {
     pub(super) fn next_wake(&self) -> Option<Time> {
         let tick = self.next_tick();
         [self.scheduler.poll_timeout(), tick, self.results.next_expiry()].into_iter().flatten().min()
-    }
-
-    /// The seat, if that very process fills it.
-    pub(super) fn seat(&mut self, id: WorkerId) -> Option<&mut Seat> {
-        self.seats.get_mut(id.slot as usize).filter(|seat| seat.id == id)
     }
 
     /// This worker has something to say.

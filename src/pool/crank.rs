@@ -7,8 +7,8 @@ use super::slot::Outcome;
 use crate::ipc::{Answer, Order, Received};
 use crate::scheduler::types::{Completion, Time, WorkerId};
 
-/// Workers that a submitter takes answers from.
-const LOOKS_PER_SUBMIT: usize = 4;
+/// Seats where a submitter looks for answers: half of them are empty, mostly.
+const LOOKS_PER_SUBMIT: usize = 8;
 
 impl Core {
     /// Turn the crank: take all answers that there are, and do what follows. Whether there was anything to do.
@@ -80,10 +80,16 @@ impl Core {
             Answer::Value => Outcome::Value(payload),
             Answer::Values => Outcome::Values(payload, ran),
             Answer::Described => Outcome::Described(payload),
-            Answer::Error => Outcome::Error(payload),
+            Answer::Error | Answer::Raised => Outcome::Error(payload),
         };
-        if self.scheduler.handle_completed(id, run, Some(ran), now) == Completion::Final {
-            self.raised += u64::from(answer == Answer::Error);
+        let raised = answer == Answer::Raised;
+        let completion = if raised {
+            self.scheduler.handle_raised(id, run, Some(ran), now)
+        } else {
+            self.scheduler.handle_completed(id, run, Some(ran), now)
+        };
+        if completion == Completion::Final {
+            self.raised += u64::from(raised || answer == Answer::Error);
             self.resolve(run.task, outcome, now);
         }
     }

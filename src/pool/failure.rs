@@ -59,6 +59,8 @@ pub struct Failure {
     pub task: u64,
     /// The function's name.
     pub name: String,
+    /// The submitter's words for it.
+    pub tags: Vec<String>,
     /// How often it was dispatched.
     pub attempts: u32,
     /// The worker that ran it last.
@@ -118,6 +120,7 @@ impl Failure {
             message: message.into(),
             task,
             name: name.to_owned(),
+            tags: Vec::new(),
             attempts,
             pid: ended.map(|ended| ended.pid),
             exit_status: exit
@@ -138,6 +141,7 @@ impl Failure {
             message: Arc::clone(why),
             task,
             name: name.to_owned(),
+            tags: Vec::new(),
             attempts: 0,
             pid: None,
             exit_status: None,
@@ -171,7 +175,9 @@ fn describe(ended: Option<&Ended>, killed: Option<KillReason>) -> String {
     let ours = match killed {
         Some(KillReason::Frozen) => Some("stopped responding (its heartbeat stood still) and was killed"),
         Some(KillReason::Requested) => Some("was restarted on request"),
-        Some(KillReason::Shutdown | KillReason::Timeout | KillReason::StartTimeout) => Some("was killed"),
+        Some(
+            KillReason::Shutdown | KillReason::Timeout | KillReason::Cancelled | KillReason::StartTimeout,
+        ) => Some("was killed"),
         None => None,
     };
     if let Some(ours) = ours {

@@ -29,6 +29,8 @@ pub struct Past {
     pub task: TaskId,
     /// Its function's name.
     pub name: Arc<str>,
+    /// The submitter's words for it.
+    pub tags: Option<Arc<Vec<String>>>,
     /// `succeeded`, `failed` or `cancelled`.
     pub status: &'static str,
     /// Where it failed: `raised`, `worker_crashed`, `task_timeout`, `pool_broken` or `pool_shutdown`.
@@ -58,6 +60,7 @@ impl Past {
 pub(super) struct Facts {
     pub(super) task: TaskId,
     pub(super) name: Arc<str>,
+    pub(super) tags: Option<Arc<Vec<String>>>,
     pub(super) submitted: Time,
     pub(super) dispatched: Option<Time>,
     pub(super) ended: Time,
@@ -80,6 +83,7 @@ impl History {
             number: self.ended,
             task: facts.task,
             name: facts.name,
+            tags: facts.tags,
             status,
             failure: failure_of(outcome),
             ran: facts.ended.saturating_sub(begun),
@@ -160,6 +164,7 @@ mod tests {
             let facts = Facts {
                 task: TaskId(id),
                 name: Arc::from("f"),
+                tags: None,
                 submitted: at,
                 dispatched: None,
                 ended: at,
@@ -181,7 +186,8 @@ mod tests {
             let failure = Failure { stderr: "😀".repeat(2 * TRACEBACK_CHARS), ..failure };
             let at = Duration::from_millis(id);
             let (task, name) = (TaskId(id), Arc::from("f"));
-            let facts = Facts { task, name, submitted: at, dispatched: None, ended: at, pid: None };
+            let facts =
+                Facts { task, name, tags: None, submitted: at, dispatched: None, ended: at, pid: None };
             history.record(facts, &Outcome::Failed(Arc::new(failure)));
         }
         let bytes: usize = history.past.iter().map(Past::size).sum();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::core::{Core, OnFinish};
 use super::history::Past;
 use super::results::Page;
+use super::work::tags_of;
 use super::{PoolError, Shared};
 use crate::scheduler::types::{TaskId, Time, WorkerPhase};
 
@@ -16,6 +17,8 @@ pub struct Present {
     pub task: TaskId,
     /// Its function's name.
     pub name: Arc<str>,
+    /// The submitter's words for it.
+    pub tags: Option<Arc<Vec<String>>>,
     /// A worker has it.
     pub running: bool,
     /// From submission to the last dispatch, or to now.
@@ -171,15 +174,16 @@ impl Core {
         Some(Present {
             task,
             name: Arc::clone(&entry.name),
+            tags: entry.tags.clone(),
             running,
             waited: begun.map_or(now, |(at, _)| at).saturating_sub(entry.submitted),
             ran: begun.map_or(Duration::ZERO, |(at, _)| now.saturating_sub(at)),
-            pid: begun.and_then(|(_, worker)| self.seats[worker.slot as usize].pid_of(worker)),
+            pid: begun.and_then(|(_, worker)| self.pid_of(worker)),
         })
     }
 
-    /// The name of a task that has not been resolved.
-    pub(super) fn task_name(&self, task: TaskId) -> Option<Arc<str>> {
-        self.entries.get(task).map(|entry| Arc::clone(&entry.name))
+    /// The name and the tags of a task that has not been resolved.
+    pub(super) fn task_title(&self, task: TaskId) -> Option<(Arc<str>, Vec<String>)> {
+        self.entries.get(task).map(|entry| (Arc::clone(&entry.name), tags_of(entry.tags.as_ref())))
     }
 }

@@ -18,6 +18,7 @@ mod actions;
 mod answer;
 mod batch;
 mod bounded;
+mod cancel;
 mod core;
 mod crank;
 mod driver;
@@ -57,7 +58,7 @@ pub use stack::{STACK_LOOKS, StackLook, StackRequest};
 pub use status::{CurrentTask, PoolStatus, TotalsStatus, WorkerStateName, WorkerStatus};
 pub use turnover::{Lifetime, Renewal};
 pub use wait::SPIN_WITH_GIL;
-pub use work::{Keep, Work};
+pub use work::{Keep, Manner, Work};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -264,9 +265,16 @@ impl Shared {
     }
 
     /// Accept a task.
-    pub fn submit(&self, work: Work, name: &str, spec: TaskSpec, keep: Keep) -> Result<Arc<Slot>, PoolError> {
+    pub fn submit(
+        &self,
+        work: Work,
+        name: &str,
+        spec: TaskSpec,
+        keep: Keep,
+        manner: &Manner,
+    ) -> Result<Arc<Slot>, PoolError> {
         self.check_owner()?;
-        Self::accept(&mut self.core.lock(), work, name, spec, keep)
+        Self::accept(&mut self.core.lock(), work, name, spec, keep, manner)
     }
 
     fn accept(
@@ -275,17 +283,25 @@ impl Shared {
         name: &str,
         spec: TaskSpec,
         keep: Keep,
+        manner: &Manner,
     ) -> Result<Arc<Slot>, PoolError> {
         if let Some(why) = &core.broken {
             return Err(PoolError::Broken(Arc::clone(why)));
         }
-        core.submit(work, name, spec, keep).map_err(|_| PoolError::ShutDown)
+        core.submit(work, name, spec, keep, manner).map_err(|_| PoolError::ShutDown)
     }
 
     /// Take back a task that no worker has; `false`: too late.
     pub fn cancel(&self, task: TaskId) -> Result<bool, PoolError> {
         self.check_owner()?;
         Ok(self.core.lock().cancel(task))
+    }
+
+    /// Take back a task that no worker has, or stop the worker that does. `false`: too late. One that runs is resolved when
+    /// its process is gone: as cancelled, unless its answer came first.
+    pub fn kill(&self, task: TaskId) -> Result<bool, PoolError> {
+        self.check_owner()?;
+        Ok(self.core.lock().kill(task))
     }
 
     /// Whether a worker has the task; `false` also when it has ended.

@@ -83,7 +83,9 @@ impl Core {
                 Err(_) => 0,
             };
             if read == 0 {
-                self.seats[id.slot as usize].nest.mute(&waker, id); // it is dying, or a task has closed it
+                if let Some(nest) = self.nest(id) {
+                    nest.mute(&waker, id); // it is dying, or a task has closed it
+                }
                 break;
             }
             let sound = match Request::decode(&buffer[..read]) {
@@ -94,9 +96,10 @@ impl Core {
                 None => false,
             };
             if !sound {
-                let seat = &mut self.seats[id.slot as usize];
-                seat.nest.mute(&waker, id);
-                seat.give_up("a task garbled what the worker asks of the host");
+                if let Some(seat) = self.seat(id) {
+                    seat.nest.mute(&waker, id);
+                    seat.give_up("a task garbled what the worker asks of the host");
+                }
                 break;
             }
         }
@@ -145,6 +148,11 @@ impl Core {
         self.seat(id).map(|seat| &mut seat.nest)
     }
 
+    fn note_child(&mut self, id: WorkerId, key: u64, child: Child) {
+        let nest = self.nest(id).expect("it asks");
+        nest.tasks.insert(key, child);
+    }
+
     fn slot_of(&mut self, id: WorkerId, key: u64) -> Option<Arc<Slot>> {
         match self.nest(id)?.tasks.get(&key)? {
             Child::Accepted(slot) => Some(Arc::clone(slot)),
@@ -169,7 +177,7 @@ impl Core {
         };
         range.write(0, piece);
         let child = Child::Coming { range, filled: piece.len(), name: name.into(), spec };
-        self.seats[id.slot as usize].nest.tasks.insert(key, child);
+        self.note_child(id, key, child);
         Response::Continue
     }
 
@@ -213,11 +221,11 @@ impl Core {
                 return Response::Refused { broken: false, why: why.to_owned() };
             }
         };
-        let slot = Slot::new(task, false);
-        self.enter(work, name, &slot, spec, now);
+        let slot = Slot::new(task, false, false);
+        self.enter(work, name, None, &slot, spec, now);
         self.nested.submitters.insert(task, id);
         self.attention.fetch_add(1, Ordering::SeqCst); // nobody in this process may be in `result()`
-        self.seats[id.slot as usize].nest.tasks.insert(key, Child::Accepted(slot));
+        self.note_child(id, key, Child::Accepted(slot));
         self.run_actions(now);
         Response::Accepted(task.0)
     }
@@ -238,7 +246,7 @@ impl Core {
             entry.dispatched = Some((now, id));
         }
         self.nested.given += 1;
-        self.seats[id.slot as usize].nest.tasks.insert(key, Child::Given(task));
+        self.note_child(id, key, Child::Given(task));
         Response::Yours
     }
 

@@ -192,7 +192,7 @@ mod tests {
     fn store_with(limits: RetentionLimits, results: u64, bytes: usize) -> ResultStore {
         let mut store = ResultStore::new(limits);
         for id in 1..=results {
-            let slot = Slot::new(TaskId(id), true);
+            let slot = Slot::new(TaskId(id), true, false);
             store.insert(Arc::clone(&slot));
             slot.resolve(Outcome::Value(Payload::copied(&vec![0; bytes])));
             store.finish(TaskId(id), bytes, SECOND * id as u32);
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn one_that_is_too_large_costs_nobody_else_anything() {
         let mut store = store_with(RetentionLimits { bytes: 100, ..RetentionLimits::default() }, 5, 10);
-        let slot = Slot::new(TaskId(6), true);
+        let slot = Slot::new(TaskId(6), true, false);
         store.insert(Arc::clone(&slot));
         slot.resolve(Outcome::Value(Payload::copied(&[0; 101])));
         store.finish(TaskId(6), 101, SECOND);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
+use super::core::Core;
 use super::failure::Ended;
 use super::nested::Nest;
 use super::output::Output;
@@ -11,6 +12,9 @@ use super::waker::{Topic, Waker};
 use crate::ipc::HostLink;
 use crate::scheduler::types::{Assignment, TaskId, Time, WorkerId};
 use crate::supervisor::{Process, Spawned};
+
+/// A place has room for two processes: for the one that fills it, and for one that is started before the other has gone.
+pub(super) const SEATS_PER_SLOT: usize = 2;
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one process, not a state")]
@@ -27,6 +31,8 @@ pub(super) struct Seat {
     pub(super) blocked: bool,
     /// How the previous process of this place ended.
     pub(super) ended: Option<(WorkerId, Ended)>,
+    /// The process was asked for, and there is no news of it.
+    pub(super) awaited: bool,
     /// A kill came before the process was started.
     pub(super) doomed: bool,
     /// The socket is closed; `true` once that has been so for a tick.
@@ -51,6 +57,7 @@ impl Default for Seat {
             nest: Nest::default(),
             blocked: false,
             ended: None,
+            awaited: false,
             doomed: false,
             hung_up: None,
             problem: None,
@@ -61,10 +68,48 @@ impl Default for Seat {
     }
 }
 
+// Which seat is whose.
+impl Core {
+    /// The seat of this process; another one of the same place, if that has none.
+    pub(super) fn place(&self, id: WorkerId) -> usize {
+        let first = SEATS_PER_SLOT * id.slot as usize;
+        first + usize::from(self.seats[first].id != id)
+    }
+
+    /// A seat for the next process of this place. There is one: the scheduler has no more than two there at a time.
+    pub(super) fn vacant_place(&self, slot: u32) -> usize {
+        let first = SEATS_PER_SLOT * slot as usize;
+        let taken = self.seats[first].process.is_some() || self.seats[first].awaited;
+        first + usize::from(taken)
+    }
+
+    /// The seat, if that very process fills it.
+    pub(super) fn seat(&mut self, id: WorkerId) -> Option<&mut Seat> {
+        let place = self.place(id);
+        self.seats.get_mut(place).filter(|seat| seat.id == id)
+    }
+
+    fn seats_of(&self, id: WorkerId) -> &[Seat] {
+        let first = SEATS_PER_SLOT * id.slot as usize;
+        &self.seats[first..first + SEATS_PER_SLOT]
+    }
+
+    /// The process id of this very process, living or ended not long ago.
+    pub(super) fn pid_of(&self, id: WorkerId) -> Option<i32> {
+        self.seats_of(id).iter().find_map(|seat| seat.pid_of(id))
+    }
+
+    /// How this process ended, if that was not long ago.
+    pub(super) fn ended_of(&self, id: WorkerId) -> Option<&Ended> {
+        let mut ended = self.seats_of(id).iter().filter_map(|seat| seat.ended.as_ref());
+        ended.find(|(ended, _)| *ended == id).map(|(_, how)| how)
+    }
+}
+
 impl Seat {
     /// A process was asked for.
     pub(super) fn reserve(&mut self, id: WorkerId) {
-        *self = Self { id, ended: self.ended.take(), ..Self::default() };
+        *self = Self { id, awaited: true, ended: self.ended.take(), ..Self::default() };
     }
 
     /// It has been started.
@@ -75,6 +120,7 @@ impl Seat {
         let watched =
             spawned.process.exit_watch().is_some_and(|pidfd| waker.watch(pidfd, Topic::Exit, id, true));
         self.unwatched = !watched;
+        self.awaited = false;
         self.process = Some(spawned.process);
         self.link = Some(spawned.link);
         if self.doomed {

@@ -67,6 +67,8 @@ pub struct Slot {
     id: TaskId,
     /// Kept by the result store as well, which must find the bytes whatever the future does.
     retained: bool,
+    /// See [`Self::is_killed_by_cancel`].
+    kill_on_cancel: bool,
     /// See [`Self::observe`].
     observed: AtomicU8,
     /// Set after the outcome: whoever looks at it needs no lock.
@@ -88,10 +90,11 @@ struct Place {
 }
 
 impl Slot {
-    pub(super) fn new(id: TaskId, retained: bool) -> Arc<Self> {
+    pub(super) fn new(id: TaskId, retained: bool, kill_on_cancel: bool) -> Arc<Self> {
         Arc::new(Self {
             id,
             retained,
+            kill_on_cancel,
             observed: AtomicU8::new(UNOBSERVED),
             done: AtomicBool::new(false),
             place: Mutex::default(),
@@ -101,7 +104,7 @@ impl Slot {
 
     /// A slot with no task behind it, for a future whose outcome its owner brings along.
     pub fn detached() -> Arc<Self> {
-        let slot = Self::new(TaskId(0), false);
+        let slot = Self::new(TaskId(0), false, false);
         slot.place.lock().outcome = Some(Outcome::Released);
         slot.done.store(true, Ordering::Release);
         slot
@@ -187,6 +190,11 @@ impl Slot {
         place.input = Arc::downgrade(&input);
         place.shared = true;
         Some(input)
+    }
+
+    /// Whether its submitter wants `cancel` to stop it where it runs.
+    pub fn is_killed_by_cancel(&self) -> bool {
+        self.kill_on_cancel
     }
 
     /// Whether the result store keeps it as well.

@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Shared;
+use super::seat::SEATS_PER_SLOT;
 use crate::scheduler::types::WorkerPhase;
 use crate::supervisor::usage;
 
@@ -28,8 +29,10 @@ pub enum WorkerStateName {
 pub struct CurrentTask {
     /// Its number.
     pub id: u64,
-    /// Its function's name.
+    /// Its name: its function's, or the submitter's own.
     pub name: String,
+    /// The submitter's words for it.
+    pub tags: Vec<String>,
     /// Its how-manieth dispatch this is.
     pub attempt: u32,
 }
@@ -66,7 +69,7 @@ pub struct TotalsStatus {
     pub failed: u64,
     /// Tasks cancelled before they ran.
     pub cancelled: u64,
-    /// Attempts granted again after a worker's death.
+    /// Attempts granted again, after a worker's death or an exception.
     pub retried: u64,
     /// Workers that died without having been asked to.
     pub worker_deaths: u64,
@@ -104,7 +107,7 @@ impl Shared {
 
     fn snapshot(&self) -> PoolStatus {
         let core = self.core.lock();
-        let mut workers = Vec::with_capacity(core.seats.len());
+        let mut workers = Vec::with_capacity(core.seats.len() / SEATS_PER_SLOT);
         for (id, phase, tasks_done) in core.scheduler.workers() {
             let (state, job) = match phase {
                 WorkerPhase::Starting => (WorkerStateName::Starting, None),
@@ -114,14 +117,13 @@ impl Shared {
                 WorkerPhase::Restarting => (WorkerStateName::Restarting, None),
                 WorkerPhase::Gone => continue,
             };
-            let task = job.map(|job| CurrentTask {
-                id: job.task.0,
-                name: core.task_name(job.task).as_deref().unwrap_or_default().to_owned(),
-                attempt: job.attempt.0,
+            let task = job.map(|job| {
+                let (name, tags) = core.task_title(job.task).unwrap_or_else(|| ("".into(), Vec::new()));
+                CurrentTask { id: job.task.0, name: name.to_string(), tags, attempt: job.attempt.0 }
             });
             workers.push(WorkerStatus {
                 worker: id.slot,
-                pid: core.seats[id.slot as usize].process.as_ref().map(crate::supervisor::Process::pid),
+                pid: core.seats[core.place(id)].process.as_ref().map(crate::supervisor::Process::pid),
                 state,
                 task,
                 tasks_done,

@@ -1,6 +1,5 @@
 //! Stopping many tasks at once: all that were submitted from some point on.
 
-use super::core::Core;
 use super::{PoolError, Shared};
 use crate::scheduler::types::TaskId;
 
@@ -23,25 +22,9 @@ impl Shared {
         for some in tasks.rchunks(AT_ONCE) {
             let mut core = self.core.lock();
             for &task in some.iter().rev() {
-                core.stop(task);
+                core.kill(task);
             }
         }
         Ok(())
-    }
-}
-
-impl Core {
-    fn stop(&mut self, task: TaskId) {
-        if self.cancel(task) {
-            return;
-        }
-        let now = self.now();
-        let running = self.seats.iter().find(|seat| {
-            seat.link.as_ref().and_then(crate::ipc::HostLink::begun).is_some_and(|run| run.task == task)
-        });
-        if let Some(id) = running.map(|seat| seat.id) {
-            self.scheduler.restart_worker(id, now);
-            self.run_actions(now);
-        }
     }
 }

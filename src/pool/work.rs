@@ -16,6 +16,22 @@ pub enum Keep {
     ForEverybody,
 }
 
+/// How a task is shown, and what its future's `cancel` means: what does not concern the scheduler.
+#[derive(Clone, Debug, Default)]
+pub struct Manner {
+    /// What to call it, instead of its function's name.
+    pub name: Option<Arc<str>>,
+    /// Words of the submitter's, to find it by. Behind one thin pointer, for most tasks have none.
+    pub tags: Option<Arc<Vec<String>>>,
+    /// `cancel` stops it where it runs.
+    pub kill_on_cancel: bool,
+}
+
+/// Tags as they are shown.
+pub(super) fn tags_of(tags: Option<&Arc<Vec<String>>>) -> Vec<String> {
+    tags.map(|tags| tags.to_vec()).unwrap_or_default()
+}
+
 /// What a worker is to run.
 #[derive(Clone, Debug)]
 pub struct Work {

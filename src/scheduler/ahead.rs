@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::planted::Bug;
 use super::timer::Timer;
 use super::types::{Action, FailReason, KillReason, TaskId, TaskSpec, Time, WorkerId};
-use super::worker::{PACK_NANOS, PREFETCH_NANOS};
-use super::{Scheduler, TaskState};
+use super::worker::{Held, PACK_NANOS, PREFETCH_NANOS, WorkerState};
+use super::{Scheduler, TaskState, TaskTable};
 
 /// How often it is looked whether workers get on with what was sent ahead. Whoever has not for half as long has been
 /// thought faster than he is, and what waits there is taken back. Twice what is sent ahead at most, and little against
@@ -67,7 +67,7 @@ impl Scheduler {
             let run = self.tasks.begin(task, worker);
             self.workers.hold(worker, run, estimate.unwrap_or(PREFETCH_NANOS).min(MAX_ESTIMATE), now);
             if let Some(timeout) = spec.timeout {
-                self.timers.set(Timer::Attempt(worker), now.saturating_add(timeout));
+                self.set_deadline(worker, timeout, now);
             }
             self.actions.push_back(Action::Dispatch(worker, run));
         }
@@ -143,20 +143,19 @@ impl Scheduler {
             }
             self.return_unbegun(task);
         }
+        self.execute(id);
         let worker = self.workers.slot(id.slot);
-        if worker.condemned {
-            self.execute(id);
-        } else if (self.cancelling || worker.leaving) && worker.has_prefetched() {
+        if (self.cancelling || worker.leaving) && worker.has_prefetched() {
             self.take_back(id.slot, worker.unbegun()); // less was asked for before
         }
     }
 
     /// A dispatch came back that was never begun: it goes to the head of the queue, where it came from.
     pub(super) fn return_unbegun(&mut self, id: TaskId) {
-        if self.cancelling {
+        let task = self.tasks.known(id);
+        if self.cancelling || task.doomed {
             return self.resolve(id, FailReason::Cancelled);
         }
-        let task = self.tasks.known(id);
         task.state = TaskState::Queued;
         let priority = task.spec.priority;
         self.ready.push_front(priority, id);
@@ -168,11 +167,28 @@ impl Scheduler {
         self.execute(id);
     }
 
-    /// Kill a worker for what is in front, but only with nothing behind that: it might begin it before the kill hits.
-    fn execute(&mut self, id: WorkerId) {
+    /// Kill a worker if what is in front of it is over its time or to be stopped, but only with nothing behind that: it
+    /// might begin it before the kill hits.
+    pub(super) fn execute(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.current(id) else { return };
+        if !worker.condemned && !worker.sentenced || worker.state != WorkerState::Up {
+            return;
+        }
+        let is_doomed =
+            |tasks: &TaskTable, held: &Held| tasks.get(held.run.task).is_some_and(|task| task.doomed);
+        let doomed = worker.held.front().is_some_and(|front| is_doomed(&self.tasks, front));
+        let sentenced = worker.held.iter().any(|held| is_doomed(&self.tasks, held));
+        if !sentenced {
+            self.workers.change(id.slot, |worker| worker.sentenced = false);
+        }
         let worker = self.workers.slot(id.slot);
+        let why = match (doomed || sentenced && self.has(Bug::KillsWhoeverIsInFront), worker.condemned) {
+            (true, _) => KillReason::Cancelled,
+            (false, true) => KillReason::Timeout,
+            (false, false) => return, // whatever is to be stopped is not what runs, as far as is known
+        };
         if worker.held.len() == 1 || self.has(Bug::KillsWithoutTakingBack) {
-            self.kill(id, KillReason::Timeout);
+            self.kill(id, why);
         } else if worker.begun > 1 {
             // It is at another task, so what was meant has come to its end, and the answer is on its way.
             self.workers.change(id.slot, |worker| worker.condemned = false);

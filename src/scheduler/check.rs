@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::standby::StandbyState;
 use super::task::TaskState;
 use super::timer::Timer;
 use super::types::{Assignment, WorkerId};
@@ -94,6 +95,27 @@ impl Scheduler {
             let looks = self.timers.is_set(Timer::Leave(id)) || self.timers.is_set(Timer::Stop);
             assert!(looks || !leaves, "{id:?}: nobody looks whether it leaves");
             assert!(leaves || !self.timers.is_set(Timer::Leave(id)), "{id:?}: it is to leave, and is not");
+            let doomed =
+                self.held_by(id).filter(|run| self.tasks.get(run.task).is_some_and(|task| task.doomed));
+            let up = worker.state == WorkerState::Up;
+            assert_eq!(
+                worker.sentenced,
+                up && doomed.count() > 0,
+                "{id:?}: something is to be stopped, or not"
+            );
+            if let Some(standby) = worker.standby {
+                let other = WorkerId { incarnation: standby.incarnation, ..id };
+                let limited = standby.state == StandbyState::Starting && !self.slow_starts;
+                assert_eq!(limited, self.timers.is_set(Timer::Start(other)), "{other:?}: start limit");
+                let stays = standby.state != StandbyState::Killed
+                    && matches!(self.phase, Phase::Running | Phase::Draining);
+                assert_eq!(stays, self.timers.is_set(Timer::Standby(id.slot)), "{other:?} is forgotten");
+                let goes = matches!(standby.state, StandbyState::Leaving | StandbyState::Killed);
+                let given_up = worker.leaving || worker.state == WorkerState::Retired;
+                assert!(goes || !given_up, "{other:?} is to take over a place that is given up");
+            } else {
+                assert!(!self.timers.is_set(Timer::Standby(id.slot)), "{id:?}: a standby that is not there");
+            }
             let vacant = worker.state == WorkerState::Vacant;
             assert_eq!(vacant, self.timers.is_set(Timer::Restart(id.slot)), "{id:?}: nobody will restart it");
         }

@@ -16,6 +16,8 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod ahead;
+mod answers;
+mod cancel;
 #[cfg(any(test, debug_assertions))]
 mod check;
 mod dependencies;
@@ -28,6 +30,7 @@ pub mod restart;
 pub mod retry;
 pub(crate) mod rng;
 mod slots;
+pub mod standby;
 mod steps;
 mod task;
 mod timer;
@@ -48,12 +51,10 @@ pub use paged::TaskMap;
 use planted::Bug;
 use queue::ReadyQueue;
 use rng::Rng;
+use standby::StartTimes;
 use task::{TaskState, TaskTable};
 use timer::{Timer, Timers};
-use types::{
-    Action, Assignment, Cancel, Completion, FailReason, KillReason, Shutdown, TaskId, TaskSpec, Time,
-    WorkerId,
-};
+use types::{Action, Assignment, FailReason, KillReason, Shutdown, TaskId, TaskSpec, Time, WorkerId};
 use worker::{Beat, Standing, WorkerState};
 #[cfg(test)]
 pub(crate) use worker::{PACK_NANOS, PACK_STALE, PREFETCH_NANOS, PREFETCH_TASKS};
@@ -122,6 +123,7 @@ pub struct Scheduler {
     dependencies: Dependencies,
     workers: WorkerTable,
     estimates: Estimates,
+    start_times: StartTimes,
     /// No prefetched task has a lower priority than this.
     ahead_floor: i32,
     /// Until then little is sent ahead.
@@ -134,6 +136,8 @@ pub struct Scheduler {
     wanted: u32,
     /// Workers run code of the user's before they are ready.
     slow_starts: bool,
+    /// [`Action::Finished`] was given out.
+    said_finished: bool,
     timers: Timers,
     rng: Rng,
     actions: VecDeque<Action>,
@@ -158,12 +162,14 @@ impl Scheduler {
             dependencies: Dependencies::default(),
             workers: WorkerTable::new(workers),
             estimates: Estimates::default(),
+            start_times: StartTimes::default(),
             ahead_floor: i32::MAX,
             shallow_until: None,
             look_at: None,
             cancelling: false,
             wanted: workers,
             slow_starts: false,
+            said_finished: false,
             timers: Timers::default(),
             rng: Rng::new(seed),
             actions: VecDeque::new(),
@@ -184,43 +190,6 @@ impl Scheduler {
         self.ready.push_back(spec.priority, id);
         self.dispatch(now);
         Ok(id)
-    }
-
-    /// Take back a task that no worker has begun.
-    pub fn cancel(&mut self, id: TaskId, now: Time) -> Cancel {
-        match self.tasks.get(id).map(|task| (task.state, task.attempt)) {
-            None => return Cancel::TooLate,
-            Some((TaskState::Sent(worker), attempt)) => {
-                return Cancel::Sent(worker, Assignment { task: id, attempt });
-            }
-            Some((TaskState::Queued, _)) => {
-                self.tasks.remove(id);
-                self.ready.note_cancelled(|task| self.tasks.is_queued(task));
-            }
-            Some((TaskState::Waiting, _)) => {
-                self.tasks.remove(id);
-                self.dependencies.forget(id);
-            }
-            Some((TaskState::Backoff, _)) => {
-                self.tasks.remove(id);
-                if !self.has(Bug::ForgetsToClearTheRetry) {
-                    self.timers.clear(Timer::Retry(id));
-                }
-            }
-        }
-        self.totals.cancelled += 1;
-        self.stop_if_drained(now);
-        Cancel::Cancelled
-    }
-
-    /// After [`Cancel::Sent`]: it was taken back, unbegun. It is forgotten here, as with [`Cancel::Cancelled`].
-    pub fn cancel_taken_back(&mut self, id: WorkerId, run: Assignment, now: Time) {
-        if self.forget_taken_back(id, run) {
-            self.totals.cancelled += 1;
-            self.dispatch(now);
-            self.stop_if_drained(now);
-            self.leave_if_done(id.slot, now);
-        }
     }
 
     /// Accept nothing more, and end as `mode` says. A second call can only be stricter.
@@ -249,64 +218,18 @@ impl Scheduler {
 impl Scheduler {
     /// The process shook hands.
     pub fn handle_ready(&mut self, id: WorkerId, now: Time) {
-        let Some(worker) = self.workers.current(id) else { return };
+        let Some(worker) = self.workers.current(id) else { return self.standby_ready(id, now) };
         if worker.state != WorkerState::Starting {
             return; // killed in the meantime, or the message came twice
         }
         worker.standing = Standing::Ready(now);
+        let took = now.saturating_sub(worker.started);
+        self.start_times.observe(took);
         self.timers.clear(Timer::Start(id));
         self.workers.set(id.slot, WorkerState::Up);
         if !self.has(Bug::ForgetsToDispatch) {
             self.dispatch(now);
         }
-    }
-
-    /// The process says that this dispatch is done, with a value or an exception. `ran`: how long its function took.
-    pub fn handle_completed(
-        &mut self,
-        id: WorkerId,
-        done: Assignment,
-        ran: Option<Duration>,
-        now: Time,
-    ) -> Completion {
-        let deaf = self.has(Bug::IgnoresDrainedResults);
-        let keeps_the_row = self.has(Bug::KeepsTheRow);
-        let fenced = !self.has(Bug::DropsTheFence);
-        let Some(worker) = self.workers.current(id) else { return Completion::Stale };
-        match worker.state {
-            WorkerState::Up => {}
-            WorkerState::Killed(_) if !deaf => {}
-            WorkerState::Killed(_)
-            | WorkerState::Vacant
-            | WorkerState::Starting
-            | WorkerState::Draining
-            | WorkerState::Retired => return Completion::Stale,
-        }
-        let done = if fenced { done } else { worker.front().unwrap_or(done) };
-        if !self.workers.release(id, done) {
-            return Completion::Stale;
-        }
-        if let Some(worker) = self.workers.current(id) {
-            worker.tasks_done += 1;
-            if !keeps_the_row {
-                worker.standing = Standing::Proven;
-            }
-            // An answer is a sign of life: what stood still by the busy limit is not judged by the idle one.
-            worker.beat = None;
-            worker.progress = now;
-        }
-        let task = self.tasks.remove(done.task);
-        if task.spec.timeout.is_some() && !self.has(Bug::ForgetsToClearTheDeadline) {
-            self.timers.clear(Timer::Attempt(id));
-        }
-        if let Some(ran) = ran {
-            self.estimates.observe(task.spec.function, ran);
-        }
-        self.totals.completed += 1;
-        self.dispatch(now);
-        self.stop_if_drained(now);
-        self.leave_if_done(id.slot, now);
-        Completion::Final
     }
 
     /// The answer to [`Action::Retract`]: the last `count` dispatches of that worker were taken back, unbegun.
@@ -334,7 +257,7 @@ impl Scheduler {
 
     /// A reading of the process's heartbeat counter.
     pub fn handle_beat(&mut self, id: WorkerId, count: u64, now: Time) {
-        let Some(worker) = self.workers.current(id) else { return };
+        let Some(worker) = self.workers.current(id) else { return self.standby_beat(id, count, now) };
         let limit = match worker.state {
             WorkerState::Up if !worker.held.is_empty() => BUSY_FROZEN_LIMIT,
             WorkerState::Up | WorkerState::Draining => IDLE_FROZEN_LIMIT,
@@ -361,7 +284,9 @@ impl Scheduler {
         for id in self.workers.ids() {
             let Some(worker) = self.workers.current(id) else { continue };
             worker.progress += gap;
-            if let Some(Beat { changed, .. }) = &mut worker.beat {
+            worker.deadline = worker.deadline.map(|deadline| deadline.saturating_add(gap));
+            let standby = worker.standby.as_mut().and_then(|standby| standby.beat.as_mut());
+            for Beat { changed, .. } in worker.beat.iter_mut().chain(standby) {
                 *changed += gap;
             }
         }
@@ -371,7 +296,8 @@ impl Scheduler {
     pub fn handle_timeout(&mut self, now: Time) {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::Attempt(id) => self.time_out(id),
+                Timer::Attempt(id) => self.near_deadline(id, now),
+                Timer::Standby(slot) => self.dismiss_standby(slot, now),
                 Timer::Start(id) => drop(self.kill(id, KillReason::StartTimeout)),
                 Timer::Leave(id) => drop(self.kill(id, KillReason::Shutdown)),
                 Timer::Restart(slot) => self.spawn(slot, now),

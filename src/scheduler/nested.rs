@@ -61,6 +61,7 @@ impl Scheduler {
             self.timers.clear(Timer::Attempt(id)); // it was in front, as whatever has a time-out is
         }
         self.workers.allow_again(id.slot, 1);
+        self.execute(id); // something else may be to be stopped, and is in front now
         true
     }
 }

@@ -2,6 +2,7 @@
 //! Outside the crate's own tests none of them can be switched on.
 
 use super::Scheduler;
+use super::types::{Assignment, WorkerId};
 
 /// One line of the scheduler left out or put wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +41,19 @@ pub(crate) enum Bug {
     RefillsTooEarly,
     /// A task that was given to whoever waits for it is run by a worker as well.
     RunsWhatWasGivenAway,
+    /// A worker is killed for a task to be stopped that it may not have come to, or has left behind.
+    KillsWhoeverIsInFront,
+    /// A place is vacant, and its standby is left standing.
+    ForgetsTheStandby,
 }
 
 impl Scheduler {
+    /// The dispatch that a message speaks of; with the bug planted, whatever the worker is at.
+    pub(super) fn fenced(&mut self, id: WorkerId, done: Assignment) -> Assignment {
+        let deaf = self.has(Bug::DropsTheFence);
+        self.workers.current(id).filter(|_| deaf).and_then(|worker| worker.front()).unwrap_or(done)
+    }
+
     #[cfg(test)]
     pub(super) fn has(&self, bug: Bug) -> bool {
         self.planted == Some(bug)
@@ -57,7 +68,7 @@ impl Scheduler {
 
 #[cfg(test)]
 impl Bug {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::DropsTheFence,
         Self::ForgetsToDispatch,
         Self::ForgetsToClearTheDeadline,
@@ -75,5 +86,7 @@ impl Bug {
         Self::DismissesWithoutTakingBack,
         Self::RefillsTooEarly,
         Self::RunsWhatWasGivenAway,
+        Self::KillsWhoeverIsInFront,
+        Self::ForgetsTheStandby,
     ];
 }

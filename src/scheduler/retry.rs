@@ -1,20 +1,22 @@
-//! Retry policy: may this task run again after its worker died, and when?
+//! Retry policy: may this task run again after its worker died or it raised, and when?
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::rng::Rng;
-use super::types::TaskSpec;
+use super::types::{Backoff, TaskSpec};
 
 /// Worker deaths that one task may cause where the caller named neither retries nor a limit. Three is where
 /// Ray (`max_retries`), Dask (`allowed-failures`) and Sidekiq (poison pill) draw the same line.
 pub const DEFAULT_CRASH_LIMIT: u32 = 3;
 
-/// The longest wait before the first retry. Short, because a single death is usually the machine's doing.
-pub const BACKOFF_BASE: Duration = Duration::from_millis(100);
-
-/// The longest wait before any retry: long enough for memory pressure to pass, short enough to watch.
-pub const BACKOFF_CAP: Duration = Duration::from_secs(30);
+/// Where the submitter says nothing. The longest wait before the first retry is short, because a single death is usually
+/// the machine's doing; before any, it is long enough for memory pressure to pass, and short enough to watch.
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { base_ms: 100, cap_ms: 30_000 }
+    }
+}
 
 /// How often a dispatch that was never begun is free. A worker seldom dies between the sending and the taking; a task
 /// that this happens to again and again has something to do with it (its delivery takes longer than its time-out, say),
@@ -44,11 +46,11 @@ impl Budget {
         free
     }
 
-    /// Charge one lost attempt. `blame` is false where we ended the worker ourselves: such a kill uses up a
-    /// retry (the function ran) but is no evidence against the task.
+    /// Charge one lost attempt. `blame` is false where we ended the worker ourselves, or the function raised: that uses
+    /// up a retry (it ran) but is no evidence that the task kills workers.
     ///
     /// Returns how long to wait before the next attempt, or `None` where there is none.
-    pub(crate) fn charge(&mut self, blame: bool, rng: &mut Rng) -> Option<Duration> {
+    pub(crate) fn charge(&mut self, blame: bool, backoff: Backoff, rng: &mut Rng) -> Option<Duration> {
         if blame {
             self.crashes_left = self.crashes_left.saturating_sub(1);
         }
@@ -57,15 +59,16 @@ impl Budget {
         }
         self.retries_left -= 1;
         self.retried += 1;
-        Some(rng.up_to(backoff_limit(self.retried)))
+        Some(rng.up_to(backoff_limit(backoff, self.retried)))
     }
 }
 
 /// The upper bound of the wait before the `n`-th retry (from 1): doubling, then capped. The wait itself is
 /// uniform below it ("full jitter": M. Brooker, *Exponential Backoff And Jitter*, AWS 2015).
-fn backoff_limit(n: u32) -> Duration {
-    let doublings = n.saturating_sub(1).min(16);
-    BACKOFF_CAP.min(BACKOFF_BASE * (1 << doublings))
+fn backoff_limit(backoff: Backoff, n: u32) -> Duration {
+    let doublings = n.saturating_sub(1).min(31);
+    let doubled = u64::from(backoff.base_ms) << doublings;
+    Duration::from_millis(doubled.min(backoff.cap_ms.into()))
 }
 
 #[cfg(test)]
@@ -75,7 +78,7 @@ mod tests {
     fn charges(spec: TaskSpec, blame: bool) -> u32 {
         let mut budget = Budget::new(&spec);
         let mut rng = Rng::new(1);
-        (0..1000).take_while(|_| budget.charge(blame, &mut rng).is_some()).count() as u32
+        (0..1000).take_while(|_| budget.charge(blame, Backoff::default(), &mut rng).is_some()).count() as u32
     }
 
     #[test]
@@ -103,8 +106,12 @@ mod tests {
 
     #[test]
     fn backoff_doubles_to_its_cap() {
-        assert_eq!(backoff_limit(1), BACKOFF_BASE);
-        assert_eq!(backoff_limit(3), BACKOFF_BASE * 4);
-        assert_eq!(backoff_limit(u32::MAX), BACKOFF_CAP);
+        let backoff = Backoff { base_ms: 100, cap_ms: 30_000 };
+        assert_eq!(backoff_limit(backoff, 1), Duration::from_millis(100));
+        assert_eq!(backoff_limit(backoff, 3), Duration::from_millis(400));
+        assert_eq!(backoff_limit(backoff, u32::MAX), Duration::from_secs(30));
+        let longest = Backoff { base_ms: u32::MAX, cap_ms: u32::MAX };
+        assert_eq!(backoff_limit(longest, u32::MAX).as_millis(), u32::MAX.into());
+        assert_eq!(backoff_limit(Backoff { base_ms: 0, ..backoff }, 9), Duration::ZERO);
     }
 }

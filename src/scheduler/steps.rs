@@ -13,7 +13,7 @@ use super::{Phase, START_LIMIT, STOP_LIMIT, Scheduler};
 impl Scheduler {
     /// A process is gone, or never was: see to its tasks, and to its place.
     pub(super) fn bury(&mut self, id: WorkerId, begun: Option<Assignment>, transient: bool, now: Time) {
-        let Some(worker) = self.workers.current(id) else { return };
+        let Some(worker) = self.workers.current(id) else { return self.bury_standby(id) };
         let killed = match worker.state {
             WorkerState::Starting | WorkerState::Up | WorkerState::Draining => None,
             WorkerState::Killed(why) => Some(why),
@@ -60,26 +60,41 @@ impl Scheduler {
         let for_ever = self.has(Bug::RetriesForEver);
         let forgets = self.has(Bug::ForgetsWhatWaited);
         let task = self.tasks.known(id);
+        if task.doomed {
+            return self.resolve(id, FailReason::Cancelled);
+        }
         match fate {
             Fate::Waiting if forgets => return,
             Fate::Waiting => return self.return_unbegun(id),
             Fate::Next if task.budget.returns_free() => return self.return_unbegun(id),
             Fate::Next | Fate::Begun => {}
         }
-        if killed == Some(KillReason::Timeout) {
-            return self.resolve(id, FailReason::TimedOut { worker, attempts: run.attempt.0 });
-        }
-        let attempts = task.attempt.0;
-        let mut wait = task.budget.charge(killed.is_none(), &mut self.rng);
-        if for_ever {
-            wait = Some(wait.unwrap_or_default());
-        }
-        let Some(wait) = wait else {
-            return self.resolve(id, FailReason::Crashed { worker, attempts, killed });
+        let attempts = run.attempt.0;
+        let reason = match killed {
+            Some(KillReason::Timeout) => FailReason::TimedOut { worker, attempts },
+            _ => FailReason::Crashed { worker, attempts, killed },
         };
-        task.state = TaskState::Backoff;
+        let is_final = killed == Some(KillReason::Timeout) && !task.spec.retry_timeouts;
+        if is_final
+            || !(self.try_again(id, killed.is_none(), now) || for_ever && self.wait_for_retry(id, now))
+        {
+            self.resolve(id, reason);
+        }
+    }
+
+    /// One attempt is lost. Whether there will be another.
+    pub(super) fn try_again(&mut self, id: TaskId, blame: bool, now: Time) -> bool {
+        let task = self.tasks.known(id);
+        let backoff = task.spec.backoff;
+        let wait = task.budget.charge(blame, backoff, &mut self.rng);
+        wait.is_some_and(|wait| self.wait_for_retry(id, now + wait))
+    }
+
+    fn wait_for_retry(&mut self, id: TaskId, until: Time) -> bool {
+        self.tasks.known(id).state = TaskState::Backoff;
         self.totals.retried += 1;
-        self.timers.set(Timer::Retry(id), now + wait);
+        self.timers.set(Timer::Retry(id), until);
+        true
     }
 
     /// Decide about the place of a process that is gone.
@@ -87,6 +102,9 @@ impl Scheduler {
         match self.phase {
             Phase::Stopping | Phase::Broken | Phase::Finished => return self.retire(slot),
             Phase::Running | Phase::Draining => {}
+        }
+        if self.promote(slot, now) {
+            return;
         }
         let wait = match restart {
             Restart::Hopeless(_) if !self.workers.iter().any(Worker::is_up) => {
@@ -102,7 +120,7 @@ impl Scheduler {
     }
 
     pub(super) fn spawn(&mut self, slot: u32, now: Time) {
-        let worker = self.workers.start(slot);
+        let worker = self.workers.start(slot, now);
         if !self.slow_starts {
             self.timers.set(Timer::Start(worker), now + START_LIMIT);
         }
@@ -124,7 +142,7 @@ impl Scheduler {
 
     /// Send SIGKILL, unless that process is already gone or has been sent one.
     pub(super) fn kill(&mut self, id: WorkerId, why: KillReason) -> bool {
-        let Some(worker) = self.workers.current(id) else { return false };
+        let Some(worker) = self.workers.current(id) else { return self.kill_standby(id, why) };
         match worker.state {
             WorkerState::Up | WorkerState::Starting | WorkerState::Draining => {}
             WorkerState::Vacant | WorkerState::Killed(..) | WorkerState::Retired => return false,
@@ -135,13 +153,14 @@ impl Scheduler {
         self.workers.change(id.slot, |worker| {
             worker.state = WorkerState::Killed(why);
             worker.condemned = false;
+            worker.sentenced = false;
         });
         self.actions.push_back(Action::Kill(id, why));
         true
     }
 
     pub(super) fn kill_all(&mut self, why: KillReason) {
-        for id in self.workers.ids() {
+        for id in self.workers.ids().chain(self.workers.standby_ids()) {
             self.kill(id, why);
         }
     }
@@ -223,6 +242,7 @@ impl Scheduler {
     fn stop_workers(&mut self, now: Time) {
         self.timers.set(Timer::Stop, now + STOP_LIMIT);
         for id in self.workers.ids() {
+            self.stop_standby(id.slot);
             match self.workers.slot(id.slot).state {
                 WorkerState::Up if self.workers.slot(id.slot).held.is_empty() => {
                     self.workers.set(id.slot, WorkerState::Draining);
@@ -247,18 +267,7 @@ impl Scheduler {
             return;
         }
         self.workers.set(slot, WorkerState::Retired);
-        match self.phase {
-            Phase::Running | Phase::Draining => return,
-            Phase::Stopping | Phase::Broken | Phase::Finished => {}
-        }
-        let all_gone = self.workers.iter().all(|worker| worker.state == WorkerState::Retired);
-        if all_gone && self.phase != Phase::Finished {
-            self.timers.clear(Timer::Stop);
-            if self.phase == Phase::Stopping {
-                self.phase = Phase::Finished;
-            }
-            self.actions.push_back(Action::Finished);
-        }
+        self.finish_if_all_gone();
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) enum TaskState {
     Waiting,
     /// In the ready queue.
     Queued,
-    /// Its worker died; it enters the ready queue when its `Timer::Retry` fires.
+    /// Its worker died, or it raised; it enters the ready queue when its `Timer::Retry` fires.
     Backoff,
     /// Dispatched to this worker, which runs it or will: see [`super::worker::Worker::held`].
     Sent(WorkerId),
@@ -26,6 +26,8 @@ pub(crate) struct Task {
     pub(crate) attempt: Attempt,
     pub(crate) budget: Budget,
     pub(crate) state: TaskState,
+    /// Its owner wants it stopped: whatever happens to it but an answer, it ends cancelled.
+    pub(crate) doomed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +41,8 @@ impl TaskTable {
         self.submitted += 1;
         let id = TaskId(self.submitted);
         let budget = Budget::new(&spec);
-        self.tasks.insert(id, Task { spec, attempt: Attempt(0), budget, state: TaskState::Queued });
+        let state = TaskState::Queued;
+        self.tasks.insert(id, Task { spec, attempt: Attempt(0), budget, state, doomed: false });
         id
     }
 

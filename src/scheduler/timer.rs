@@ -8,12 +8,14 @@ use super::types::{TaskId, Time, WorkerId};
 /// What a deadline is for. At most one of each runs at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// The attempt that runs on this worker has used up its time.
+    /// The attempt that runs on this worker has used up its time, or is near that.
     Attempt(WorkerId),
     /// This worker should have become ready by now.
     Start(WorkerId),
     /// This task's backoff is over.
     Retry(TaskId),
+    /// This place needs its standby no longer.
+    Standby(u32),
     /// This place may start its next process.
     Restart(u32),
     /// This worker was told to leave, and should have by now.

@@ -7,6 +7,7 @@
 use std::num::NonZeroU32;
 
 use super::planted::Bug;
+use super::standby::StandbyState;
 use super::timer::Timer;
 use super::types::{Action, KillReason, Time, WorkerId};
 use super::worker::{Standing, Worker, WorkerState};
@@ -114,6 +115,7 @@ impl Scheduler {
     /// This place is given up as soon as its process has nothing to do.
     fn dismiss(&mut self, slot: u32, now: Time) {
         let id = self.workers.id(slot);
+        self.release_standby(slot, now);
         match self.workers.slot(slot).state {
             WorkerState::Vacant => {
                 self.timers.clear(Timer::Restart(slot));
@@ -151,6 +153,7 @@ impl Scheduler {
         });
         self.timers.set(Timer::Leave(id), now + STOP_LIMIT);
         self.actions.push_back(Action::Stop(id));
+        self.release_standby(slot, now);
         self.fill(now);
     }
 
@@ -173,15 +176,16 @@ impl Scheduler {
     /// Whether this process is not ready yet, and can become so.
     #[must_use]
     pub fn is_starting(&self, id: WorkerId) -> bool {
-        let worker = self.workers.iter().nth(id.slot as usize);
-        let current = worker.filter(|worker| worker.incarnation == id.incarnation);
-        self.replaces() && current.is_some_and(|worker| worker.state == WorkerState::Starting)
+        let Some(worker) = self.workers.iter().nth(id.slot as usize) else { return false };
+        let starts = worker.incarnation == id.incarnation && worker.state == WorkerState::Starting;
+        let standby = worker.standby.filter(|standby| standby.incarnation == id.incarnation);
+        self.replaces() && (starts || standby.is_some_and(|standby| standby.state == StandbyState::Starting))
     }
 
     /// The process is there, and says that it cannot be made ready: its initializer failed. That breaks the pool, as
     /// everybody expects who knows `ProcessPoolExecutor`; trying again would hide it.
     pub fn handle_unfit(&mut self, id: WorkerId, now: Time) {
-        let Some(worker) = self.workers.current(id) else { return };
+        let Some(worker) = self.workers.current(id) else { return self.standby_unfit(id, now) };
         if worker.state == WorkerState::Starting && self.replaces() {
             // It leaves by itself, and may have something to say before (what it logged goes through a queue, say).
             self.timers.clear(Timer::Start(id));

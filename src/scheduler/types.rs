@@ -53,6 +53,19 @@ pub struct TaskSpec {
     pub crash_limit: Option<NonZeroU32>,
     /// How long one attempt may run.
     pub timeout: Option<Duration>,
+    /// Whether a time-out is tried again as well, where there are retries.
+    pub retry_timeouts: bool,
+    /// How long it waits before it is tried again.
+    pub backoff: Backoff,
+}
+
+/// The longest waits before retries. Each wait is uniform below its own bound; in milliseconds, to be small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// Before the first retry; it doubles with each.
+    pub base_ms: u32,
+    /// Before any.
+    pub cap_ms: u32,
 }
 
 /// What became of a message that says "this dispatch is done".
@@ -62,6 +75,8 @@ pub enum Completion {
     Final,
     /// It comes from a dispatch that was given up, or comes for the second time: drop it.
     Stale,
+    /// It is an error, and the task is tried again: drop it.
+    Again,
 }
 
 /// What became of a request to cancel.
@@ -70,7 +85,8 @@ pub enum Cancel {
     /// The task had not been dispatched; it is forgotten here and its future is the caller's to resolve.
     Cancelled,
     /// A worker has been sent it, and may not have taken it yet: take it back if you can, and then call
-    /// [`crate::scheduler::Scheduler::cancel_taken_back`].
+    /// [`crate::scheduler::Scheduler::cancel_taken_back`]; if you cannot, [`crate::scheduler::Scheduler::kill_task`] stops
+    /// it all the same.
     Sent(WorkerId, Assignment),
     /// The task has ended: too late.
     TooLate,
@@ -97,7 +113,7 @@ pub enum FailReason {
     },
     /// It needs the value of this task, which has ended without one.
     DependencyFailed(TaskId),
-    /// It was still waiting when the pool was shut down with `cancel_futures`.
+    /// It was still waiting when the pool was shut down with `cancel_futures`, or it was stopped on request.
     Cancelled,
     /// The pool gave up: its workers die before they are ready.
     PoolBroken,
@@ -110,6 +126,8 @@ pub enum FailReason {
 pub enum KillReason {
     /// The attempt that it runs is over its time-out.
     Timeout,
+    /// The task that it runs is to be stopped.
+    Cancelled,
     /// Its heartbeat stands still: the process is stopped or frozen.
     Frozen,
     /// It did not become ready in time.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::restart::{Death, EarlyDeaths, SETTLED_AFTER};
+use super::standby::Standby;
 use super::types::{Assignment, KillReason, Time, WorkerPhase};
 
 /// What the process in one place of the pool is doing. As with tasks, each `match` names every variant.
@@ -58,8 +59,17 @@ pub(crate) enum Standing {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one process, not a state")]
 pub(crate) struct Worker {
     pub(crate) incarnation: u32,
+    /// The last number that a process of this place was given.
+    pub(crate) newest: u32,
+    /// When its process was asked for.
+    pub(crate) started: Time,
+    /// A process that is to take the place over.
+    pub(crate) standby: Option<Standby>,
+    /// When what it runs is over its time.
+    pub(crate) deadline: Option<Time>,
     pub(crate) state: WorkerState,
     pub(crate) standing: Standing,
     /// Over all processes of this place.
@@ -79,6 +89,8 @@ pub(crate) struct Worker {
     pub(crate) retracting: Option<usize>,
     /// What it runs is over its time; the kill waits for the answer to that retraction.
     pub(crate) condemned: bool,
+    /// Something that it has is to be stopped ([`super::task::Task::doomed`]). It gets nothing until that has gone.
+    pub(crate) sentenced: bool,
     /// It was seen not to get on: nothing is sent after what it runs until it does.
     pub(crate) stuck: bool,
     /// So many more tasks this process may be sent; `None`: any number.
@@ -140,6 +152,7 @@ impl Worker {
             && self.state == WorkerState::Up
             && self.retracting.is_none()
             && !self.condemned
+            && !self.sentenced
             && !self.stuck
             && self.may_take()
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::restart::EarlyDeaths;
 use super::slots::SlotSet;
+use super::standby::Standby;
 use super::types::{Assignment, Time, WorkerId};
 #[cfg(any(test, debug_assertions))]
 use super::worker::PREFETCH_TASKS;
@@ -33,6 +34,10 @@ pub(crate) struct WorkerTable {
 
 const VACANT: Worker = Worker {
     incarnation: 0,
+    newest: 0,
+    started: Time::ZERO,
+    standby: None,
+    deadline: None,
     state: WorkerState::Vacant,
     standing: Standing::Unready,
     early_deaths: EarlyDeaths::NONE,
@@ -43,6 +48,7 @@ const VACANT: Worker = Worker {
     progress: Time::ZERO,
     retracting: None,
     condemned: false,
+    sentenced: false,
     stuck: false,
     allowance: None,
     leaving: false,
@@ -74,7 +80,8 @@ impl WorkerTable {
 
     /// A place without a process: the first that was retired, or a new one.
     pub(crate) fn vacate(&mut self) -> u32 {
-        let retired = self.workers.iter().position(|worker| worker.state == WorkerState::Retired);
+        let free = |worker: &Worker| worker.state == WorkerState::Retired && worker.standby.is_none();
+        let retired = self.workers.iter().position(free);
         let slot = retired.unwrap_or(self.workers.len()) as u32;
         if retired.is_none() {
             self.workers.push(VACANT);
@@ -110,17 +117,55 @@ impl WorkerTable {
     }
 
     /// A new process for this place.
-    pub(crate) fn start(&mut self, slot: u32) -> WorkerId {
+    pub(crate) fn start(&mut self, slot: u32, now: Time) -> WorkerId {
         let allowance = self.allowance;
+        let incarnation = self.next_incarnation(slot);
         self.change(slot, |worker| {
             worker.allowance = allowance;
             worker.leaving = false;
-            worker.incarnation += 1;
+            worker.incarnation = incarnation;
+            worker.started = now;
             worker.state = WorkerState::Starting;
             worker.standing = Standing::Unready;
             worker.beat = None;
         });
         self.id(slot)
+    }
+
+    /// The standby fills the place from now on.
+    pub(crate) fn take_over(&mut self, slot: u32, standby: Standby, state: WorkerState, standing: Standing) {
+        let allowance = self.allowance;
+        self.change(slot, |worker| {
+            worker.allowance = allowance;
+            worker.leaving = false;
+            worker.incarnation = standby.incarnation;
+            worker.started = standby.started;
+            worker.state = state;
+            worker.standing = standing;
+            worker.beat = None;
+            worker.standby = None;
+        });
+    }
+
+    /// The number of the place's next process, which is taken.
+    pub(crate) fn next_incarnation(&mut self, slot: u32) -> u32 {
+        let worker = &mut self.workers[slot as usize];
+        worker.newest += 1;
+        worker.newest
+    }
+
+    /// The standby, if it is that very process.
+    pub(crate) fn standby(&mut self, id: WorkerId) -> Option<&mut Standby> {
+        let worker = self.workers.get_mut(id.slot as usize)?;
+        worker.standby.as_mut().filter(|standby| standby.incarnation == id.incarnation)
+    }
+
+    pub(crate) fn standby_ids(&self) -> impl Iterator<Item = WorkerId> + use<> {
+        let slots = self.workers.iter().zip(0..);
+        let ids = slots.filter_map(|(worker, slot)| {
+            worker.standby.map(|standby| WorkerId { slot, incarnation: standby.incarnation })
+        });
+        ids.collect::<Vec<_>>().into_iter()
     }
 
     /// The process is gone. What it had.
@@ -129,8 +174,10 @@ impl WorkerTable {
             worker.state = WorkerState::Vacant;
             worker.backlog = 0;
             worker.begun = 0;
+            worker.deadline = None;
             worker.retracting = None;
             worker.condemned = false;
+            worker.sentenced = false;
             worker.stuck = false;
             std::mem::take(&mut worker.held)
         })

@@ -41,12 +41,16 @@ pub(super) enum Event {
     Unfit(WorkerId),
     /// How long the function ran, if that was measured.
     Completed(WorkerId, Assignment, Option<Duration>),
+    /// The same, with an exception that is worth another try.
+    Raised(WorkerId, Assignment, Option<Duration>),
     /// The answer to a retraction: so many are back.
     Retracted(WorkerId, usize),
     /// One that is to be cancelled was taken back.
     TakenBack(WorkerId, Assignment),
     /// One that somebody waits for was taken back.
     WithdrawnTakenBack(WorkerId, Assignment),
+    /// This one could not be taken back, and is to be stopped.
+    KillTask(WorkerId, Assignment),
     /// The process is gone; the last dispatch that it began.
     Exit(WorkerId, Option<Assignment>),
     /// There never was a process; whether the cause may pass.
@@ -63,6 +67,7 @@ pub(super) enum Answer {
     Submitted(Result<TaskId, SubmitError>),
     Cancel(Cancel),
     Restarted(bool),
+    Sentenced(bool),
     Completion(Completion),
 }
 
@@ -82,6 +87,10 @@ impl Event {
             Self::Completed(id, done, ran) => {
                 return Answer::Completion(scheduler.handle_completed(id, done, ran, now));
             }
+            Self::Raised(id, done, ran) => {
+                return Answer::Completion(scheduler.handle_raised(id, done, ran, now));
+            }
+            Self::KillTask(id, run) => return Answer::Sentenced(scheduler.kill_task(id, run, now)),
             Self::Retracted(id, count) => scheduler.handle_retracted(id, count, now),
             Self::TakenBack(id, run) => scheduler.cancel_taken_back(id, run, now),
             Self::WithdrawnTakenBack(id, run) => scheduler.withdraw_taken_back(id, run, now),

@@ -16,9 +16,9 @@ use crate::scheduler::Scheduler;
 use crate::scheduler::planted::Bug;
 use crate::scheduler::types::{Action, Completion, Shutdown, Time, WorkerId, WorkerPhase};
 
-/// A quiet world must come to its end within so many steps: ten times what the longest of the first
-/// hundred thousand schedules takes.
-const QUIET_STEPS: usize = 3_000;
+/// A quiet world must come to its end within so many steps: several times what the longest of the first hundred thousand
+/// schedules takes, where hundreds of tasks raise and are tried again, and each process is given one or two of them.
+const QUIET_STEPS: usize = 20_000;
 
 /// So many actions in a row come to an end: far more than tasks at once in any schedule.
 const AT_ONCE: usize = 10_000;
@@ -90,7 +90,7 @@ pub(super) fn run(plan: Plan, log: &mut Log, tally: &mut Tally) {
     schedule.quiet();
     schedule.oracle.check_end(&schedule.scheduler);
     schedule.tally.schedules += 1;
-    schedule.tally.count_corners(schedule.oracle.corners);
+    schedule.tally.count_corners(&schedule.oracle.corners);
     schedule.tally.retried += schedule.scheduler.totals().retried;
 }
 
@@ -258,6 +258,11 @@ impl<'a> Schedule<'a> {
                 let function = self.oracle.function(run.task);
                 process.finish(self.weather.ran(function, &mut self.dice));
             }
+            Move::Raise => {
+                let run = process.running().expect("it is at work");
+                let function = self.oracle.function(run.task);
+                process.raise(self.weather.ran(function, &mut self.dice));
+            }
             Move::Leave => {
                 process.die();
                 self.tally.left += 1;
@@ -309,7 +314,8 @@ impl<'a> Schedule<'a> {
     }
 
     fn say(&mut self, message: Event) {
-        let killed = matches!(message, Event::Completed(id, ..) if self.is_doomed(id));
+        let killed =
+            matches!(message, Event::Completed(id, ..) | Event::Raised(id, ..) if self.is_doomed(id));
         if self.feed(message) == Answer::Completion(Completion::Final) {
             self.tally.last_words += u64::from(killed);
         }
@@ -334,6 +340,7 @@ impl<'a> Schedule<'a> {
                     | Move::Boot
                     | Move::Begin
                     | Move::Finish
+                    | Move::Raise
                     | Move::Leave
                     | Move::Fall
                     | Move::Deliver

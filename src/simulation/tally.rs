@@ -41,6 +41,21 @@ tally! {
     unmet: "failed for want of a value",
     retried: "retried",
     completed: "completed",
+    raised: "raised, and tried again",
+    sentenced: "to be stopped where they run",
+    sentenced_in_vain: "... and had ended",
+    stopped: "stopped where they ran",
+    stopped_with_more: "... with something waiting behind",
+    spared: "to be stopped, and answered first",
+    standbys: "started ahead of a deadline",
+    standbys_refused: "... or not, there being enough",
+    standbys_unused: "... and sent away unused",
+    standbys_frozen: "... and frozen",
+    standbys_released: "... and given up with their place",
+    standbys_unfit: "... and their initializer failed",
+    took_over: "... and took over",
+    took_over_early: "... before it was ready",
+    kill_cancelled: "kills: cancelled",
     cancelled: "cancelled",
     cancel_too_late: "cancelled too late",
     cancel_sent: "cancelled when sent",
@@ -135,7 +150,7 @@ impl Tally {
         *if transient { &mut self.failed_transient } else { &mut self.failed_for_good } += 1;
     }
 
-    pub(super) fn count_corners(&mut self, corners: Corners) {
+    pub(super) fn count_corners(&mut self, corners: &Corners) {
         self.died_unsettled += corners.died_unsettled;
         self.rows_ended_by_work += corners.rows_ended_by_work;
         self.rows_ended_by_age += corners.rows_ended_by_age;
@@ -165,6 +180,17 @@ impl Tally {
         self.restarted += corners.restarted;
         self.unfit += corners.unfit;
         self.spared_for_starters += corners.spared_for_starters;
+        self.standbys += corners.standbys;
+        self.standbys_refused += corners.standbys_refused;
+        self.standbys_unused += corners.standbys_unused;
+        self.standbys_frozen += corners.standbys_frozen;
+        self.standbys_released += corners.standbys_released;
+        self.standbys_unfit += corners.standbys_unfit;
+        self.took_over += corners.took_over;
+        self.took_over_early += corners.took_over_early;
+        self.stopped += corners.stopped;
+        self.stopped_with_more += corners.stopped_with_more;
+        self.spared += corners.spared;
     }
 
     pub(super) fn count_answer(&mut self, answer: Answer) {
@@ -172,6 +198,9 @@ impl Tally {
             Answer::Nothing | Answer::Restarted(_) => return,
             Answer::Submitted(Ok(_)) => &mut self.submits,
             Answer::Submitted(Err(_)) => &mut self.refused,
+            Answer::Sentenced(true) => &mut self.sentenced,
+            Answer::Sentenced(false) => &mut self.sentenced_in_vain,
+            Answer::Completion(Completion::Again) => &mut self.raised,
             Answer::Cancel(Cancel::Cancelled) => &mut self.cancelled,
             Answer::Cancel(Cancel::Sent(..)) => &mut self.cancel_sent,
             Answer::Cancel(Cancel::TooLate) => &mut self.cancel_too_late,
@@ -186,6 +215,7 @@ impl Tally {
             Action::Dispatch(..) => &mut self.dispatches,
             Action::Retract(..) => &mut self.retractions,
             Action::Kill(_, KillReason::Timeout) => &mut self.kill_timeout,
+            Action::Kill(_, KillReason::Cancelled) => &mut self.kill_cancelled,
             Action::Kill(_, KillReason::Frozen) => &mut self.kill_frozen,
             Action::Kill(_, KillReason::StartTimeout) => &mut self.kill_start,
             Action::Kill(_, KillReason::Shutdown) => &mut self.kill_shutdown,
@@ -204,7 +234,7 @@ impl Tally {
     pub(super) fn count_echo(&mut self, message: Event) {
         *match message {
             Event::Ready(_) => &mut self.echoed_ready,
-            Event::Completed(..) => &mut self.echoed_completed,
+            Event::Completed(..) | Event::Raised(..) => &mut self.echoed_completed,
             Event::Exit(..) | Event::SpawnFailed(..) => &mut self.echoed_exit,
             Event::Submit(..)
             | Event::SubmitNested(_)
@@ -222,6 +252,7 @@ impl Tally {
             | Event::Beat(..)
             | Event::Retracted(..)
             | Event::TakenBack(..)
+            | Event::KillTask(..)
             | Event::Pause(_)
             | Event::Timeout => return,
         } += 1;

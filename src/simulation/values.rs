@@ -36,6 +36,9 @@ impl Schedule<'_> {
                 let raised = self.dice.one_in(5);
                 self.values.ended(run.task, !raised);
             }
+            (Event::Raised(_, run, _), Answer::Completion(Completion::Final)) => {
+                self.values.ended(run.task, false);
+            }
             (Event::Cancel(id) | Event::Withdraw(id), Answer::Cancel(Cancel::Cancelled)) => {
                 self.values.ended(id, false);
             }

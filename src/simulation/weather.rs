@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::dice::Dice;
 use super::world::{Birth, Move, Process};
-use crate::scheduler::types::{FunctionId, TaskSpec};
+use crate::scheduler::types::{Backoff, FunctionId, TaskSpec};
 
 /// What the application, the clock or the network does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(super) enum Whim {
     /// Many tasks at once, of one kind.
     Burst,
     Cancel,
+    /// Somebody wants a task stopped that runs, or has just ended.
+    Stop,
     Restart,
     /// One worker is replaced when it is done, or all are, or there are to be more or fewer.
     Turnover,
@@ -36,10 +38,11 @@ pub(super) enum Whim {
 }
 
 impl Whim {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Submit,
         Self::Burst,
         Self::Cancel,
+        Self::Stop,
         Self::Restart,
         Self::Turnover,
         Self::Shutdown,
@@ -63,6 +66,7 @@ pub(super) struct Weather {
     meddling: u64,
     turnover: u64,
     noise: u64,
+    raises: u64,
     closing: u64,
     time: u64,
     /// Processes die before they are ready, all of them.
@@ -99,6 +103,7 @@ impl Weather {
             meddling: dice.pick(&[0, 1, 3]),
             turnover: dice.pick(&[0, 0, 1, 4]),
             noise: dice.pick(&[0, 1, 4]),
+            raises: dice.pick(&[0, 0, 1, 3]),
             closing: u64::from(dice.one_in(6)),
             time: dice.pick(&[1, 3, 8]),
             cursed: dice.one_in(25),
@@ -137,6 +142,7 @@ impl Weather {
             Move::Deliver => self.hearing,
             Move::Boot => self.work.max(10),
             Move::Begin | Move::Finish => self.work,
+            Move::Raise => self.raises,
             Move::Leave | Move::Fall => 4,
             Move::Reap => 10,
             Move::ReapDeaf => self.noise,
@@ -156,7 +162,7 @@ impl Weather {
             Whim::Burst if !accepting || self.sickly => 0,
             Whim::Burst => self.bursts,
             Whim::Submit => 2 * self.load,
-            Whim::Cancel | Whim::Restart => self.meddling,
+            Whim::Cancel | Whim::Stop | Whim::Restart => self.meddling,
             Whim::Turnover => self.turnover,
             Whim::Shutdown => self.closing,
             Whim::Echo | Whim::Late => 2 * self.noise,
@@ -204,5 +210,10 @@ pub(super) fn any_spec(dice: &mut Dice) -> TaskSpec {
         retries: dice.pick(&[0, 0, 0, 1, 1, 2, 3, 5, 8, u32::MAX]),
         crash_limit: NonZeroU32::new(dice.pick(&[0, 0, 0, 0, 0, 1, 1, 2, 3, u32::MAX])),
         timeout,
+        retry_timeouts: dice.one_in(3),
+        backoff: Backoff {
+            base_ms: dice.pick(&[100, 100, 0, 3, 40_000]),
+            cap_ms: dice.pick(&[30_000, 0, 700]),
+        },
     }
 }

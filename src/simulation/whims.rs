@@ -25,6 +25,7 @@ impl Schedule<'_> {
             Whim::Burst => self.burst(),
             Whim::Cancel if self.dice.one_in(3) => self.withdraw(),
             Whim::Cancel => self.cancel(),
+            Whim::Stop => self.stop(),
             Whim::Restart => {
                 let worker = self.any_worker();
                 self.feed(Event::Restart(worker));
@@ -80,6 +81,23 @@ impl Schedule<'_> {
         let Answer::Cancel(Cancel::Sent(worker, run)) = self.feed(Event::Cancel(task)) else { return };
         if self.world.take_back(worker, run) {
             self.feed(Event::TakenBack(worker, run));
+        } else if self.dice.one_in(2) {
+            self.feed(Event::KillTask(worker, run));
+        }
+    }
+
+    /// What a process runs is to be stopped; or something that it has said to have ended.
+    fn stop(&mut self) {
+        let at_work =
+            self.world.processes.iter().filter_map(|process| Some((process.id, process.running()?)));
+        let ended = self.said.iter().filter_map(|message| match *message {
+            Event::Completed(id, run, _) | Event::Raised(id, run, _) => Some((id, run)),
+            _ => None,
+        });
+        let targets: Vec<_> = at_work.chain(ended.take(1)).collect();
+        if !targets.is_empty() {
+            let (worker, run) = self.dice.pick(&targets);
+            self.feed(Event::KillTask(worker, run));
         }
     }
 
@@ -138,7 +156,8 @@ impl Schedule<'_> {
     fn say_in_vain(&mut self, message: Event) {
         let pending = self.pending.len();
         let answer = self.feed(message);
-        assert_ne!(answer, Answer::Completion(Completion::Final), "{message:?} counts, and may not");
+        let counts = matches!(answer, Answer::Completion(Completion::Final | Completion::Again));
+        assert!(!counts, "{message:?} counts, and may not");
         assert_eq!(self.pending.len(), pending, "{message:?} is acted on, and may not");
     }
 
@@ -148,7 +167,7 @@ impl Schedule<'_> {
         }
         let mut message = self.said[self.dice.index(self.said.len())];
         self.tally.count_echo(message);
-        if let Event::Completed(_, run, _) = &mut message
+        if let Event::Completed(_, run, _) | Event::Raised(_, run, _) = &mut message
             && self.dice.one_in(4)
         {
             run.attempt.0 = run.attempt.0.wrapping_sub(1); // one that was given up, after all

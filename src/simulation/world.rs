@@ -23,6 +23,8 @@ pub(super) enum Move {
     Begin,
     /// Send the result.
     Finish,
+    /// Raise something that is worth another try.
+    Raise,
     /// Do as told and exit.
     Leave,
     /// Die for no reason of ours.
@@ -40,11 +42,12 @@ pub(super) enum Move {
 }
 
 impl Move {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Miscarry,
         Self::Boot,
         Self::Begin,
         Self::Finish,
+        Self::Raise,
         Self::Leave,
         Self::Die,
         Self::Fall,
@@ -149,7 +152,7 @@ impl Process {
             Move::Boot => self.stage == Stage::Booting && !self.frozen && self.birth != Birth::Hangs,
             Move::Begin => free && matches!(self.inbox.front(), Some(Order::Run(_))),
             Move::Leave => free && self.inbox.front() == Some(&Order::Leave),
-            Move::Finish => awake && self.running.is_some(),
+            Move::Finish | Move::Raise => awake && self.running.is_some(),
             Move::Die | Move::Freeze if self.frozen => what == Move::Die && self.stage != Stage::Dead,
             Move::Die | Move::Freeze => self.stage != Stage::Dead,
             Move::Fall => self.stage != Stage::Dead && self.sentenced,
@@ -174,7 +177,8 @@ impl Process {
     }
 
     fn death(&self) -> Death {
-        let answering = self.outbox.iter().any(|message| matches!(message, Event::Completed(..)));
+        let answering =
+            self.outbox.iter().any(|message| matches!(message, Event::Completed(..) | Event::Raised(..)));
         match self.inbox.front() {
             _ if self.sentenced => Death::Sentenced,
             _ if self.stage == Stage::Booting => Death::Starting,
@@ -206,6 +210,11 @@ impl Process {
     pub(super) fn finish(&mut self, ran: Option<Duration>) {
         let run = self.running.take().expect("`can` was asked");
         self.outbox.push_back(Event::Completed(self.id, run, ran));
+    }
+
+    pub(super) fn raise(&mut self, ran: Option<Duration>) {
+        let run = self.running.take().expect("`can` was asked");
+        self.outbox.push_back(Event::Raised(self.id, run, ran));
     }
 
     pub(super) fn die(&mut self) -> Death {
@@ -253,8 +262,8 @@ impl World {
     pub(super) fn carry_out(&mut self, action: Action, birth: Birth) {
         match action {
             Action::Spawn(id) => {
-                let taken = self.processes.iter().any(|process| process.id.slot == id.slot);
-                assert!(!taken, "{id:?} starts in a place that has a process");
+                let there = self.processes.iter().filter(|process| process.id.slot == id.slot).count();
+                assert!(there < 2, "{id:?} starts in a place that has two processes");
                 self.processes.push(Process::new(id, if self.calm { Birth::Sound } else { birth }));
             }
             Action::Dispatch(id, run) => self.order(id, Order::Run(run)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::task::Place;
-use super::worker::Worker;
+use super::worker::{Life, Worker};
 use super::{Oracle, Phase};
 use crate::scheduler::types::{Assignment, FailReason, FunctionId, KillReason, TaskId, Time, WorkerId};
 use crate::scheduler::{LOOK_AFTER, PACK_NANOS, PACK_STALE, PREFETCH_NANOS, PREFETCH_TASKS, STEAL_NANOS};
@@ -69,11 +69,13 @@ impl Oracle {
         task.dispatches += 1;
         task.place = Place::On(id);
         task.taken_from = None;
+        let first_look = spec.timeout.map(|timeout| self.first_look(timeout, now));
         let worker = &mut self.workers[id.slot as usize];
         self.corners.shared += u64::from(shared && worker.held.is_empty());
         if worker.held.is_empty() {
             worker.moved = now;
-            worker.limit = spec.timeout.map(|timeout| now.saturating_add(timeout));
+            worker.limit = first_look;
+            worker.deadline = spec.timeout.map(|timeout| now.saturating_add(timeout));
         }
         let estimate = expected.unwrap_or(PREFETCH_NANOS).min(LONGEST);
         worker.held.push_back(Sent { run, priority: spec.priority, estimate, begun: false });
@@ -89,6 +91,8 @@ impl Oracle {
         let Some(expected) = expected else { panic!("{run:?} waits for {id:?}, and may be long") };
         assert!(!self.cancelling, "{run:?} is sent ahead while everything of the kind is cancelled");
         assert!(!worker.condemned && !worker.stuck, "{run:?} waits for {id:?}, which does not get on");
+        let doomed = worker.held.iter().find(|sent| self.is_doomed(sent));
+        assert!(doomed.is_none(), "{run:?} waits behind {doomed:?}, which is to be stopped");
         let backlog = sum(worker.held.iter());
         let first = worker.held.len() == 1;
         assert!(first || backlog < PREFETCH_NANOS, "{run:?} waits for {id:?}, behind {backlog} ns");
@@ -117,11 +121,14 @@ impl Oracle {
             self.current(id).unwrap_or_else(|| panic!("{count} are asked of {id:?}, which is not there"));
         assert!(worker.can_be_asked(), "{count} are asked of {worker:?}, which does not serve");
         assert!((1..=worker.waiting()).contains(&count), "{count} are asked of {worker:?}");
+        let stops = self.runs_doomed(id);
+        let worker = self.current(id).expect("it is there");
         let still = clock && now >= worker.moved + LOOK_AFTER / 2;
-        let reason = cancelling || worker.condemned || worker.dismissed || urgent || free || still;
+        let reason = cancelling || worker.condemned || stops || worker.dismissed || urgent || free || still;
         assert!(reason, "{count} are asked of {worker:?}, for nothing");
         // Nothing but a look at the clock comes to this.
-        worker.stuck = still && !(cancelling || worker.condemned || worker.dismissed || urgent || free);
+        let other = cancelling || worker.condemned || stops || worker.dismissed || urgent || free;
+        worker.stuck = still && !other;
         worker.asked = Some(count);
         let stuck = worker.stuck;
         self.corners.stuck += u64::from(stuck);
@@ -140,10 +147,8 @@ impl Oracle {
         if worker.held.is_empty() {
             worker.clear();
         }
-        let condemned = worker.condemned;
-        let spared = condemned && worker.refused > 1;
+        let spared = worker.condemned && worker.refused > 1;
         worker.condemned &= !spared;
-        let alone = worker.held.len() == 1;
         for sent in &back {
             assert!(!sent.begun, "{sent:?} is taken back, and was begun");
             self.tasks.at(sent.run.task).taken_from = Some(id);
@@ -153,9 +158,7 @@ impl Oracle {
         self.corners.refused_in_part += u64::from(!back.is_empty() && count < asked);
         let back: Vec<_> = back.iter().map(|sent| sent.run.task).collect();
         self.come_back(&back);
-        if condemned && alone {
-            self.doom(id, KillReason::Timeout);
-        }
+        self.execute(id);
         self.touch(id);
         self.stop_if_drained(now);
         self.let_go(id.slot as usize, now);
@@ -163,13 +166,12 @@ impl Oracle {
 
     /// What was never begun goes to where it was, or where it was to go.
     pub(super) fn come_back(&mut self, tasks: &[TaskId]) {
-        if self.cancelling {
-            for &id in tasks {
-                self.fail(id, FailReason::Cancelled);
-            }
-        } else {
-            self.tasks.put_first(tasks);
+        let (dropped, kept): (Vec<_>, Vec<_>) =
+            tasks.iter().partition(|&&id| self.cancelling || self.tasks.at(id).doomed);
+        for id in dropped {
+            self.fail(id, FailReason::Cancelled);
         }
+        self.tasks.put_first(&kept);
     }
 
     /// The application had one dispatch taken back that it wants to cancel, or that somebody waits for. How many that are.
@@ -181,6 +183,7 @@ impl Oracle {
         worker.allowed = worker.allowed.map(|left| left + 1);
         self.end(run.task);
         self.corners.cancelled_prefetched += u64::from(index > 0);
+        self.execute(id);
         self.touch(id);
         self.stop_if_drained(now);
         self.let_go(id.slot as usize, now);
@@ -192,13 +195,40 @@ impl Oracle {
     pub(super) fn overdue(&mut self, slot: usize) {
         let worker = &mut self.workers[slot];
         worker.limit = None;
-        if worker.held.len() == 1 {
-            let id = worker.id;
-            self.doom(id, KillReason::Timeout);
-        } else if worker.refused <= 1 {
-            worker.condemned = true;
-            self.corners.timeouts_with_more += 1;
+        worker.condemned = worker.refused <= 1;
+        let (id, more) = (worker.id, worker.held.len() > 1 && worker.condemned);
+        self.corners.timeouts_with_more += u64::from(more);
+        self.execute(id);
+    }
+
+    /// This one is to be stopped, wherever its worker has got to. Whether it is still there.
+    pub(super) fn sentence(&mut self, id: WorkerId, run: Assignment) -> bool {
+        let Some(worker) = self.current(id) else { return false };
+        let Some(at) = worker.held.iter().position(|sent| sent.run == run) else { return false };
+        let more = at == 0 && worker.held.len() > 1;
+        self.corners.stopped_with_more += u64::from(more);
+        self.tasks.at(run.task).doomed = true;
+        self.execute(id);
+        true
+    }
+
+    /// What is in front is to be stopped, or is over its time: a kill is owed once nothing is behind it.
+    pub(super) fn execute(&mut self, id: WorkerId) {
+        let stops = self.runs_doomed(id);
+        let Some(worker) = self.current(id) else { return };
+        if worker.life == Life::Up && worker.held.len() == 1 && (stops || worker.condemned) {
+            self.doom(id, if stops { KillReason::Cancelled } else { KillReason::Timeout });
         }
+    }
+
+    fn is_doomed(&self, sent: &Sent) -> bool {
+        self.tasks.get(sent.run.task).is_some_and(|task| task.doomed)
+    }
+
+    /// What that worker has in front is to be stopped.
+    fn runs_doomed(&self, id: WorkerId) -> bool {
+        let worker = self.workers.get(id.slot as usize).filter(|worker| worker.id == id);
+        worker.and_then(|worker| worker.held.front()).is_some_and(|sent| self.is_doomed(sent))
     }
 }
 
@@ -210,7 +240,8 @@ impl Oracle {
         let free = self.workers.iter().any(Worker::is_free);
         let mut shared = self.phase == Phase::Broken;
         let mut much = None;
-        for worker in &mut self.workers {
+        let stops: Vec<_> = self.workers.iter().map(|worker| self.runs_doomed(worker.id)).collect();
+        for (worker, stops) in self.workers.iter_mut().zip(stops) {
             let waiting = worker.waiting();
             if waiting == 0 || worker.asked.is_some() {
                 worker.waits_since = None;
@@ -219,7 +250,8 @@ impl Oracle {
                 assert!(follows, "{:?} is over its time, and nothing follows", worker.id);
                 continue;
             }
-            assert!(!worker.condemned, "{:?} is over its time, and what waits is not asked back", worker.id);
+            let spent = worker.condemned || stops;
+            assert!(!spent, "{:?} is to be killed, and what waits is not asked back", worker.id);
             assert!(!worker.dismissed, "{:?} is to leave, and what waits is not asked back", worker.id);
             assert!(!self.cancelling, "what waits at {:?} is to be cancelled, and not asked back", worker.id);
             let first = worker.held.len() - waiting;

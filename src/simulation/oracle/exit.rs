@@ -46,11 +46,25 @@ pub(in crate::simulation) struct Corners {
     pub(in crate::simulation) restarted: u64,
     pub(in crate::simulation) unfit: u64,
     pub(in crate::simulation) spared_for_starters: u64,
+    pub(in crate::simulation) standbys: u64,
+    pub(in crate::simulation) standbys_refused: u64,
+    pub(in crate::simulation) standbys_unused: u64,
+    pub(in crate::simulation) standbys_frozen: u64,
+    pub(in crate::simulation) standbys_released: u64,
+    pub(in crate::simulation) standbys_unfit: u64,
+    pub(in crate::simulation) took_over: u64,
+    pub(in crate::simulation) took_over_early: u64,
+    pub(in crate::simulation) stopped: u64,
+    pub(in crate::simulation) stopped_with_more: u64,
+    pub(in crate::simulation) spared: u64,
 }
 
 impl Oracle {
     /// `transient`: there never was a process, for a reason that may pass.
     pub(super) fn exit(&mut self, id: WorkerId, begun: Option<Assignment>, transient: bool, now: Time) {
+        if self.standby(id).is_some() {
+            return self.standby_exit(id);
+        }
         let Some(worker) = self.current(id).filter(|worker| worker.is_process()) else { return };
         let (life, killed, useful, dismissed) = (worker.life, worker.killed, worker.useful, worker.dismissed);
         let settled = worker.ready.is_some_and(|ready| now >= ready + SETTLED_AFTER);
@@ -73,15 +87,21 @@ impl Oracle {
         let unready = starting && matches!(killed, None | Some(KillReason::StartTimeout));
         let unsettled = life == Life::Up && idle && killed.is_none() && !useful && !settled;
         self.corners.died_unsettled += u64::from(unsettled);
+        let early = unready || unsettled;
         match self.phase {
             Phase::Open | Phase::Draining if dismissed => {
                 self.workers[id.slot as usize].life = Life::Gone;
                 self.fill(now);
             }
-            Phase::Open | Phase::Draining if unready || unsettled => {
-                self.die_early(id, unready, transient, now);
+            Phase::Open | Phase::Draining => {
+                if self.take_over(id.slot as usize, now) {
+                    self.workers[id.slot as usize].early_deaths += u32::from(early);
+                } else if early {
+                    self.die_early(id, unready, transient, now);
+                } else {
+                    self.start(id.slot as usize, now);
+                }
             }
-            Phase::Open | Phase::Draining => self.start(id.slot as usize, now),
             Phase::Stopping | Phase::Broken => {
                 self.workers[id.slot as usize].life = Life::Gone;
                 self.finish_if_all_gone();
@@ -104,6 +124,11 @@ impl Oracle {
         for (index, sent) in held.into_iter().enumerate() {
             assert_eq!(sent.begun, index < begun, "the world contradicts itself about {:?}", sent.run);
             let task = self.tasks.at(sent.run.task);
+            if task.doomed {
+                self.corners.stopped += u64::from(sent.begun);
+                self.fail(sent.run.task, FailReason::Cancelled);
+                continue;
+            }
             let free = index > 0 || task.returns < FREE_RETURNS;
             if !sent.begun && free {
                 task.returns += u8::from(index == 0);
@@ -118,18 +143,24 @@ impl Oracle {
 
     /// A result that had arrived would have ended the task before.
     fn lose(&mut self, worker: WorkerId, run: Assignment, killed: Option<KillReason>, now: Time) {
+        let task = self.tasks.at(run.task);
+        let attempts = task.dispatches;
+        let late = killed == Some(KillReason::Timeout);
+        if late && !task.spec.retry_timeouts || !self.try_again(run, killed.is_none(), now) {
+            let crashed = FailReason::Crashed { worker, attempts, killed };
+            self.fail(run.task, if late { FailReason::TimedOut { worker, attempts } } else { crashed });
+        }
+    }
+
+    /// An attempt is lost. Whether it is tried again, and if so when.
+    pub(super) fn try_again(&mut self, run: Assignment, blame: bool, now: Time) -> bool {
         let turn = self.tasks.next_turn();
         let task = self.tasks.at(run.task);
-        if killed == Some(KillReason::Timeout) {
-            self.fail(run.task, FailReason::TimedOut { worker, attempts: run.attempt.0 });
-        } else if let Some(wait) = task.charge(killed.is_none()) {
-            task.place = Place::Backoff(now + wait);
-            task.turn = turn;
-            self.totals.retried += 1;
-        } else {
-            let attempts = task.dispatches;
-            self.fail(run.task, FailReason::Crashed { worker, attempts, killed });
-        }
+        let Some(wait) = task.charge(blame) else { return false };
+        task.place = Place::Backoff(now + wait);
+        task.turn = turn;
+        self.totals.retried += 1;
+        true
     }
 
     /// It never came up, or was gone again before it was of any use: others are not started as fast as they

@@ -1,5 +1,6 @@
 //! What the oracle checks: each action as it comes, and after each event what is left undone, and what the getters say.
 
+use super::standby::Standby;
 use super::task::Place;
 use super::worker::{Life, Worker};
 use super::{Oracle, Phase};
@@ -122,7 +123,8 @@ impl Oracle {
     /// whether that gets on ([`Self::check_waiting`] asks for it; that it was called off is not asked for).
     fn check_alarm(&self, alarm: Option<Time>) {
         let limits = self.workers.iter().filter_map(Worker::limit);
-        let next = limits.chain(self.stop_limit).min();
+        let standbys = self.workers.iter().filter_map(|worker| worker.standby.as_ref());
+        let next = limits.chain(standbys.flat_map(Standby::limits)).chain(self.stop_limit).min();
         if alarm != next {
             let jittered = self.tasks.live().any(|(_, task)| matches!(task.place, Place::Backoff(_)));
             let looks = alarm.is_some_and(|alarm| alarm <= self.last_waited + LOOK_AFTER);
@@ -135,8 +137,11 @@ impl Oracle {
     pub(in crate::simulation) fn check_quiet(&self, scheduler: &Scheduler) {
         assert!(self.tasks.all_ended(), "lost: {:?}", self.tasks.ids(|_| true));
         for worker in &self.workers {
-            let gone = worker.life == Life::Gone;
-            assert!(gone || worker.is_free(), "{worker:?} was not replaced");
+            assert!(
+                self.all_gone || worker.life == Life::Gone || worker.is_free(),
+                "{worker:?} was not replaced"
+            );
+            assert!(worker.standby.is_none(), "{worker:?} has a standby that nobody needs");
         }
         let free = self.workers.iter().filter(|worker| worker.is_free()).count();
         assert!(self.all_gone || free == self.wanted, "{free} workers where {} are wanted", self.wanted);

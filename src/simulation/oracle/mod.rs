@@ -8,13 +8,14 @@
 //! public getters. Of the world it sees more than the scheduler does: which tasks are really begun.
 
 mod ahead;
+mod answers;
 mod exit;
 mod judge;
+mod standby;
 mod task;
 mod turnover;
 mod worker;
 
-use std::mem;
 use std::time::Duration;
 
 use ahead::Expected;
@@ -25,8 +26,8 @@ use worker::{Life, Worker};
 
 use super::event::{Answer, Event};
 use crate::scheduler::types::{
-    Action, Assignment, Attempt, Cancel, Completion, FailReason, FunctionId, KillReason, Shutdown, TaskId,
-    TaskSpec, Time, WorkerId,
+    Action, Assignment, Attempt, Cancel, FailReason, FunctionId, KillReason, Shutdown, TaskId, TaskSpec,
+    Time, WorkerId,
 };
 use crate::scheduler::{STOP_LIMIT, SubmitError, Totals};
 
@@ -63,6 +64,8 @@ pub(super) struct Oracle {
     /// Ended since the last look at the getters.
     ended: Vec<TaskId>,
     all_gone: bool,
+    /// How long a process takes from being asked for until it is ready.
+    usual_start: Option<Duration>,
     /// Actions that must come before the next event.
     owed: Vec<Action>,
     totals: Totals,
@@ -89,6 +92,7 @@ impl Oracle {
             clock_struck: false,
             ended: Vec::new(),
             all_gone: false,
+            usual_start: None,
             owed,
             totals: Totals::default(),
         }
@@ -115,6 +119,8 @@ impl Oracle {
             Event::Resize(workers) => self.resize(workers as usize, now),
             Event::Unfit(id) => self.unfit(id, now),
             Event::Completed(id, done, ran) => return Answer::Completion(self.completed(id, done, ran, now)),
+            Event::Raised(id, done, ran) => return Answer::Completion(self.raised(id, done, ran, now)),
+            Event::KillTask(id, run) => return Answer::Sentenced(self.sentence(id, run)),
             Event::Retracted(id, count) => self.retracted(id, count, now),
             Event::TakenBack(id, run) => self.totals.cancelled += self.taken_back(id, run, now),
             Event::WithdrawnTakenBack(id, run) => self.totals.withdrawn += self.taken_back(id, run, now),
@@ -123,6 +129,7 @@ impl Oracle {
             Event::Exit(id, begun) => self.exit(id, begun, false, now),
             Event::SpawnFailed(id, transient) => self.exit(id, None, transient, now),
             Event::Beat(id, count) => {
+                self.standby_beat(id, count, now);
                 let Some(worker) = self.current(id) else { return Answer::Nothing };
                 let starts = matches!(worker.life, Life::Starting(_));
                 if worker.stands_still(count, now) {
@@ -202,42 +209,24 @@ impl Oracle {
         }
     }
 
-    fn completed(&mut self, id: WorkerId, done: Assignment, ran: Option<Duration>, now: Time) -> Completion {
-        let Some(worker) = self.current(id) else { return Completion::Stale };
-        if worker.held.front().is_none_or(|sent| sent.run != done) {
-            return Completion::Stale;
-        }
-        worker.remove(0);
-        worker.beat = None; // an answer is a sign of life
-        worker.moved = now;
-        worker.done += 1;
-        worker.useful = true;
-        let row = mem::take(&mut worker.early_deaths);
-        self.touch(id);
-        if let Some(ran) = ran {
-            let function = self.function(done.task);
-            self.expected.learn(function, ran);
-        }
-        self.end(done.task);
-        self.totals.completed += 1;
-        self.corners.rows_ended_by_work += u64::from(row > 0);
-        self.stop_if_drained(now);
-        self.let_go(id.slot as usize, now);
-        Completion::Final
-    }
-
     fn ready(&mut self, id: WorkerId, now: Time) {
-        let Some(worker) = self.current(id) else { return };
+        let Some(worker) = self.current(id) else { return self.standby_ready(id, now) };
         if worker.killed.is_none() && matches!(worker.life, Life::Starting(_)) {
             worker.life = Life::Up;
             worker.ready = Some(now);
+            let asked_for = worker.asked_for;
+            self.started(asked_for, now);
             self.touch(id);
         }
     }
 
     fn clock(&mut self, now: Time) {
         self.tasks.end_backoffs(|until| until <= now);
-        for slot in 0..self.workers.len() {
+        // What is due first comes first: of standbys there are not enough for everybody.
+        let mut slots: Vec<_> = (0..self.workers.len()).collect();
+        slots.sort_by_key(|&slot| self.workers[slot].limit());
+        for slot in slots {
+            self.clock_of_standby(slot, now);
             let worker = &self.workers[slot];
             let id = worker.id;
             if worker.limit().is_none_or(|limit| limit > now) {
@@ -246,7 +235,13 @@ impl Oracle {
             match worker.life {
                 Life::Vacant(_) => self.start(slot, now),
                 Life::Starting(_) => drop(self.doom(id, KillReason::StartTimeout)),
-                Life::Up => self.overdue(slot),
+                Life::Up => {
+                    if worker.deadline.is_none_or(|deadline| deadline > now) {
+                        self.near(slot, now);
+                    } else {
+                        self.overdue(slot);
+                    }
+                }
                 Life::Leaving(_) => drop(self.doom(id, KillReason::Shutdown)),
                 Life::Gone => unreachable!("no limit"),
             }
@@ -296,7 +291,7 @@ impl Oracle {
 
     /// A kill is owed, unless there is nobody to kill or it was ordered before.
     fn doom(&mut self, id: WorkerId, why: KillReason) -> bool {
-        let Some(worker) = self.current(id) else { return false };
+        let Some(worker) = self.current(id) else { return self.doom_standby(id, why) };
         if !worker.is_process() || worker.killed.is_some() {
             return false;
         }
@@ -310,6 +305,9 @@ impl Oracle {
     fn doom_all(&mut self) {
         for slot in 0..self.workers.len() {
             self.doom(self.workers[slot].id, KillReason::Shutdown);
+            if let Some(standby) = self.workers[slot].standby {
+                self.doom(standby.id, KillReason::Shutdown);
+            }
         }
     }
 
@@ -354,6 +352,7 @@ impl Oracle {
     fn stop(&mut self, now: Time) {
         self.stop_limit = Some(now + STOP_LIMIT);
         for slot in 0..self.workers.len() {
+            self.stop_standby(slot, now);
             let worker = &mut self.workers[slot];
             let id = worker.id;
             match worker.life {
@@ -371,7 +370,8 @@ impl Oracle {
     }
 
     fn finish_if_all_gone(&mut self) {
-        if !self.all_gone && self.workers.iter().all(|worker| worker.life == Life::Gone) {
+        let gone = |worker: &Worker| worker.life == Life::Gone && worker.standby.is_none();
+        if !self.all_gone && self.workers.iter().all(gone) {
             self.all_gone = true;
             self.stop_limit = None;
             self.owed.push(Action::Finished);

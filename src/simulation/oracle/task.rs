@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::scheduler::retry::{BACKOFF_BASE, BACKOFF_CAP, DEFAULT_CRASH_LIMIT};
-use crate::scheduler::types::{Assignment, TaskId, TaskSpec, Time, WorkerId};
+use crate::scheduler::retry::DEFAULT_CRASH_LIMIT;
+use crate::scheduler::types::{Assignment, Backoff, TaskId, TaskSpec, Time, WorkerId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -35,6 +35,8 @@ pub(super) struct Task {
     pub(super) turn: u64,
     /// The worker that it was taken back from last.
     pub(super) taken_from: Option<WorkerId>,
+    /// It is to be stopped, and was with a worker then.
+    pub(super) doomed: bool,
     retries: u32,
     crashes: u32,
 }
@@ -49,6 +51,7 @@ impl Task {
             returns: 0,
             turn,
             taken_from: None,
+            doomed: false,
             retries: 0,
             crashes: 0,
         }
@@ -66,9 +69,10 @@ impl Task {
         if self.retries == self.spec.retries || self.crashes >= self.crash_limit() {
             return None;
         }
-        let doubled = BACKOFF_BASE * (1 << self.retries.min(16));
+        let Backoff { base_ms, cap_ms } = self.spec.backoff;
+        let doubled = 2_u128.pow(self.retries.min(40)) * u128::from(base_ms);
         self.retries += 1;
-        Some(doubled.min(BACKOFF_CAP))
+        Some(Duration::from_millis(doubled.min(cap_ms.into()) as u64))
     }
 
     /// The function was entered.

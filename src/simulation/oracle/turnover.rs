@@ -21,7 +21,7 @@ impl Worker {
 }
 
 impl Oracle {
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Draining)
     }
 
@@ -75,7 +75,7 @@ impl Oracle {
 
     pub(super) fn unfit(&mut self, id: WorkerId, now: Time) {
         let open = self.is_open();
-        let Some(worker) = self.current(id) else { return };
+        let Some(worker) = self.current(id) else { return self.standby_unfit(id, now) };
         if open && worker.killed.is_none() && matches!(worker.life, Life::Starting(_)) {
             worker.life = Life::Leaving(None);
             self.corners.unfit += 1;
@@ -91,6 +91,7 @@ impl Oracle {
     }
 
     fn dismiss(&mut self, slot: usize, now: Time) {
+        self.release_standby(slot, now);
         let worker = &mut self.workers[slot];
         let id = worker.id;
         worker.dismissed = true;
@@ -122,6 +123,7 @@ impl Oracle {
             let id = worker.id;
             self.touch(id);
             self.owed.push(Action::Stop(id));
+            self.release_standby(slot, now);
             self.fill(now);
         }
     }
@@ -137,7 +139,9 @@ impl Oracle {
             }
             self.corners.overlaps +=
                 u64::from(self.workers.iter().any(|worker| matches!(worker.life, Life::Leaving(_))));
-            if let Some(slot) = self.workers.iter().position(gone) {
+            if let Some(slot) =
+                self.workers.iter().position(|worker| gone(worker) && worker.standby.is_none())
+            {
                 self.workers[slot].early_deaths = 0;
                 self.start(slot, now);
             } else {

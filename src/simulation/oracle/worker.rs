@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::ahead::Sent;
+use super::standby::Standby;
 use crate::scheduler::types::{KillReason, Time, WorkerId, WorkerPhase};
 use crate::scheduler::{BUSY_FROZEN_LIMIT, IDLE_FROZEN_LIMIT, START_LIMIT};
 
@@ -31,17 +32,32 @@ pub(in crate::simulation) struct Terms {
     pub(in crate::simulation) slow: bool,
 }
 
+impl Terms {
+    /// A process that is asked for now.
+    pub(super) fn starting(self, now: Time) -> Life {
+        Life::Starting((!self.slow).then_some(now + START_LIMIT))
+    }
+}
+
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one worker")]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) life: Life,
+    /// When it was asked for.
+    pub(super) asked_for: Time,
+    /// The last number given to a process of the place.
+    pub(super) newest: u32,
+    /// The place's second process.
+    pub(super) standby: Option<Standby>,
     /// We were told to kill it, for this reason. What it was doing may still come to an end.
     pub(super) killed: Option<KillReason>,
     /// What it was sent and has not answered, the oldest first.
     pub(super) held: VecDeque<Sent>,
-    /// The end of the time of what is in front.
+    /// When it is next looked at what is in front: some time before its time is over, and then.
     pub(super) limit: Option<Time>,
+    /// The end of the time of what is in front.
+    pub(super) deadline: Option<Time>,
     /// That is over, and what waits behind has been asked back.
     pub(super) condemned: bool,
     /// So many were asked back, and there is no answer yet.
@@ -78,9 +94,13 @@ impl Worker {
         let mut worker = Self {
             id,
             life: Life::Gone,
+            asked_for: Time::ZERO,
+            newest: 0,
+            standby: None,
             killed: None,
             held: VecDeque::new(),
             limit: None,
+            deadline: None,
             condemned: false,
             asked: None,
             refused: 0,
@@ -102,15 +122,9 @@ impl Worker {
 
     /// The next process of the place.
     pub(super) fn start(&mut self, terms: Terms, now: Time) -> WorkerId {
-        self.id.incarnation += 1;
-        self.life = Life::Starting((!terms.slow).then_some(now + START_LIMIT));
-        self.allowed = terms.tasks;
-        self.dismissed = false;
-        self.killed = None;
-        self.beat = None;
-        self.ready = None;
-        self.useful = false;
-        self.id
+        let id = self.next_id();
+        self.begin_as(id, now, terms.starting(now), terms);
+        id
     }
 
     /// Nothing is there any more; what was.
@@ -197,6 +211,13 @@ impl Worker {
             *limit += gap;
         }
         self.limit = self.limit.map(|limit| limit.saturating_add(gap));
+        self.deadline = self.deadline.map(|deadline| deadline.saturating_add(gap));
+        if let Some(standby) = &mut self.standby {
+            if let Life::Starting(Some(limit)) = &mut standby.life {
+                *limit += gap;
+            }
+            standby.beat = standby.beat.map(|(count, since)| (count, since + gap));
+        }
         self.moved += gap;
         if let Some((_, since)) = &mut self.beat {
             *since += gap;
