@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import os
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -216,6 +218,28 @@ with disttask.Executor(1) as executor:
     print(executor.submit(lambda: (__debug__, sys.warnoptions)).result())
 """
     assert "(False, ['error'])" in run_script(source, flags=["-O", "-W", "error"]).out
+
+
+@pytest.mark.parametrize("flags", [[], ["-B"], ["-s"], ["-B", "-X", "utf8"], ["-E", "-bb", "-q"]], ids=" ".join)
+def test_each_flag_of_the_host_is_set_in_the_workers(run_script, flags):
+    source = """
+import sys, disttask
+with disttask.Executor(1) as executor:
+    print(executor.submit(lambda: tuple(sys.flags)).result() == tuple(sys.flags))
+"""
+    assert run_script(source, flags=flags).out.strip() == "True"
+
+
+def test_with_usual_flags_an_executor_imports_little():
+    # 5 ms of what there is to the first result; `run_script` has unusual ones
+    source = """
+import sys, disttask
+with disttask.Executor(1) as executor:
+    executor.submit(pow, 2, 3).result()
+print([name for name in ("subprocess", "pickle", "selectors", "asyncio") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_failing_task_leaves_the_others_alone(executor):

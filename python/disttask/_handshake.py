@@ -16,6 +16,9 @@ _BOOTSTRAP = "import sys; sys.path[:] = {path!r}; _disttask_worker = 1; from dis
 """The worker's program. It sets the host's module path first, so that it finds this very disttask. The name tells the
 package that it is in a worker, where it is to import little."""
 
+_NOT_PASSED_ON = frozenset({"hash_randomization", "int_max_str_digits"})
+"""Of `sys.flags`: set in every process, and not by an argument."""
+
 _SECRETS = frozenset({"DISTTASK_TOKEN"})
 
 NO_PIDFD = "DISTTASK_NO_PIDFD"
@@ -44,14 +47,19 @@ def enter_worker(nest: _native.Nest, pool: tuple[str, int]) -> None:
 
 def worker_args() -> list[str]:
     """The interpreter's arguments: the host's own flags (``-O``, ``-W``, ``-X`` …), then the program."""
-    flags: list[str] = []
-    if any(sys.flags) or sys.warnoptions or sys._xoptions:
-        # multiprocessing uses it, too; 5 ms to import
-        from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
-
-        flags = _args_from_interpreter_flags()
+    flags = _interpreter_flags()
     path = [entry for entry in sys.path if isinstance(entry, str)]  # Python itself ignores the others
     return [*flags, "-c", _BOOTSTRAP.format(path=path)]
+
+
+def _interpreter_flags() -> list[str]:
+    set_here = {name for name in sys.flags.__match_args__ if getattr(sys.flags, name)} - _NOT_PASSED_ON
+    if set_here <= {"dont_write_bytecode"} and not sys.warnoptions and not sys._xoptions:  # what is usual
+        return ["-B"] if set_here else []
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]  # 5 ms; multiprocessing's, too
+
+    flags: list[str] = _args_from_interpreter_flags()
+    return flags
 
 
 def worker_env() -> list[tuple[str, str]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-import pickle
 import struct
 import threading
 import weakref
+from _pickle import Unpickler
+from _pickle import loads as _pickle_loads  # `pickle.loads` itself, without what the module `pickle` imports
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as StandardFuture
 
@@ -154,10 +155,10 @@ def loads(data: bytes, buffers: list[Any] | None = None) -> Any:
     """
     if b"_class_setstate" in data:
         return _ClassKeepingUnpickler(io.BytesIO(data), buffers=buffers).load()
-    return pickle.loads(data, buffers=buffers)
+    return _pickle_loads(data, buffers=buffers)
 
 
-class _ClassKeepingUnpickler(pickle.Unpickler):
+class _ClassKeepingUnpickler(Unpickler):
     def __init__(self, file: io.BytesIO, buffers: list[Any] | None = None) -> None:
         super().__init__(file, buffers=buffers)
         self._ours: set[int] = set()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -147,7 +145,7 @@ def _checked_backoff(backoff: float | tuple[float, float] | None) -> tuple[float
     _number("backoff", base, " or a pair of them")
     cap = max(base, _BACKOFF_CAP) if cap is None else cap
     _number("backoff", cap, " or a pair of them")
-    if not (math.isfinite(base) and 0 <= base <= cap <= _MAX_WAIT):
+    if not 0 <= base <= cap <= _MAX_WAIT:  # so is NaN refused
         raise ValueError(f"backoff must be 0 <= base <= cap <= {_MAX_WAIT:.0f} seconds, not {backoff}")
     return base, cap
 

@@ -7,7 +7,7 @@ import os
 import sys
 from _pickle import loads
 
-from . import _globals, _handshake, _inputs, _native, _sharing, _streams
+from . import _handshake, _inputs, _native, _sharing, _streams
 from ._options import Guarded as Guarded
 from ._pickling import describe as describe
 from ._pickling import dump_exception, dumps
@@ -59,6 +59,8 @@ def _prepare(preload: list[str], pickled: bytes | None) -> tuple[str, Callable[[
         name = ""
         initializer, initargs, finalizer = (None, (), None) if pickled is None else loads(pickled)
         if initializer is not None:
+            from . import _globals
+
             with _globals.kept(initializer):
                 initializer(*initargs)
     except BaseException:
