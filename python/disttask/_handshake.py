@@ -17,7 +17,7 @@ _BOOTSTRAP = "import sys; sys.path[:] = {path!r}; _disttask_worker = 1; from dis
 package that it is in a worker, where it is to import little."""
 
 _NOT_PASSED_ON = frozenset({"hash_randomization", "int_max_str_digits"})
-"""Of `sys.flags`: set in every process, and not by an argument."""
+"""Of `sys.flags`: what is set without being asked for. `subprocess` makes no argument of them, either."""
 
 _SECRETS = frozenset({"DISTTASK_TOKEN"})
 

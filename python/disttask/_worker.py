@@ -59,7 +59,7 @@ def _prepare(preload: list[str], pickled: bytes | None) -> tuple[str, Callable[[
         name = ""
         initializer, initargs, finalizer = (None, (), None) if pickled is None else loads(pickled)
         if initializer is not None:
-            from . import _globals
+            from . import _globals  # few workers need it, and it takes time to import
 
             with _globals.kept(initializer):
                 initializer(*initargs)
