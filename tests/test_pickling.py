@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 import disttask
+from disttask._pickling import MAX_CAUSES
 from helpers import assert_usable
 from tasks import add, fail
 
@@ -182,6 +183,64 @@ def test_an_exception_comes_back_as_itself(executor):
     for text in ("in raise_from", "missing key", "direct cause", "WithState: 404"):
         assert text in str(cause)
     assert "disttask/_worker.py" not in str(cause), "our own frames are nobody's business"
+
+
+def raise_chain(length, awkward_at=None):
+    """`length` exceptions, each raised from the one with the next number."""
+    cause = None
+    for number in reversed(range(length)):
+        error = ExitsWhenRebuilt(number) if number == awkward_at else ValueError(number)
+        error.__cause__ = cause
+        cause = error
+    raise cause
+
+
+def causes_of(exc):
+    """What the task has raised it from."""
+    found = []
+    behind = exc.__cause__
+    assert isinstance(behind, disttask.RemoteTraceback)
+    while (behind := behind.__cause__) is not None:
+        found.append(behind)
+    return found
+
+
+def test_what_an_exception_was_raised_from_comes_back_with_it(executor):
+    (cause,) = causes_of(executor.submit(raise_from).exception(timeout=10))
+    assert type(cause) is KeyError
+    assert cause.args == ("missing key",)
+    assert causes_of(executor.submit(fail, ValueError).exception(timeout=10)) == []
+
+
+def test_a_chain_of_causes_keeps_its_order_and_is_bounded(executor):
+    numbers = [cause.args[0] for cause in causes_of(executor.submit(raise_chain, 5).exception(timeout=10))]
+    assert numbers == [1, 2, 3, 4]
+    assert len(causes_of(executor.submit(raise_chain, 100).exception(timeout=10))) == MAX_CAUSES
+
+
+def test_a_cause_that_cannot_be_rebuilt_costs_only_itself(executor):
+    exc = executor.submit(raise_chain, 5, awkward_at=3).exception(timeout=10)
+    assert type(exc) is ValueError
+    assert [cause.args[0] for cause in causes_of(exc)] == [1, 2]
+
+
+def raise_circle():
+    one, two = ValueError(1), ValueError(2)
+    one.__cause__, two.__cause__ = two, one
+    raise one
+
+
+def test_causes_in_a_circle(executor):
+    (cause,) = causes_of(executor.submit(raise_circle).exception(timeout=10))
+    assert cause.args == (2,)
+
+
+def test_the_cause_of_a_nested_tasks_exception(executor):
+    def outer():
+        disttask.submit(raise_from).result(timeout=10)
+
+    (cause,) = causes_of(executor.submit(outer).exception(timeout=10))
+    assert type(cause) is KeyError
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyError, OSError, UnicodeError, MemoryError, RecursionError])

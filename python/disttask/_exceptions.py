@@ -176,7 +176,10 @@ class ResultEvicted(_LookupFailure):
 
 
 class RemoteTraceback(Exception):
-    """The ``__cause__`` of an exception that was raised in a worker: its text is the traceback there."""
+    """The ``__cause__`` of an exception that was raised in a worker: its text is the traceback there.
+
+    Its own ``__cause__`` is what the exception was raised from (``raise ... from ...``), if anything.
+    """
 
     def __init__(self, traceback: str) -> None:
         super().__init__(traceback)

@@ -79,9 +79,12 @@ class RemoteException:
 def load_exception(data: bytes) -> BaseException:
     """The exception to raise in the caller, for what `dump_exception` made."""
     remote = RemoteException(data)
-    exc = _rebuild(remote)
-    # Not `exc.__cause__ = ...`: the class may have a `__setattr__` of its own (a frozen dataclass does).
-    BaseException.__setattr__(exc, "__cause__", RemoteTraceback(remote.traceback))
+    exc, causes = _rebuild(remote)
+    raised: BaseException = exc
+    for cause in (RemoteTraceback(remote.traceback), *causes):
+        # Not `raised.__cause__ = ...`: the class may have a `__setattr__` of its own (a frozen dataclass does).
+        BaseException.__setattr__(raised, "__cause__", cause)
+        raised = cause
     return exc
 
 
@@ -95,25 +98,41 @@ def _split_sections(data: bytes) -> list[bytes]:
     return sections
 
 
-def _rebuild(remote: RemoteException) -> BaseException:
+def _rebuild(remote: RemoteException) -> tuple[BaseException, list[BaseException]]:
+    """The exception, and the chain of those that it was raised from."""
     original: BaseException | None = None
     why: BaseException | None = None
+    causes: list[BaseException] = []
     if remote.pickled:
         loaded, why = _try_to_load(remote.pickled)
+        if isinstance(loaded, list):
+            causes = _load_causes(loaded[1:])
+            loaded = loaded[0]
         original = loaded if isinstance(loaded, BaseException) else None
     if remote.stage == "run" or not (original is None or isinstance(original, Exception)):
         if original is not None:
-            return original
+            return original, causes
         reason = "cannot be pickled" if why is None else f"cannot be rebuilt: {type(why).__name__}: {why}"
-        return RemoteError(remote.type_name, remote.message, remote.traceback, reason)
+        return RemoteError(remote.type_name, remote.message, remote.traceback, reason), causes
     what = f"{remote.type_name}: {remote.message}"
     if remote.stage == "dump":
-        return SerializationError(f"the task returned something that cannot be pickled: {what}")
+        return SerializationError(f"the task returned something that cannot be pickled: {what}"), causes
     return DeserializationError(
         f"the task cannot be loaded in the worker: {what}. Its function must be importable there (same sys.path as "
         "when the executor was made), or be a plain function of __main__ or a notebook (one under functools.lru_cache "
         "must be in a module); its arguments must unpickle."
-    )
+    ), causes
+
+
+def _load_causes(pickles: list[bytes]) -> list[BaseException]:
+    """Up to the first that cannot be rebuilt."""
+    causes: list[BaseException] = []
+    for pickled in pickles:
+        cause, _ = _try_to_load(pickled)
+        if not isinstance(cause, BaseException):
+            break
+        causes.append(cause)
+    return causes
 
 
 def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:

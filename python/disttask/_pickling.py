@@ -27,6 +27,9 @@ TEXT_LIMIT_CHARS = 64 * 1024
 REPR_LIMIT_CHARS = 1024
 """What is shown of a value."""
 
+MAX_CAUSES = 16
+"""Exceptions that travel with one as its causes. Chains are short; one in a loop may grow without end."""
+
 _MAIN = b"__main__"
 
 _CONNECTION = b"multiprocessing.connection"
@@ -89,11 +92,28 @@ def dump_exception(stage: str, exc: BaseException, tb: TracebackType | None, not
     except BaseException:
         text = f"{type_name}: {message}\n(its traceback cannot be formatted)"
     try:
-        pickled = dumps(exc).data
+        causes = _dump_causes(exc)
+        pickled = dumps([exc, *causes] if causes else exc).data
     except BaseException:  # __reduce__ is user code, and this is the last line of defence
         pickled = b""
     texts = (stage, type_name, f"{note}{message}", text)
     return _join_sections([*(text.encode("utf-8", "backslashreplace") for text in texts), pickled])
+
+
+def _dump_causes(exc: BaseException) -> list[bytes]:
+    """What it was raised from, and what that was, each pickled by itself: one that cannot be costs no other."""
+    found: list[bytes] = []
+    seen = {id(exc)}
+    cause = exc.__cause__
+    while cause is not None and id(cause) not in seen and len(found) < MAX_CAUSES:
+        seen.add(id(cause))
+        if type(cause).__name__ != "RemoteTraceback":  # of a task's own task: the text has that, too
+            try:
+                found.append(dumps(cause).data)
+            except Exception:
+                break
+        cause = cause.__cause__
+    return found
 
 
 def _cut(text: str) -> str:
