@@ -11,7 +11,7 @@ import pytest
 
 import disttask
 import tasks
-from disttask import _client
+from disttask import _client, _transport
 from helpers import wait_until
 from web import native_door, running_executor
 
@@ -26,7 +26,7 @@ def client(native):
 @pytest.fixture
 def soon(monkeypatch):
     """Retry at once."""
-    monkeypatch.setattr(_client, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(_transport, "RETRY_SECONDS", 0.001)
 
 
 class Odd(Exception):
@@ -218,7 +218,7 @@ def test_not_a_disttask_server(body, status, soon):
     with answering(with_body(status, body)) as (url, seen):
         with pytest.raises(disttask.ServerUnreachable, match="not an answer of a disttask server"):
             disttask.Client(url, token="x").status()
-        assert len(seen) <= _client.TRIES
+        assert len(seen) <= _transport.TRIES
 
 
 @pytest.mark.parametrize("answer", [{}, {"results": 5}, {"results": [{}]}, {"task": "x"}])
@@ -240,17 +240,17 @@ def test_a_submit_that_may_have_arrived_is_not_repeated(soon):
         assert [method for method, _ in seen] == ["POST"]
         with pytest.raises(disttask.ServerUnreachable):
             client.status()
-        assert len(seen) == 1 + _client.TRIES
+        assert len(seen) == 1 + _transport.TRIES
 
 
 def test_nobody_there(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     waits = []
-    monkeypatch.setattr(_client.time, "sleep", waits.append)
+    monkeypatch.setattr(_transport.time, "sleep", waits.append)
     with pytest.raises(disttask.ServerUnreachable, match=f"127.0.0.1:{port}.*disttask serve"):
         disttask.Client(f"http://127.0.0.1:{port}", token="x").submit(tasks.add, 1)
-    assert waits == [_client.RETRY_SECONDS, 2 * _client.RETRY_SECONDS], "bounded, and longer each time"
+    assert waits == [_transport.RETRY_SECONDS, 2 * _transport.RETRY_SECONDS], "bounded, and longer each time"
 
 
 def test_a_server_that_is_stopped_while_the_client_waits(tmp_path, soon):

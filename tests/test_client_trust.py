@@ -14,7 +14,7 @@ import pytest
 import disttask
 import hostile
 import tasks
-from disttask import _client
+from disttask import _transport
 from test_client import answering
 from web import native_door, running_executor
 
@@ -25,7 +25,7 @@ TOKEN = "a-token-of-the-user-which-lasts-for-ever"
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch, tmp_path):
-    monkeypatch.setattr(_client, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(_transport, "RETRY_SECONDS", 0.001)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("DISTTASK_TOKEN", raising=False)
 

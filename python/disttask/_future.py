@@ -2,8 +2,8 @@
 
 Only what the standard library's waiting functions look at is Python's: `concurrent.futures.wait`, `as_completed`,
 callbacks and `asyncio.wrap_future` touch ``_state``, ``_condition``, ``_waiters`` or ``_done_callbacks``. The first
-touch makes a future *observed*: it gets these attributes, and its resolution is announced to a collector thread, which
-pulls announcements in batches, sets ``_state`` and tells waiters and callbacks.
+touch makes a future *observed*: it gets these attributes, and its resolution is announced to a collector thread
+(`_collector`), which pulls announcements in batches, sets ``_state`` and tells waiters and callbacks.
 
 No wake-up is lost and none comes twice: whoever reads ``_state`` as pending and then adds itself does both under
 ``_condition``; from there on ``_state`` changes only under ``_condition``, together with telling whoever was added.
@@ -18,16 +18,15 @@ import threading
 from concurrent import futures as cf
 
 from . import _inputs, _native
+from ._collector import Collector
 from ._exceptions import ForkedPoolError
 from ._loading import load_outcome
-from ._output import Outlet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Any, Literal
 
-_logger = logging.getLogger("disttask")
 _standard_logger = logging.getLogger("concurrent.futures")  # where a standard future tells of callbacks that fail
 
 _WORKERS_FRAMES = re.compile(r'  File "[^"]*_worker\.py", line \d+ in main\n  File "<string>", line 1 in <module>\n\Z')
@@ -40,82 +39,6 @@ _KILL_SECONDS = 5.0
 
 _STANDARD_ATTRIBUTES = frozenset(vars(cf.Future()))
 """What `concurrent.futures.Future.__init__` sets: touching one of these makes a future observed."""
-
-
-class Collector:
-    """Delivers the resolutions of one pool's observed futures, on a thread that starts with the first of them."""
-
-    by_pool: dict[int, Collector] = {}  # noqa: RUF012
-
-    def __init__(self, pool: _native.Pool) -> None:
-        self._pool = pool
-        self._futures: dict[int, Future] = {}
-        self._threads: list[threading.Thread] = []
-        self.outlet = Outlet(pool)
-        Collector.by_pool[pool.id] = self
-
-    def adopt(self, future: Future) -> None:
-        """Keep an observed future until its resolution is delivered.
-
-        No lock is taken: a signal handler may come here in the middle of itself. The worst that a race does is a
-        second thread, which shares the work.
-        """
-        if not self._threads:
-            thread = threading.Thread(target=self._run, name="disttask-collector", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._futures[future._seq] = future
-
-    def disown(self, future: Future) -> None:
-        """The future was resolved before it was observed: nothing will be announced."""
-        self._futures.pop(future._seq, None)
-
-    def disown_all(self) -> None:
-        """In a forked child: nobody will deliver, and another thread may hold a condition. Touching one raises."""
-        for future in list(self._futures.values()):
-            future.__dict__.pop("_condition", None)
-        self._futures.clear()
-
-    def deliver_now(self, future: Future) -> None:
-        """Deliver on this thread, unless the collector's own has come first.
-
-        Ctrl-C is this thread's, and goes on; whom it kept from hearing of the future is told by another thread.
-        """
-        try:
-            if self._futures.pop(future._seq, None) is not None:
-                future._announce()
-        except KeyboardInterrupt:
-            thread = threading.Thread(target=self._deliver, args=(future,), name="disttask-collector", daemon=True)
-            thread.start()
-            self._threads.append(thread)
-            raise
-        except BaseException:
-            _logger.exception("disttask: delivering %r failed", future)
-
-    def join(self) -> None:
-        """Wait until everything is delivered; the pool must have gone. Harmless on the collector's own thread."""
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
-        self.outlet.join()
-
-    def is_done(self) -> bool:
-        """Whether nothing is left to be delivered; the pool must have gone."""
-        return self.outlet.is_done() and not any(thread.is_alive() for thread in self._threads)
-
-    def _run(self) -> None:
-        while (batch := self._pool.collect()) is not None:
-            for seq in batch:
-                self._deliver(self._futures.pop(seq, None))
-
-    @staticmethod
-    def _deliver(future: Future | None) -> None:
-        if future is None:
-            return
-        try:
-            future._announce()
-        except BaseException:  # the other futures must be delivered all the same
-            _logger.exception("disttask: delivering %r failed", future)
 
 
 class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
@@ -375,7 +298,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
                 _standard_logger.exception("a callback of %r failed", self)
 
     @classmethod
-    def failed(cls, exc: BaseException) -> Future:
+    def _failed(cls, exc: BaseException) -> Future:
         """A future that has finished with `exc`, without a task."""
         future = cls()
         future._keep(None, exc)

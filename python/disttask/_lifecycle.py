@@ -8,7 +8,7 @@ import sys
 import threading
 
 from . import _native, _notebook
-from ._future import Collector
+from ._collector import Collector
 
 _WORKERS_LEAVE_SECONDS = 6.0
 """Once no work is left, workers have 5 s to leave and are killed then (`STOP_LIMIT` in the scheduler)."""

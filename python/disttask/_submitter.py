@@ -64,8 +64,8 @@ class Tasks(_native.Submitter, Maps):
             except SerializationError as exc:
                 self._check_accepting()
                 if call.failed is not None:
-                    return Future.failed(dependency_failed(name or task_name(fn), call.failed))
-                return Future.failed(exc)
+                    return Future._failed(dependency_failed(name or task_name(fn), call.failed))
+                return Future._failed(exc)
         future: Future = self._submit_pickled(pickled.data, name or task_name(fn), False, call.found)
         if _MANAGED in pickled.data:
             future.add_done_callback(_Held((fn, args, kwargs)))

@@ -138,7 +138,7 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
                 pickled = dumps_task(func, args, kwargs)
             except SerializationError:
                 if call.failed is not None:
-                    return Future.failed(dependency_failed(name, call.failed))
+                    return Future._failed(dependency_failed(name, call.failed))
                 raise
         found = call.found
     else:
