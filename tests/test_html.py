@@ -163,7 +163,7 @@ def test_a_future_of_a_pool_that_is_gone(make_executor):
     future = executor.submit(abs, -1)
     executor.shutdown()
     assert "succeeded" in Checked(future._repr_html_()).text
-    assert "failed" in Checked(disttask.Future.failed(ValueError())._repr_html_()).text
+    assert "failed" in Checked(disttask.Future._failed(ValueError())._repr_html_()).text
 
 
 def test_it_does_not_wait(executor, tmp_path):
