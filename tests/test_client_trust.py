@@ -15,6 +15,7 @@ import disttask
 import hostile
 import tasks
 from disttask import _transport
+from helpers import wait_busy
 from test_client import answering
 from web import native_door, running_executor
 
@@ -297,6 +298,7 @@ def test_cancel_and_restart(tmp_path):
         client = disttask.Client(f"http://127.0.0.1:{door.port}", token=door.token)
         gate = tmp_path / "gate"
         running = client.options(retries=1).submit(tasks.wait_for_file, str(gate), "again")
+        wait_busy(executor)  # a worker whose process is just being started has no pid to be named by
         waiting = client.submit(tasks.add, 1)
         (worker,) = client.status()["workers"]
         assert client.cancel(waiting) is True
