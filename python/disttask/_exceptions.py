@@ -3,6 +3,7 @@
     DisttaskError
     ├── WorkerCrashed          (BrokenExecutor*)  the worker died while it ran this task
     ├── TaskTimeout            (TimeoutError)     the task ran longer than its timeout
+    │   └── SoftTimeout                           ... than its soft_timeout: raised inside it
     ├── PoolBroken             (BrokenExecutor*)  workers cannot be started: make a new Executor
     ├── DependencyFailed                          a task whose value this one needs failed or was cancelled
     ├── PoolShutdown           (BrokenExecutor*)  the pool was stopped before the task had finished
@@ -22,9 +23,11 @@ its text is the traceback there.
 
 from __future__ import annotations
 
+import os
 from _pickle import PicklingError, UnpicklingError  # those of `pickle`, which takes 1 ms to import
 from concurrent.futures import BrokenExecutor
 
+from ._pickling import task_name
 from ._sharing import when_imported
 
 TYPE_CHECKING = False
@@ -97,6 +100,33 @@ class TaskTimeout(_TaskFailure, TimeoutError):
     """The task ran longer than the ``timeout`` given in `Executor.options`, and its worker was killed.
 
     An expired ``result(timeout)`` is a `TimeoutError` too; tell them apart by ``future.done()``: it is ``True`` here.
+    """
+
+
+class SoftTimeout(TaskTimeout):
+    """The task has run longer than the ``soft_timeout`` given in `Executor.options`: raised inside it, where it stands.
+
+    A task that catches it can clean up, and return what it has::
+
+        def crunch(items):
+            done = []
+            try:
+                for item in items:
+                    done.append(item**2)
+            except disttask.SoftTimeout:
+                pass
+            return done
+
+        executor.options(soft_timeout=10, timeout=12).submit(crunch, items)
+
+    What a task that does not catch it raises is this, and the future has it. It comes once per attempt.
+
+    Attributes:
+        task: the task's number in its executor (`int`).
+        name: the function's name, or the one given in `Executor.options` (`str`).
+        tags: those given there (`tuple` of `str`).
+        attempts: how often the task was dispatched (`int`).
+        pid: the process id of its worker (`int`).
     """
 
 
@@ -205,6 +235,13 @@ def dependency_failed(name: str, cause: BaseException) -> DependencyFailed:
     error = DependencyFailed(f"{name} was not run: it needs the value of a task that failed", name=name)
     error.__cause__ = cause
     return error
+
+
+def soft_timeout(guard: Any, task: int, attempt: int) -> SoftTimeout:
+    """In a worker: what is raised in the task that runs, a `Guarded` function."""
+    name = guard.name or task_name(guard.func)
+    message = f"task {task} ({name}) ran longer than its soft_timeout of {guard.soft_timeout:g} s"
+    return SoftTimeout(message, task=task, name=name, tags=guard.tags, attempts=attempt, pid=os.getpid())
 
 
 def from_failure(failure: dict[str, Any]) -> DisttaskError:

@@ -171,6 +171,13 @@ class Executor(Tasks, Workers, cf.Executor):
                 one more than `retries` where those are given). Kills of our own, as for a timeout, do not count.
             timeout: seconds that one attempt may take (``None``: no limit). After it the worker is killed, whatever it
                 is doing, and the future fails with `TaskTimeout`.
+            soft_timeout: seconds after which `SoftTimeout` is raised inside the task (``None``: it is not), so that it
+                can clean up before `timeout` ends it, which must be later (as Celery's ``soft_time_limit`` and
+                ``time_limit``). If the task returns all the same, its future has the value; if it lets the exception
+                out, the future has that, a `TaskTimeout` which counts as an exception of the task's own: its worker
+                lives on, and it is tried again where `retry_on` covers it. The clock starts when a worker takes the
+                task up, in each attempt. The exception reaches the main thread, also in a sleep or a system call, but
+                not code in C before that returns to Python.
             priority: higher goes first among the waiting tasks; equal ones in order of submission (`int`, 0).
             name: what to call the task in errors, `status` and the dashboard (``None``: its function's name).
             tags: up to 16 strings that are shown with the name (``()``).

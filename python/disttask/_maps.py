@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ._functions import Task
 from ._map import adaptive_map
-from ._options import Guarded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
     from ._async import AsyncResults
     from ._flow import Plan
-    from ._options import Catch
+    from ._options import Options
     from ._progress import Progress
 
 
@@ -25,7 +24,7 @@ class Maps:
     """What an item of `map` took, in nanoseconds, by function."""
     _one_by_one = False
     """Whether each item of `map` must be a task of its own, because an option speaks of one."""
-    _retry_on: Catch | None = None
+    _guards: Options | None = None
 
     def map(
         self,
@@ -185,10 +184,10 @@ def _with_options(maps: Any, fn: Any, chunksize: int | None) -> tuple[Any, Calla
     """What submits this function, and what is submitted: a `disttask.task` may bring options along."""
     if type(fn) is Task and fn.options is not None:
         maps, fn = maps._with(fn), fn.plain
-    if maps._retry_on is not None and callable(fn):
+    if maps._guards is not None and callable(fn):
         if chunksize is not None and chunksize > 1:
-            raise ValueError("retry_on speaks of one call: leave chunksize out, or make it 1")
-        fn = Guarded(fn, maps._retry_on)
+            raise ValueError(f"{maps._guards.guard()} speaks of one call: leave chunksize out, or make it 1")
+        fn = maps._guards.guarded(fn)
     return maps, fn
 
 

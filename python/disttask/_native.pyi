@@ -31,6 +31,9 @@ def after_fork_in_parent() -> None:
 def stack_signal() -> int:
     """The signal at which a worker shows its stacks."""
 
+def soft_signal() -> int:
+    """The signal at which a worker looks whether its task is over its soft time-out."""
+
 def after_fork_in_child() -> None:
     """Close the host's ends of all control sockets, disown its pools, copy the arrays of results; touches no lock.
 
@@ -278,6 +281,11 @@ class Worker:
         """Shake hands."""
     def input(self, key: int) -> Any:
         """What a task was given under this key."""
+    def claim_soft_timeout(self) -> tuple[Any, int, int] | None:
+        """What the main thread runs, if that is over its soft time-out and this was not said before.
+
+        That is the `Guarded` function, the task's number, and the attempt.
+        """
     def write(self, stream: str, data: Any) -> int:
         """Print for the task that runs: to ``stdout``, ``stderr`` or ``log``. The number of bytes."""
     def flush(self) -> None:

@@ -44,9 +44,25 @@ _MAX_ERROR_BYTES = 64 * 1024
 
 class _Here(threading.local):
     depth = 0
+    shielded = False
+    """This thread is in the middle of something that must not be left half done."""
+    told: weakref.ref[BaseException] | None = None
+    """The soft time-out of the task that the worker's loop runs here, once that was raised."""
 
 
 _here = _Here()
+
+
+def is_shielded() -> bool:
+    """Whether this thread must not be interrupted just now."""
+    return _here.shielded
+
+
+def note_told(exc: BaseException) -> None:
+    """This is about to be raised in this thread, and is meant for the outermost task."""
+    _here.told = weakref.ref(exc)
+
+
 _nest, _pool = _handshake.nesting or (None, ("", 0))
 
 
@@ -151,23 +167,37 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
 
     def _look(self, claim: bool) -> str:
         """Ask how it stands; with `claim`, run it if nobody has begun it."""
+        raised: BaseException | None = None
+        before, _here.shielded = _here.shielded, True
+        try:
+            state, raised = self._look_shielded(claim)
+        finally:
+            _here.shielded = before
+        if raised is not None and _here.told is not None and raised is _here.told():
+            raise raised  # it was meant for the waiting task, and has hit a part of it
+        return state
+
+    def _look_shielded(self, claim: bool) -> tuple[str, BaseException | None]:
+        raised: BaseException | None = None
         with self._asking:
             if self._known or self._here:
-                return "here"
+                return "here", None
             state, data = _asked().look(self._key, claim)
             if state in ("pending", "running"):
-                return state
+                return state, None
             self._here = state == "yours"
             self._known = not self._here
         if self._here:
             try:
-                state, data = self._run()
+                state, data, raised = self._run()
             except BaseException as exc:  # a signal handler's, at the worst moment: others wait for an end
+                raised = exc
                 state, data = "error", dump_exception("run", exc, exc.__traceback__)
         self._end(state, data)
-        return "ended"
+        return "ended", raised
 
-    def _run(self) -> tuple[str, Any]:
+    def _run(self) -> tuple[str, Any, BaseException | None]:
+        raised: BaseException | None = None
         process = os.getpid()
         if _here.depth >= MAX_DEPTH:
             deep = RecursionError(
@@ -178,14 +208,14 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
         else:
             _here.depth += 1
             try:
-                state, data = _call(self._data, process)
+                state, data, raised = _call(self._data, process)
             finally:
                 _here.depth -= 1
         error = data if state == "error" else None
         if error is not None and len(error) > _MAX_ERROR_BYTES:
             error = dump_exception("run", RuntimeError("an exception with a description that is too long"), None)
         _asked().ran(self._key, error)
-        return state, data
+        return state, data, raised
 
     def _end(self, state: str, data: Any) -> None:
         self._known = True
@@ -207,18 +237,22 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
             self.set_exception(exc)
 
 
-def _call(data: bytes, process: int) -> tuple[str, bytes]:
-    """Run a pickled call as the worker's loop would. What it raises is its answer."""
+def _call(data: bytes, process: int) -> tuple[str, bytes, BaseException | None]:
+    """Run a pickled call as the worker's loop would. What it raises is its answer, and comes along."""
     import _pickle
 
     try:
         func, args, kwargs = _pickle.loads(data)
     except BaseException as exc:
-        return "error", dump_exception("load", exc, exc.__traceback__)
+        return "error", dump_exception("load", exc, exc.__traceback__), None
     raised: BaseException | None = None
     value = None
     try:
-        value = func(*args, **kwargs)
+        _here.shielded = False
+        try:
+            value = func(*args, **kwargs)
+        finally:
+            _here.shielded = True
     except BaseException as exc:
         raised = exc
     if os.getpid() != process:
@@ -226,12 +260,12 @@ def _call(data: bytes, process: int) -> tuple[str, bytes]:
 
         leave_child(raised)  # the task has forked, and this is the child
     if raised is not None:
-        return "error", dump_exception("run", raised, raised.__traceback__)
+        return "error", dump_exception("run", raised, raised.__traceback__), raised
     try:
-        return "value", dumps(value).data
+        return "value", dumps(value).data, None
     except BaseException as exc:
         note = f"its result is of type {type(value).__module__}.{type(value).__qualname__}: "
-        return "error", dump_exception("dump", exc, exc.__traceback__, note)
+        return "error", dump_exception("dump", exc, exc.__traceback__, note), None
 
 
 class _Waiters(list):  # type: ignore[type-arg]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
         retries: int
         timeout: float | None
+        soft_timeout: float | None
         priority: int
         retry_on: Catch | None
         backoff: float | tuple[float, float] | None
@@ -42,7 +43,8 @@ class Options:
     """How a task is run. See `Executor.options`. Not a dataclass: that takes as long to import as all of ours."""
 
     __slots__ = (
-        "backoff", "crash_limit", "kill_on_cancel", "name", "priority", "retries", "retry_on", "tags", "timeout"
+        "backoff", "crash_limit", "kill_on_cancel", "name", "priority", "retries", "retry_on", "soft_timeout", "tags",
+        "timeout"
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +52,7 @@ class Options:
         *,
         retries: int = 0,
         timeout: float | None = None,
+        soft_timeout: float | None = None,
         priority: int = 0,
         retry_on: Catch | None = None,
         backoff: float | tuple[float, float] | None = None,
@@ -61,11 +64,13 @@ class Options:
         self.retries = _whole("retries", retries, 0, _MAX_COUNT)
         self.priority = _whole("priority", priority, -(2**31), 2**31 - 1)
         self.crash_limit = None if crash_limit is None else _whole("crash_limit", crash_limit, 1, _MAX_COUNT)
-        if timeout is not None:
-            _number("timeout", timeout, " or None")
-            if not timeout > 0:
-                raise ValueError(f"timeout must be more than 0 seconds, not {timeout}; None means no limit")
-        self.timeout = timeout
+        self.timeout = _checked_limit("timeout", timeout)
+        self.soft_timeout = _checked_limit("soft_timeout", soft_timeout)
+        if timeout is not None and soft_timeout is not None and not soft_timeout < timeout:
+            raise ValueError(
+                f"soft_timeout must be less than timeout, not {soft_timeout} and {timeout}: between the two the task "
+                "can clean up"
+            )
         self.retry_on = _checked_catch(retry_on, retries)
         self.backoff = _checked_backoff(backoff)
         if name is not None and not isinstance(name, str):
@@ -92,7 +97,18 @@ class Options:
 
     def speak_of_one_call(self) -> bool:
         """Whether each item of `map` must be a task of its own."""
-        return bool(self.timeout is not None or self.retries or self.crash_limit is not None)
+        limited = self.timeout is not None or self.soft_timeout is not None
+        return bool(limited or self.retries or self.crash_limit is not None)
+
+    def guarded(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function with those terms of its call that are the worker's business, if there are any."""
+        if self.retry_on is None and self.soft_timeout is None:
+            return func
+        return Guarded(func, self.retry_on, self.soft_timeout, self.name, self.tags)
+
+    def guard(self) -> str | None:
+        """Which of them there is."""
+        return "retry_on" if self.retry_on is not None else "soft_timeout" if self.soft_timeout is not None else None
 
     # --- what the native side reads, besides the attributes above ---
 
@@ -121,6 +137,14 @@ def _whole(name: str, value: int, low: int, high: int) -> int:
 def _number(name: str, value: float, otherwise: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds{otherwise}, not {type(value).__name__}")
+
+
+def _checked_limit(name: str, seconds: float | None) -> float | None:
+    if seconds is not None:
+        _number(name, seconds, " or None")
+        if not seconds > 0:
+            raise ValueError(f"{name} must be more than 0 seconds, not {seconds}; None means no limit")
+    return seconds
 
 
 def _checked_catch(retry_on: Catch | None, retries: int) -> Catch | None:
@@ -168,17 +192,29 @@ _DEFAULT = Options()
 
 
 class Guarded:
-    """A function, with what is worth another try.
+    """A function, with those terms of its call that are the worker's business: `Executor.options` says what they mean.
 
-    The worker calls `func`, and `matches` with what that raises: a class cannot be told without unpickling, which the
-    host does not do.
+    The worker calls `func`, interrupts it when `soft_timeout` is over, and asks `matches` about what it raises: a class
+    cannot be told without unpickling, which the host does not do.
     """
 
-    __slots__ = ("func", "retry_on")
+    __slots__ = ("func", "name", "retry_on", "soft_timeout", "tags")
 
-    def __init__(self, func: Callable[..., Any], retry_on: Catch) -> None:
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        retry_on: Catch | None,
+        soft_timeout: float | None = None,
+        name: str | None = None,
+        tags: tuple[str, ...] = (),
+    ) -> None:
         self.func = func
         self.retry_on = retry_on
+        self.soft_timeout = soft_timeout
+        self.name = name
+        self.tags = tags
+        if soft_timeout is not None:
+            from . import _exceptions  # noqa: F401 - a signal handler will need it, which is no place to import
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
@@ -187,7 +223,9 @@ class Guarded:
     def matches(self, exc: BaseException) -> bool:
         """Whether this exception is worth another try."""
         catch = self.retry_on
+        if catch is None:
+            return False
         return isinstance(exc, catch) if isinstance(catch, (type, tuple)) else bool(catch(exc))
 
     def __reduce__(self) -> Any:
-        return Guarded, (self.func, self.retry_on)
+        return Guarded, (self.func, self.retry_on, self.soft_timeout, self.name, self.tags)

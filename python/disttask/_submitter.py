@@ -10,7 +10,7 @@ from ._functions import Task
 from ._future import Future
 from ._loading import dumps_task
 from ._maps import Maps
-from ._options import Guarded, Options
+from ._options import Options
 from ._pickling import task_name
 
 TYPE_CHECKING = False
@@ -100,7 +100,7 @@ class _Bound(Tasks):
         self._workers = tasks._max_workers
         self._map_times = tasks._map_times
         self._one_by_one = tasks._one_by_one or options.speak_of_one_call()
-        self._retry_on = options.retry_on
+        self._guards = options if options.guard() else None
         self._bind(self._pool, Future, options)
 
     @property
@@ -110,8 +110,8 @@ class _Bound(Tasks):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """As `Executor.submit`."""
-        if self._retry_on is not None and callable(fn) and not (type(fn) is Task and fn.options is not None):
-            fn = Guarded(fn, self._retry_on)
+        if self._guards is not None and callable(fn) and not (type(fn) is Task and fn.options is not None):
+            fn = self._guards.guarded(fn)
         future: Future = super().submit(fn, *args, **kwargs)
         return future
 

@@ -15,7 +15,7 @@ from ._functions import Task
 from ._future import Future
 from ._inputs import Collecting
 from ._loading import dumps_task, load_outcome
-from ._options import Guarded, Options
+from ._options import Options
 from ._pickling import Pickled, task_name
 from ._submitter import Submitter
 
@@ -121,14 +121,14 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
     if isinstance(task, str):
         if args or kwargs:
             raise TypeError("a task text carries its own arguments: submit(text) takes no others")
-        if options.retry_on is not None:
-            raise TypeError("retry_on needs a callable: a task text is not unpickled here")
+        if (guard := options.guard()) is not None:
+            raise TypeError(f"{guard} needs a callable: a task text is not unpickled here")
         pickled, name = parse_task(task)
         found: list[_native.Input] = []
     elif callable(task):
         if type(task) is Task and task.options is not None:
             options, task = task.options.changed(**options.given()), task.plain
-        func = task if options.retry_on is None else Guarded(task, options.retry_on)
+        func = options.guarded(task)
         name = task_name(task)
         if _handshake.nesting is not None:
             return _nested(options)._submit(task, args, kwargs)  # type: ignore[no-any-return]

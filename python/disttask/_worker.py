@@ -33,6 +33,7 @@ def main() -> None:
     if config["log_levels"] is not None:
         _streams.forward_logging(worker, config["log_levels"])
     _show_stacks(worker)
+    _tell_of_soft_timeouts(worker)
     _sharing.join(config["authkey"], descriptors, config["tracker"])
     os.register_at_fork(after_in_child=_native.after_fork_in_child)  # the loop asks whether it is still in this process
     _inputs.load = worker.input
@@ -127,3 +128,21 @@ def _show_stacks(worker: _native.Worker) -> None:
 
     faulthandler.enable(2)  # `sys.stderr` may be no file
     faulthandler.register(_native.stack_signal(), worker.stack_fd(), all_threads=True)
+
+
+def _tell_of_soft_timeouts(worker: _native.Worker) -> None:
+    def look(_signum: int, _frame: FrameType | None) -> None:
+        """The signal only says that it is worth to look: it may be late, and meant for what ran before."""
+        nested = sys.modules.get("disttask._nested")
+        if nested is not None and nested.is_shielded():
+            return  # it comes again in a moment
+        claimed = worker.claim_soft_timeout()
+        if claimed is not None:
+            from ._exceptions import soft_timeout
+
+            told = soft_timeout(*claimed)
+            if nested is not None:
+                nested.note_told(told)
+            raise told
+
+    _signal.signal(_native.soft_signal(), look)

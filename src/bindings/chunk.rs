@@ -97,9 +97,10 @@ impl<'py> Loop<'py> {
         let at_load = |error| ("load", error);
         let item = if apart { self.helpers.load.call1((item,)).map_err(at_load)? } else { item };
         let result = if spread {
-            function.call1(item.cast_into::<PyTuple>().map_err(|error| at_load(error.into()))?)
+            let args = item.cast_into::<PyTuple>().map_err(|error| at_load(error.into()))?;
+            self.called(guard, || function.call1(args))
         } else {
-            function.call1((item,))
+            self.called(guard, || function.call1((item,)))
         };
         result.map_err(|error| self.judged(guard, error))
     }

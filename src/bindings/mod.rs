@@ -50,7 +50,9 @@ pub mod _native {
     #[pymodule_export]
     use super::worker::Worker;
     #[pymodule_export]
-    use super::{after_fork_in_child, after_fork_in_parent, before_fork, stack_signal, usable_cpus};
+    use super::{
+        after_fork_in_child, after_fork_in_parent, before_fork, soft_signal, stack_signal, usable_cpus,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -76,6 +78,11 @@ fn usable_cpus() -> usize {
 #[pyfunction]
 fn stack_signal() -> i32 {
     crate::ipc::stack_signal().as_raw()
+}
+
+#[pyfunction]
+fn soft_signal() -> i32 {
+    crate::ipc::soft_signal()
 }
 
 #[pyfunction]

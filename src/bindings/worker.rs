@@ -14,12 +14,13 @@ use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple};
 use super::buffer;
 use super::codec;
 use super::functions::CODE_REUSED;
-use super::guarded::AGAIN;
+use super::guarded::{AGAIN, Soft};
 use super::input::Gifts;
 use super::memory::new_bytes;
 use super::nested::Nest;
 use super::reply::Reply;
 use crate::ipc::{Answer, Form, OutputSender, Payload, Stream, Taken, Task, WorkerLink, fork_generation};
+use crate::scheduler::types::Assignment;
 
 /// How long to look for the next task without letting other Python threads run.
 const SPIN_WITH_GIL: Duration = Duration::from_micros(10);
@@ -39,6 +40,7 @@ pub(super) struct Worker {
     pub(super) link: Mutex<WorkerLink>,
     gifts: Gifts,
     output: Arc<OutputSender>,
+    soft: Arc<Soft>,
 }
 
 /// What `disttask._worker` does for the loop.
@@ -67,6 +69,9 @@ struct Known {
 pub(super) struct Loop<'py> {
     pub(super) py: Python<'py>,
     pub(super) helpers: Helpers<'py>,
+    pub(super) soft: Arc<Soft>,
+    /// What it is at, and since when.
+    pub(super) begun: Option<(Assignment, Instant)>,
     functions: HashMap<u32, Known>,
     generation: u32,
 }
@@ -78,13 +83,17 @@ impl Worker {
         let (link, config, shared) = py.detach(crate::worker::attach)?;
         let (output, nest) = (link.output(), Nest::new(link.asker()));
         let shared = shared.into_iter().map(IntoRawFd::into_raw_fd).collect();
-        let worker = Self { link: Mutex::new(link), gifts: Gifts::default(), output };
+        let worker = Self { link: Mutex::new(link), gifts: Gifts::default(), output, soft: Arc::default() };
         Ok((worker, nest, new_bytes(py, &config)?, shared))
     }
 
     /// What the task that is being loaded was given under this key.
     fn input<'py>(&self, py: Python<'py>, key: u64) -> PyResult<Bound<'py, PyAny>> {
         self.gifts.load(py, key)
+    }
+
+    fn claim_soft_timeout(&self, py: Python<'_>) -> Option<(Py<PyAny>, u64, u32)> {
+        self.soft.claim(py)
     }
 
     fn ready(&self, hello: &[u8]) -> PyResult<()> {
@@ -126,7 +135,14 @@ impl Worker {
             guarded: helpers.getattr(intern!(py, "Guarded"))?,
             leave_child: helpers.getattr(intern!(py, "leave_child"))?,
         };
-        let mut work = Loop { py, helpers, functions: HashMap::new(), generation: fork_generation() };
+        let mut work = Loop {
+            py,
+            helpers,
+            soft: Arc::clone(&self.soft),
+            begun: None,
+            functions: HashMap::new(),
+            generation: fork_generation(),
+        };
         let mut payload = Vec::new();
         let mut tasks = 0_u32;
         loop {
@@ -154,6 +170,7 @@ impl Worker {
                 Task::Forget => drop(work.functions.remove(&taken.function)),
                 Task::Run(form) => {
                     let start = Instant::now();
+                    work.begin(taken.run, start);
                     let before = self.output.begin(taken.run);
                     let reply = if form == Form::Chunk {
                         work.run_chunk(&self.link.lock(), &taken, &payload, large)?
@@ -244,7 +261,8 @@ impl<'py> Loop<'py> {
             let args = self.arguments(taken, payload, large.as_ref()).map_err(at_load)?;
             drop(large); // from here on the arguments alone keep it: it is free before the answer is seen
             let (function, guard) = self.unwrapped(function).map_err(at_load)?;
-            return function.call1(args).map_err(|error| self.judged(guard.as_ref(), error));
+            let result = self.called(guard.as_ref(), || function.call1(args));
+            return result.map_err(|error| self.judged(guard.as_ref(), error));
         }
         let call = self.load(taken, payload, large.as_ref()).map_err(at_load)?;
         drop(large);
@@ -254,7 +272,7 @@ impl<'py> Loop<'py> {
         let kwargs =
             if kwargs.is_none() { None } else { Some(kwargs.cast_into().map_err(|e| at_load(e.into()))?) };
         let (function, guard) = self.unwrapped(function).map_err(at_load)?;
-        let result = function.call(args, kwargs.as_ref());
+        let result = self.called(guard.as_ref(), || function.call(args, kwargs.as_ref()));
         result.map_err(|error| self.judged(guard.as_ref(), error))
     }
 

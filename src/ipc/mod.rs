@@ -44,6 +44,7 @@ mod protocol_model;
 mod range;
 mod shm;
 mod signals;
+mod soft;
 mod worker;
 mod worker_lane;
 
@@ -61,7 +62,8 @@ pub use output::{MAX_RECORD_BYTES, OutputReceiver, OutputSender, Said, Stream};
 pub use payload::{Payload, SmallBytes};
 pub use range::Range;
 pub use shm::Backing;
-pub use signals::{block_all_signals, reset_signal_mask, stack_signal};
+pub use signals::{block_all_signals, reset_signal_mask, soft_signal, stack_signal};
+pub use soft::SoftTimer;
 pub use worker::{Heart, Taken, WorkerLink, move_up};
 
 /// What can go wrong on a link. Each ends the worker on the other side; none ends the pool.

@@ -6,6 +6,9 @@ use std::mem::MaybeUninit;
 /// Counted from SIGRTMIN, the first few of which libraries like to take.
 const STACK_SIGNAL: i32 = 17;
 
+/// Likewise.
+const SOFT_SIGNAL: i32 = 18;
+
 /// Block every signal for the calling thread. Called first in each native thread.
 pub fn block_all_signals() {
     // SAFETY: `sigfillset` initialises the set; `pthread_sigmask` only reads it.
@@ -30,4 +33,9 @@ pub fn reset_signal_mask() {
 pub fn stack_signal() -> rustix::process::Signal {
     // SAFETY: the number is between SIGRTMIN and SIGRTMAX, so it is a signal, and not one that the C library keeps.
     unsafe { rustix::process::Signal::from_raw_unchecked(libc::SIGRTMIN() + STACK_SIGNAL) }
+}
+
+/// Sent to a worker's main thread when its task has used up its soft time-out.
+pub fn soft_signal() -> i32 {
+    libc::SIGRTMIN() + SOFT_SIGNAL
 }
