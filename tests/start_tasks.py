@@ -75,6 +75,12 @@ def put_kept(item):
     KEPT[0].put((item, os.getpid()))
 
 
+def let_go_of_the_queue():
+    """Wait until the thread that feeds the queue has let go of its lock: who reads may have the item before that."""
+    with KEPT[0]._wlock:
+        pass
+
+
 def event_is_set():
     KEPT[0].set()
     return KEPT[0].is_set()

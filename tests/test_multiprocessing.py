@@ -33,6 +33,7 @@ def test_a_queue_also_for_a_worker_that_comes_later(make_executor):
     executor = make_executor(1, initializer=start_tasks.take, initargs=(queue,))
     executor.submit(start_tasks.put_kept, "first").result(timeout=20)
     item, pid = queue.get(timeout=10)
+    executor.submit(start_tasks.let_go_of_the_queue).result(timeout=20)  # a lock that dies with its holder stays taken
     with pytest.raises(disttask.WorkerCrashed):
         executor.submit(DEATHS["kill"]).result(timeout=20)
     executor.submit(start_tasks.put_kept, "second").result(timeout=20)
