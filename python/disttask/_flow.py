@@ -241,7 +241,7 @@ class Flow(_Mapping):
             exc = cancelled
         if exc is None:
             return [value]
-        culprit = exc.item if isinstance(exc, WorkerCrashed) and len(items) > 1 else None
+        culprit = exc.item if type(exc) is WorkerCrashed and len(items) > 1 else None
         if culprit is None:
             return self._failed_items(exc, len(items))
         # Its worker died, and that was one item's doing; the others run once more, in the same place.

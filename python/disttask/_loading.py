@@ -18,7 +18,7 @@ from ._exceptions import (
     SerializationError,
     from_failure,
 )
-from ._pickling import Pickled, dumps, task_name
+from ._pickling import Pickled, brief, dumps, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def load_exception(data: bytes) -> BaseException:
     exc, causes = _rebuild(remote)
     raised: BaseException = exc
     for cause in (RemoteTraceback(remote.traceback), *causes):
-        # Not `raised.__cause__ = ...`: the class may have a `__setattr__` of its own (a frozen dataclass does).
-        BaseException.__setattr__(raised, "__cause__", cause)
+        # Not `raised.__cause__ = ...`: a class may have a `__setattr__` (a frozen dataclass does), or such a property.
+        BaseException.__dict__["__cause__"].__set__(raised, cause)
         raised = cause
     return exc
 
@@ -105,14 +105,14 @@ def _rebuild(remote: RemoteException) -> tuple[BaseException, list[BaseException
     causes: list[BaseException] = []
     if remote.pickled:
         loaded, why = _try_to_load(remote.pickled)
-        if isinstance(loaded, list):
+        if type(loaded) is list:  # not `isinstance`, which asks an exception for its `__class__`
             causes = _load_causes(loaded[1:])
             loaded = loaded[0]
         original = loaded if isinstance(loaded, BaseException) else None
     if remote.stage == "run" or not (original is None or isinstance(original, Exception)):
         if original is not None:
             return original, causes
-        reason = "cannot be pickled" if why is None else f"cannot be rebuilt: {type(why).__name__}: {why}"
+        reason = "cannot be pickled" if why is None else f"cannot be rebuilt: {brief(why)}"
         return RemoteError(remote.type_name, remote.message, remote.traceback, reason), causes
     what = f"{remote.type_name}: {remote.message}"
     if remote.stage == "dump":
@@ -146,8 +146,8 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
     if kind == "error":
         return None, load_exception(data)
     value, exc = _try_to_load(data)
-    if isinstance(exc, Exception):
-        error = DeserializationError(f"the task's result cannot be unpickled here: {type(exc).__name__}: {exc}")
+    if exc is not None and issubclass(type(exc), Exception):
+        error = DeserializationError(f"the task's result cannot be unpickled here: {brief(exc)}")
         error.__cause__ = exc
         return None, error
     return value, exc
@@ -158,7 +158,7 @@ def _try_to_load(data: bytes | tuple[bytes, list[Any]]) -> tuple[Any, BaseExcept
     try:
         return (loads(data) if isinstance(data, bytes) else loads(*data)), None
     except BaseException as exc:
-        if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        if issubclass(type(exc), KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C is for the caller, not for the future
         return None, exc
 

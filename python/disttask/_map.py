@@ -192,7 +192,7 @@ class _Mapping:
 
     def _after_crash(self, chunk: _Chunk, exc: BaseException) -> Iterator[Iterable[Any]]:
         """The chunk did not come back. If its worker died, that was one item's doing; the others run once more."""
-        culprit = exc.item if isinstance(exc, WorkerCrashed) else None
+        culprit = exc.item if type(exc) is WorkerCrashed else None
         if culprit is None or len(chunk.items) == 1:
             raise exc
         if culprit:

@@ -16,24 +16,20 @@ from concurrent import futures as cf
 from . import _handshake
 from ._exceptions import SerializationError
 from ._functions import Task
+from ._nested_waits import Waiters, asked
 from ._options import Options
-from ._pickling import dump_exception, dumps, task_name
+from ._pickling import dump_exception, dumps, result_note, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from . import _native
-
 MAX_DEPTH = 100
 """Tasks run within each other by one thread: each takes some six frames of Python's stack, which holds a thousand."""
 
 _AGAIN_SECONDS = 0.5
 """A task that others have begun may come back unbegun, when its worker dies: it is asked for again so often."""
-
-_MIXED_SECONDS = 0.05
-"""The same for `concurrent.futures.wait`, which may also wait for a future of a thread."""
 
 _OPTIONS = ("name", "priority", "retries")
 """What holds for a task whoever runs it. The others are the host's: it does not see what a waiting task runs itself."""
@@ -63,12 +59,19 @@ def note_told(exc: BaseException) -> None:
     _here.told = weakref.ref(exc)
 
 
-_nest, _pool = _handshake.nesting or (None, ("", 0))
+_pool = ("", 0) if _handshake.nesting is None else _handshake.nesting[1]
+
+_futures: weakref.WeakSet[NestedFuture] = weakref.WeakSet()
+"""All that there are."""
 
 
-def _asked() -> _native.Nest:
-    assert _nest is not None, "only in workers"
-    return _nest
+def _disown_futures() -> None:
+    """In a child that a task has forked. Threads of its parent may have held their locks: nobody waits for those."""
+    for future in list(_futures):
+        future._disown()
+
+
+os.register_at_fork(after_in_child=_disown_futures)
 
 
 class NestedFuture(cf.Future):  # type: ignore[type-arg]
@@ -76,7 +79,7 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
 
     def __init__(self, data: bytes, key: int, number: int) -> None:
         super().__init__()
-        self._waiters = _Waiters(self)
+        self._waiters = Waiters(self)
         self._data = data
         self._key = key
         self._number = number
@@ -85,6 +88,7 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
         """Some thread of this process runs it."""
         self._known = False
         """It has ended, or is about to be told so."""
+        _futures.add(self)
 
     @property
     def task_id(self) -> str:
@@ -120,11 +124,11 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
     def cancel(self) -> bool:
         """Cancel it if nobody has begun it."""
         with self._asking:
-            mine = not (self._known or self._here) and _asked().cancel(self._key)
+            mine = not (self._known or self._here) and asked().cancel(self._key)
             self._known = self._known or mine
         if mine:
             self._end("cancelled", None)
-            _asked().forget(self._key)
+            asked().forget(self._key)
         return super().cancelled()
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
@@ -142,17 +146,24 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # at the end of the interpreter, or half made
             if not (self._known or self._here):
-                _asked().forget(self._key)
+                asked().forget(self._key)
 
     def __repr__(self) -> str:
         state = "finished" if super().done() else "pending"
         return f"<disttask.NestedFuture {self.task_id} {state}>"
 
+    def _disown(self) -> None:
+        self._asking = threading.Lock()
+        self._condition = threading.Condition()
+        if not super().done():
+            # Whoever was about to change that is not in this process. Asking the host says why that is no use, either.
+            self._here = self._known = False
+
     def _wait(self, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not super().done():
             left = _AGAIN_SECONDS if deadline is None else deadline - time.monotonic()
-            seen = _asked().ended()
+            seen = asked().ended()
             state = self._look(claim=deadline is None or left > 0)
             if super().done():
                 break
@@ -162,7 +173,7 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
                 with contextlib.suppress(cf.TimeoutError, cf.CancelledError):
                     super().exception(min(left, _AGAIN_SECONDS))
             else:
-                _asked().wait(seen, min(left, _AGAIN_SECONDS))
+                asked().wait(seen, min(left, _AGAIN_SECONDS))
         return True
 
     def _look(self, claim: bool) -> str:
@@ -182,7 +193,7 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
         with self._asking:
             if self._known or self._here:
                 return "here", None
-            state, data = _asked().look(self._key, claim)
+            state, data = asked().look(self._key, claim)
             if state in ("pending", "running"):
                 return state, None
             self._here = state == "yours"
@@ -192,7 +203,7 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
                 state, data, raised = self._run()
             except BaseException as exc:  # a signal handler's, at the worst moment: others wait for an end
                 raised = exc
-                state, data = "error", dump_exception("run", exc, exc.__traceback__)
+                state, data = "error", dump_exception("run", exc)
         self._end(state, data)
         return "ended", raised
 
@@ -204,7 +215,7 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
                 f"nested tasks are {MAX_DEPTH} deep in this worker, each of which waits for the next: return the rest "
                 "of the work to the caller, or call the function directly"
             )
-            state, data = "error", dump_exception("run", deep, None)
+            state, data = "error", dump_exception("run", deep)
         else:
             _here.depth += 1
             try:
@@ -213,8 +224,8 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
                 _here.depth -= 1
         error = data if state == "error" else None
         if error is not None and len(error) > _MAX_ERROR_BYTES:
-            error = dump_exception("run", RuntimeError("an exception with a description that is too long"), None)
-        _asked().ran(self._key, error)
+            error = dump_exception("run", RuntimeError("an exception with a description that is too long"))
+        asked().ran(self._key, error)
         return state, data, raised
 
     def _end(self, state: str, data: Any) -> None:
@@ -244,7 +255,7 @@ def _call(data: bytes, process: int) -> tuple[str, bytes, BaseException | None]:
     try:
         func, args, kwargs = _pickle.loads(data)
     except BaseException as exc:
-        return "error", dump_exception("load", exc, exc.__traceback__), None
+        return "error", dump_exception("load", exc), None
     raised: BaseException | None = None
     value = None
     try:
@@ -260,57 +271,11 @@ def _call(data: bytes, process: int) -> tuple[str, bytes, BaseException | None]:
 
         leave_child(raised)  # the task has forked, and this is the child
     if raised is not None:
-        return "error", dump_exception("run", raised, raised.__traceback__), raised
+        return "error", dump_exception("run", raised), raised
     try:
         return "value", dumps(value).data, None
     except BaseException as exc:
-        note = f"its result is of type {type(value).__module__}.{type(value).__qualname__}: "
-        return "error", dump_exception("dump", exc, exc.__traceback__, note), None
-
-
-class _Waiters(list):  # type: ignore[type-arg]
-    """Those of `concurrent.futures.wait` and `as_completed`, which sleep on an event until some future tells it."""
-
-    def __init__(self, future: NestedFuture) -> None:
-        super().__init__()
-        self._future = weakref.ref(future)
-
-    def append(self, waiter: Any) -> None:
-        if not isinstance(waiter.event, _Event):
-            waiter.event = _Event()
-        waiter.event.futures.append(self._future())
-        super().append(waiter)
-
-
-class _Event(threading.Event):
-    """Whoever sleeps on it sees to these futures meanwhile."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.futures: list[NestedFuture | None] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self.is_set():
-            seen = _asked().ended()
-            for future in list(self.futures):
-                if future is None or cf.Future.done(future):
-                    self.futures.remove(future)
-                    continue
-                if deadline is not None and time.monotonic() >= deadline:
-                    future._look(claim=False)
-                else:
-                    future._look(claim=True)
-                if self.is_set():
-                    return True
-            left = _MIXED_SECONDS if deadline is None else min(deadline - time.monotonic(), _MIXED_SECONDS)
-            if left <= 0:
-                return self.is_set()
-            if self.futures:
-                _asked().wait(seen, left)
-            else:
-                super().wait(left)
-        return True
+        return "error", dump_exception("dump", exc, result_note(value)), None
 
 
 class NestedExecutor(cf.Executor):
@@ -362,7 +327,7 @@ class NestedExecutor(cf.Executor):
 
     def _submit_pickled(self, data: bytes, name: str) -> NestedFuture:
         options = self._options
-        key, number = _asked().submit(data, options.name or name, options.priority, options.retries)
+        key, number = asked().submit(data, options.name or name, options.priority, options.retries)
         return NestedFuture(data, key, number)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002

@@ -16,7 +16,7 @@ from _pickle import dumps as _pickle_dumps  # `pickle.dumps` itself, without wha
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import reprlib
-    from types import TracebackType
+    from typing import Any
 
 PROTOCOL = 5
 """The newest protocol that every supported Python writes."""
@@ -74,45 +74,91 @@ def task_name(func: object) -> str:
 # --- exceptions -----------------------------------------------------------------------------------------------------
 
 
-def dump_exception(stage: str, exc: BaseException, tb: TracebackType | None, note: str = "") -> bytes:
-    """Describe an exception. Never raises, whatever the exception's own methods do.
+def dump_exception(stage: str, exc: BaseException, note: str = "") -> bytes:
+    """Describe an exception. Never raises, whatever the exception's own methods, properties and metaclass do.
 
     Four texts, so that something always arrives, and its pickle: as sections, which `src/pool/answer.rs` knows, too.
     """
-    import traceback
+    name, message = type_name(type(exc)), _message(exc)
+    try:
+        import traceback
 
-    kind = type(exc)
-    type_name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        message = _cut(str(exc))
-    except BaseException:  # it may even raise SystemExit
-        message = "(its str() raises)"
-    try:
-        text = _cut("".join(traceback.format_exception(kind, exc, tb)))
+        text = _cut(_plain("".join(traceback.format_exception(type(exc), exc, _own(exc, "__traceback__")))))
     except BaseException:
-        text = f"{type_name}: {message}\n(its traceback cannot be formatted)"
+        text = f"{name}: {message}\n(its traceback cannot be formatted)"
     try:
         causes = _dump_causes(exc)
         pickled = dumps([exc, *causes] if causes else exc).data
     except BaseException:  # __reduce__ is user code, and this is the last line of defence
         pickled = b""
-    texts = (stage, type_name, f"{note}{message}", text)
+    texts = (stage, name, f"{note}{message}", text)
     return _join_sections([*(text.encode("utf-8", "backslashreplace") for text in texts), pickled])
+
+
+def brief(exc: BaseException) -> str:
+    """Its class and its message. Never raises, either."""
+    return f"{_class_name(type(exc), '__name__')}: {_message(exc)}"
+
+
+def _message(exc: BaseException) -> str:
+    try:
+        return _cut(_plain(str(exc)))
+    except BaseException:  # it may even raise SystemExit
+        return "(its str() raises)"
+
+
+def type_name(kind: type) -> str:
+    """What a class is called, its module included. Never raises: a metaclass may answer for the class as it likes."""
+    name = _class_name(kind, "__qualname__")
+    try:
+        module = _class_name(kind, "__module__")
+    except Exception:
+        return name
+    return name if module == "builtins" else f"{module}.{name}"
+
+
+def result_note(result: object) -> str:
+    """Goes before the message of an exception that pickling this raised. Never raises."""
+    return f"its result is of type {type_name(type(result))}: "
+
+
+def _class_name(kind: type, attribute: str) -> str:
+    """Of the class itself: not what its metaclass says.
+
+    Raises:
+        TypeError: it is no string, which `__module__` need not be.
+        AttributeError: it is not there.
+    """
+    return _plain(type.__dict__[attribute].__get__(kind))
+
+
+def _own(exc: BaseException, attribute: str) -> Any:
+    """What an exception has there: its class may have a property of that name, which is user code."""
+    return BaseException.__dict__[attribute].__get__(exc)
+
+
+def _plain(text: object) -> str:
+    """As a string of the class `str`: one of a class of its own may do anything when it is used.
+
+    Raises:
+        TypeError: it is no string.
+    """
+    return "".join((text,))  # type: ignore[arg-type]
 
 
 def _dump_causes(exc: BaseException) -> list[bytes]:
     """What it was raised from, and what that was, each pickled by itself: one that cannot be costs no other."""
     found: list[bytes] = []
     seen = {id(exc)}
-    cause = exc.__cause__
+    cause = _own(exc, "__cause__")
     while cause is not None and id(cause) not in seen and len(found) < MAX_CAUSES:
         seen.add(id(cause))
-        if type(cause).__name__ != "RemoteTraceback":  # of a task's own task: the text has that, too
+        if _class_name(type(cause), "__name__") != "RemoteTraceback":  # of a task's own task: the text has that, too
             try:
                 found.append(dumps(cause).data)
-            except Exception:
+            except BaseException:
                 break
-        cause = cause.__cause__
+        cause = _own(cause, "__cause__")
     return found
 
 
@@ -142,7 +188,7 @@ def describe(value: object) -> bytes:
     pickled = dumps(value).data
     try:
         encoded = json.dumps(value, allow_nan=False).encode()
-    except Exception:
+    except BaseException:  # the value's own methods are asked
         encoded = b""
     return _join_sections([encoded, short_repr(value).encode("utf-8", "backslashreplace"), pickled])
 
@@ -150,9 +196,9 @@ def describe(value: object) -> bytes:
 def short_repr(value: object) -> str:
     """A `repr` of bounded size; containers are cut before they are formatted. Never raises."""
     try:
-        text = _short().repr(value)
-    except Exception as exc:
-        return f"<{type(value).__qualname__} whose repr() raises {type(exc).__name__}>"
+        text = _plain(_short().repr(value))
+    except BaseException as exc:
+        return f"<{type_name(type(value))} whose repr() raises {_class_name(type(exc), '__name__')}>"
     return text if len(text) <= REPR_LIMIT_CHARS else f"{text[: REPR_LIMIT_CHARS - 3]}..."
 
 

@@ -10,7 +10,7 @@ from _pickle import loads
 from . import _handshake, _inputs, _native, _sharing, _streams
 from ._options import Guarded as Guarded
 from ._pickling import describe as describe
-from ._pickling import dump_exception, dumps
+from ._pickling import dump_exception, dumps, result_note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ def main() -> None:
     _show_stacks(worker)
     _tell_of_soft_timeouts(worker)
     _sharing.join(config["authkey"], descriptors, config["tracker"])
-    os.register_at_fork(after_in_child=_native.after_fork_in_child)  # the loop asks whether it is still in this process
+    os.register_at_fork(
+        before=_native.before_fork,
+        after_in_parent=_native.after_fork_in_parent,
+        after_in_child=_native.after_fork_in_child,  # the loop asks whether it is still in this process
+    )
     _inputs.load = worker.input
     finalizer = None
     if config["initialize"] is not None or config["preload"]:
@@ -103,8 +107,7 @@ def dump_chunk(errors: list[tuple[int, bytes]], values: list[object], pickles: l
 
 def error(stage: str, exc: BaseException, result: object) -> bytes:
     """Describe what a task raised, or what loading or pickling (`result`) did."""
-    note = f"its result is of type {type(result).__module__}.{type(result).__qualname__}: " if stage == "dump" else ""
-    return dump_exception(stage, exc, exc.__traceback__, note)
+    return dump_exception(stage, exc, result_note(result) if stage == "dump" else "")
 
 
 def leave_child(exc: BaseException | None) -> NoReturn:
@@ -114,8 +117,13 @@ def leave_child(exc: BaseException | None) -> NoReturn:
         sys.stderr.flush()
     except BaseException:
         pass
-    code = exc.code if isinstance(exc, SystemExit) else 0 if exc is None else 1
-    os._exit(code & 0xFF if isinstance(code, int) else 0 if code is None else 1)
+    status = 1
+    try:
+        # Not `isinstance`, which asks the exception.
+        code = exc.code if issubclass(type(exc), SystemExit) else 0 if exc is None else 1  # type: ignore[union-attr]
+        status = code & 0xFF if isinstance(code, int) else 0 if code is None else 1
+    finally:
+        os._exit(status)
 
 
 def _ignore(_signum: int, _frame: FrameType | None) -> None:

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple};
@@ -357,8 +357,14 @@ impl<'py> Loop<'py> {
         value: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         // `into_value` puts the traceback where Python looks for it.
-        let described = self.helpers.error.call1((stage, error.into_value(self.py), value))?;
-        Ok(described.cast_into()?)
+        let described = self.helpers.error.call1((stage, error.into_value(self.py), value));
+        // A signal handler of the task's may raise there, and memory may be short: that, too, is this task's failure alone.
+        let described = described.or_else(|_| {
+            let text =
+                "the task failed, and so did describing how: something interrupted that, or memory was short";
+            self.helpers.error.call1((stage, PyRuntimeError::new_err(text), value))
+        });
+        Ok(described?.cast_into()?)
     }
 
     /// A child that the task forked must not answer in its parent's place: it leaves, as it would have.
