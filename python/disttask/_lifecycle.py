@@ -89,14 +89,12 @@ def _kill_all() -> None:
 
 
 def _after_fork_in_child() -> None:
-    try:
-        _native.after_fork_in_child()
-    finally:
-        _living.clear()
-        for collector in Collector.by_pool.values():
-            collector.disown_all()
-        Collector.by_pool.clear()
-        _notebook.forget_all()
+    _native.after_fork_in_child()
+    _living.clear()
+    for collector in Collector.by_pool.values():
+        collector.disown_all()
+    Collector.by_pool.clear()
+    _notebook.forget_all()
 
 
 # Before non-daemon threads are joined: one of them may wait for a future. (`atexit` proper comes after that.)

@@ -23,10 +23,14 @@ def usable_cpus() -> int:
     """Processors that this process may use: the affinity mask, cut by a cgroup v1 or v2 quota."""
 
 def before_fork() -> None:
-    """From here to `after_fork_in_parent`, no array of a result that the child will have goes."""
+    """Give large arrays of results, or of arguments, memory that is this process's own.
+
+    Raises:
+        MemoryError: there was none for some; the child that is forked now shares these.
+    """
 
 def after_fork_in_parent() -> None:
-    """Wait until the child has copies of the arrays of results."""
+    """The other end of `before_fork`."""
 
 def stack_signal() -> int:
     """The signal at which a worker shows its stacks."""
@@ -35,11 +39,7 @@ def soft_signal() -> int:
     """The signal at which a worker looks whether its task is over its soft time-out."""
 
 def after_fork_in_child() -> None:
-    """Close the host's ends of all control sockets, disown its pools, copy the arrays of results; touches no lock.
-
-    Raises:
-        MemoryError: there was none for a copy; the array stays shared with the parent.
-    """
+    """Close the host's ends of all control sockets, and disown its pools; touches no lock."""
 
 def finalizing() -> None:
     """Called by `atexit`: from now on no other thread returns from a native wait."""

@@ -211,6 +211,9 @@ pub(super) fn parts<'py>(
         foreign.read(pickle.0, place);
         Ok(())
     })?;
+    if !copied && !buffers.is_empty() {
+        foreign.expose();
+    }
     let list = PyList::empty(py);
     for &part in buffers {
         if copied {

@@ -86,18 +86,22 @@ fn soft_signal() -> i32 {
 }
 
 #[pyfunction]
-fn before_fork() {
-    crate::ipc::before_fork();
+fn before_fork(py: Python<'_>) -> PyResult<()> {
+    // Without the GIL only where there is something to do: it may take milliseconds to have it back.
+    if !crate::ipc::before_fork() || py.detach(crate::ipc::make_private) {
+        return Ok(());
+    }
+    let problem =
+        "no memory for copies of large arrays: the process that is forked now shares some with this one";
+    Err(PyMemoryError::new_err(problem))
 }
 
 #[pyfunction]
-fn after_fork_in_parent(py: Python<'_>) {
-    py.detach(crate::ipc::after_fork_in_parent);
+fn after_fork_in_parent() {
+    crate::ipc::after_fork_in_parent();
 }
 
 #[pyfunction]
-fn after_fork_in_child() -> PyResult<()> {
-    let copied = crate::ipc::after_fork_in_child();
-    let problem = "this forked process shares arrays in results with its parent: no memory for copies";
-    if copied { Ok(()) } else { Err(PyMemoryError::new_err(problem)) }
+fn after_fork_in_child() {
+    crate::ipc::after_fork_in_child();
 }

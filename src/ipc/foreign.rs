@@ -1,14 +1,14 @@
 //! A payload in the other side's arena, and how a frame says where it stands.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use super::HostFd;
 use super::arena::{NOBODY, PAGE, RANGE_HEADER};
-use super::exposed::{self, Exposed};
-use super::shm::Map;
+use super::exposed;
+use super::shm::{FileId, Map};
 
 /// block u64, offset u64, bytes u64; then the parts
 const DESCRIPTOR_BYTES: usize = 24;
@@ -76,9 +76,11 @@ pub(super) struct ForeignBlock {
     map: Map,
     /// Below this, pages were mapped in.
     mapped: AtomicUsize,
-    /// To be passed on; a worker does not.
-    file: Option<HostFd>,
-    /// Under which it is.
+    /// To be passed on by a host, and to map parts of it anew.
+    file: HostFd,
+    /// Which file that is.
+    id: FileId,
+    /// Under which it is passed on.
     number: u32,
 }
 
@@ -86,23 +88,17 @@ pub(super) struct ForeignBlock {
 static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1 << 31);
 
 impl ForeignBlock {
-    /// Forked children get the mapping, too: they may look at arrays that stand in it. See `exposed` for those of the host.
-    pub(super) fn new(file: impl AsFd) -> rustix::io::Result<Self> {
-        let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
-        Ok(Self { map: Map::new(&file, bytes)?, mapped: AtomicUsize::new(0), file: None, number: 0 })
-    }
-
-    /// As [`Self::new`], and it can be passed on.
-    pub(super) fn for_host(file: OwnedFd) -> rustix::io::Result<Self> {
+    /// Forked children get the mapping, too: they may look at arrays that stand in it. See `exposed` for those.
+    pub(super) fn new(file: OwnedFd) -> rustix::io::Result<Self> {
         let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed) | 1 << 31;
-        let map = Map::new(&file, bytes)?;
-        Ok(Self { map, mapped: AtomicUsize::new(0), file: Some(HostFd::new(file)), number })
+        let (map, id) = (Map::new(&file, bytes)?, FileId::of(&file)?);
+        Ok(Self { map, mapped: AtomicUsize::new(0), file: HostFd::new(file), id, number })
     }
 
-    /// Its descriptor, if this is the host.
+    /// Its descriptor; `None` where something in this process has closed it, and the number may be somebody else's.
     pub(super) fn file(&self) -> Option<&HostFd> {
-        self.file.as_ref()
+        FileId::of(&self.file).is_ok_and(|id| id == self.id).then_some(&self.file)
     }
 
     pub(super) fn number(&self) -> u32 {
@@ -135,8 +131,10 @@ pub struct Foreign {
     parts: Vec<Part>,
     /// It is ours to end.
     leased: bool,
-    /// Python has been given its address.
-    exposed: OnceLock<Exposed>,
+    /// Python has been given its address; the number is that of `exposed`.
+    exposed: OnceLock<u64>,
+    /// Its pages are this process's own.
+    is_private: AtomicBool,
 }
 
 impl Foreign {
@@ -159,6 +157,7 @@ impl Foreign {
             parts: what.parts,
             leased: lease != Lease::None,
             exposed: OnceLock::new(),
+            is_private: AtomicBool::new(false),
         })
     }
 
@@ -204,31 +203,55 @@ impl Foreign {
         self.block.map.read(self.at + RANGE_HEADER + from, into);
     }
 
+    /// Before Python is given an address in it.
+    pub fn expose(self: &Arc<Self>) {
+        self.exposed.get_or_init(|| exposed::expose(self));
+    }
+
     /// Where a part is mapped, for reading and writing, while this lives.
     ///
     /// # Panics
     /// Outside of it.
     pub fn address(&self, (at, bytes): Part) -> *mut u8 {
         assert!(at.checked_add(bytes).is_some_and(|end| end <= self.bytes));
-        if self.block.file.is_some() {
-            self.exposed.get_or_init(|| {
-                let whole = (RANGE_HEADER + self.bytes).next_multiple_of(PAGE);
-                Exposed::new(self.block.map.address(self.at, RANGE_HEADER), whole)
-            });
-        }
         self.block.map.address(self.at + RANGE_HEADER + at, bytes)
+    }
+
+    /// With the padding at its end.
+    fn pages(&self) -> usize {
+        (RANGE_HEADER + self.bytes).next_multiple_of(PAGE)
+    }
+
+    /// Put copies in the place of its pages. `false`: that cannot be had. One thread at a time, and once: a second time
+    /// would bring back what was there at the first.
+    pub(super) fn make_private(&self) -> bool {
+        let Some(file) = self.block.file() else { return false };
+        let done = self.block.map.make_private(file, self.at, self.pages()).is_ok();
+        self.is_private.store(done, Ordering::Release);
+        done
+    }
+
+    /// Undo that, without which nobody could be told that the lease has ended, nor see what comes there next.
+    fn share_again(&self) -> bool {
+        let Some(file) = self.block.file() else { return false };
+        self.block.mapped.fetch_min(self.at, Ordering::Relaxed);
+        self.block.map.share_again(file, self.at, self.pages()).is_ok()
     }
 }
 
 impl Drop for Foreign {
     fn drop(&mut self) {
         // A forked child drops its copies of what its parent still looks at.
-        if !self.leased || self.block.map.is_foreign() {
+        if self.block.map.is_foreign() {
             return;
         }
-        match self.exposed.take() {
-            Some(exposed) => exposed::end_lease(exposed, &self.block, self.at),
-            None => self.block.end_lease(self.at),
+        if let Some(number) = self.exposed.take() {
+            exposed::withdraw(number);
+        }
+        // Where the place cannot be had back, it stays taken: that is better than two of them at one address.
+        let is_back = !*self.is_private.get_mut() || self.share_again();
+        if self.leased && is_back {
+            self.block.end_lease(self.at);
         }
     }
 }

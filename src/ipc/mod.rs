@@ -37,6 +37,7 @@ mod nested_tests;
 mod orders;
 mod output;
 mod payload;
+mod per_process;
 #[cfg(test)]
 mod protocol_check;
 #[cfg(test)]
@@ -50,7 +51,7 @@ mod worker_lane;
 
 pub use arena::{Arena, NoRoom, Obstacle};
 pub use bell::HostBell;
-pub use exposed::{after_fork_in_parent, before_fork};
+pub use exposed::{after_fork_in_parent, before_fork, make_private};
 pub use fds::{ClosedInChildren, HostFd, duplicate, fork_generation};
 pub use foreign::{Foreign, MAX_PARTS, PART_ALIGN, Part};
 pub use host::{Ends, HostLink, MAX_SHARED_FDS, Received};
@@ -85,11 +86,10 @@ pub enum LinkError {
     NoMemory(u64),
 }
 
-/// Called once in each forked child, before any other Python code runs there. `false`: the child has no memory for copies
-/// of the arrays that its parent looks at, and shares some with it.
-pub fn after_fork_in_child() -> bool {
+/// Called in each forked child, before any other Python code runs there.
+pub fn after_fork_in_child() {
     fds::after_fork_in_child();
-    exposed::after_fork_in_child()
+    exposed::after_fork_in_child();
 }
 
 impl From<lane::Garbled> for LinkError {

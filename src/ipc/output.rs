@@ -6,12 +6,13 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::HostFd;
+use super::per_process::PerProcess;
 use crate::scheduler::types::{Assignment, Attempt, TaskId};
 
 /// The longest text in a message: small enough for any socket buffer, large enough that floods take few calls.
@@ -63,8 +64,9 @@ pub struct OutputSender {
     attempt: AtomicU32,
     /// Something was printed since somebody asked.
     spoke: AtomicBool,
-    /// Partial lines, by stream.
-    partial: [Mutex<Vec<u8>>; 2],
+    /// A process that a task forks begins its own: its parent goes on with this one, and a thread of its parent that was
+    /// printing holds the lock for ever there.
+    partial: PerProcess<Mutex<Vec<u8>>>,
 }
 
 impl OutputSender {
@@ -74,7 +76,7 @@ impl OutputSender {
             task: AtomicU64::new(0),
             attempt: AtomicU32::new(0),
             spoke: AtomicBool::new(false),
-            partial: [Mutex::default(), Mutex::default()],
+            partial: PerProcess::new(),
         }
     }
 
@@ -109,7 +111,7 @@ impl OutputSender {
         if stream != Stream::Stdout || memchr::memchr(b'\n', bytes).is_some() {
             return false;
         }
-        let Some(mut partial) = self.partial[0].try_lock() else { return false };
+        let Ok(mut partial) = self.partial.get().try_lock() else { return false };
         let fits = partial.len() + bytes.len() <= LINE_BYTES;
         if fits {
             self.spoke.store(true, Ordering::Relaxed);
@@ -123,7 +125,7 @@ impl OutputSender {
         self.spoke.store(true, Ordering::Relaxed);
         match stream {
             Stream::Stdout => {
-                let mut partial = self.partial[0].lock();
+                let mut partial = self.partial();
                 partial.extend_from_slice(bytes);
                 let whole =
                     memchr::memrchr(b'\n', bytes).map_or(0, |at| partial.len() - bytes.len() + at + 1);
@@ -136,13 +138,16 @@ impl OutputSender {
         }
     }
 
-    /// Send what stands in partial lines.
+    /// Send what stands in a partial line.
     pub fn flush(&self) {
-        for (stream, partial) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&self.partial) {
-            let mut partial = partial.lock();
-            self.send_all(stream, &partial);
-            partial.clear();
-        }
+        let mut partial = self.partial();
+        self.send_all(Stream::Stdout, &partial);
+        partial.clear();
+    }
+
+    /// The beginning of a line of stdout. Whoever comes here may wait for another thread's write.
+    fn partial(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.partial.get().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// In records that end at line or character boundaries where they can.

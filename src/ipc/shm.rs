@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
@@ -16,6 +16,20 @@ use super::fork_generation;
 
 /// Where an unnamed file is made when memfds are not to be had: memory-backed first.
 const FALLBACK_FOLDERS: [&str; 3] = ["/dev/shm", "/tmp", "/var/tmp"];
+
+/// Of all systems: what is done for each page is done often enough.
+const SMALLEST_PAGE: usize = 4096;
+
+/// Which file a descriptor is of: numbers are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId(u64, u64);
+
+impl FileId {
+    pub(super) fn of(fd: impl AsFd) -> rustix::io::Result<Self> {
+        let stat = rustix::fs::fstat(fd)?;
+        Ok(Self(stat.st_dev, stat.st_ino))
+    }
+}
 
 /// Which kind of file to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +141,7 @@ impl Map {
 
     /// Have the pages of a part there, writable. Where the kernel cannot (before 5.14), they come when they are touched.
     pub(super) fn populate(&self, at: usize, bytes: usize) {
-        self.check(at, bytes, 4096);
+        self.check(at, bytes, SMALLEST_PAGE);
         // SAFETY: the range is within the mapping, and its contents do not change.
         let _ = unsafe {
             rustix::mm::madvise(self.at.as_ptr().add(at).cast(), bytes, Advice::LinuxPopulateWrite)
@@ -136,10 +150,46 @@ impl Map {
 
     /// Map pages that are there, all at once: a fault for each costs three times as much.
     pub(super) fn map_in(&self, at: usize, bytes: usize) {
-        self.check(at, bytes, 4096);
+        self.check(at, bytes, SMALLEST_PAGE);
         // SAFETY: as above.
         let _ =
             unsafe { rustix::mm::madvise(self.at.as_ptr().add(at).cast(), bytes, Advice::LinuxPopulateRead) };
+    }
+
+    /// Put private copies in the place of these pages. What another thread writes there meanwhile is in them: the kernel
+    /// copies each page before the first write to it, and here only sees to it that there is one.
+    pub(super) fn make_private(&self, fd: impl AsFd, at: usize, bytes: usize) -> rustix::io::Result<()> {
+        self.remap(fd, at, bytes, MapFlags::PRIVATE)?;
+        // SAFETY: the range is within the mapping, and its contents do not change.
+        let populated = unsafe {
+            rustix::mm::madvise(self.at.as_ptr().add(at).cast(), bytes, Advice::LinuxPopulateWrite)
+        };
+        if populated.is_err() {
+            // Before Linux 5.14. Writing what is there changes nothing; where that has changed meanwhile, somebody else has
+            // had the page copied.
+            for page in (at..at + bytes).step_by(SMALLEST_PAGE) {
+                let (word, relaxed) = (self.u32(page), Ordering::Relaxed);
+                let now = word.load(relaxed);
+                let _ = word.compare_exchange(now, now, relaxed, relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Map the file's own pages there again.
+    pub(super) fn share_again(&self, fd: impl AsFd, at: usize, bytes: usize) -> rustix::io::Result<()> {
+        self.remap(fd, at, bytes, MapFlags::SHARED)
+    }
+
+    fn remap(&self, fd: impl AsFd, at: usize, bytes: usize, flags: MapFlags) -> rustix::io::Result<()> {
+        self.check(at, bytes, SMALLEST_PAGE);
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the range is within the mapping, which it replaces with the same part of the same file.
+        let _ = unsafe {
+            let place = self.at.as_ptr().add(at).cast();
+            rustix::mm::mmap(place, bytes, access, flags | MapFlags::FIXED, fd, at as u64)?
+        };
+        Ok(())
     }
 
     /// Copy much into the memory.

@@ -207,6 +207,7 @@ impl WorkerLink {
         let what = Descriptor::decode(descriptor).ok_or(LinkError::Malformed("no descriptor"))?;
         while !self.blocks.contains_key(&what.block) {
             let (number, fd) = receive_fd(&self.parcels)?;
+            let fd = move_up(&fd).unwrap_or(fd);
             self.blocks.insert(number, Arc::new(ForeignBlock::new(fd)?));
         }
         let foreign = Foreign::new(Arc::clone(&self.blocks[&what.block]), what, lease);
