@@ -165,15 +165,18 @@ impl Map {
             rustix::mm::madvise(self.at.as_ptr().add(at).cast(), bytes, Advice::LinuxPopulateWrite)
         };
         if populated.is_err() {
-            // Before Linux 5.14. Writing what is there changes nothing; where that has changed meanwhile, somebody else has
-            // had the page copied.
-            for page in (at..at + bytes).step_by(SMALLEST_PAGE) {
-                let (word, relaxed) = (self.u32(page), Ordering::Relaxed);
-                let now = word.load(relaxed);
-                let _ = word.compare_exchange(now, now, relaxed, relaxed);
-            }
+            self.write_to_each_page(at, bytes); // before Linux 5.14
         }
         Ok(())
+    }
+
+    /// Write what is there, which changes nothing. Where that has changed meanwhile, somebody else has written to the page.
+    fn write_to_each_page(&self, at: usize, bytes: usize) {
+        for page in (at..at + bytes).step_by(SMALLEST_PAGE) {
+            let (word, relaxed) = (self.u32(page), Ordering::Relaxed);
+            let now = word.load(relaxed);
+            let _ = word.compare_exchange(now, now, relaxed, relaxed);
+        }
     }
 
     /// Map the file's own pages there again.
@@ -244,4 +247,42 @@ pub(super) fn assume_filled(vector: &mut Vec<u8>, read: usize) {
     assert!(read <= vector.capacity() - vector.len());
     // SAFETY: checked above; the bytes were filled by read(2), which reported their number.
     unsafe { vector.set_len(vector.len() + read) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: usize = 4 * SMALLEST_PAGE;
+
+    fn bytes_of(map: &Map) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        map.read(0, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn private_pages_keep_what_they_held_until_they_are_shared_again() {
+        for is_old_kernel in [false, true] {
+            let file = create("disttask-test", BYTES, Backing::Memfd).expect("a file");
+            let (ours, theirs) =
+                (Map::new(&file, BYTES).expect("room"), Map::new(&file, BYTES).expect("room"));
+            ours.write(0, &[1; BYTES]);
+            let (at, bytes) = (SMALLEST_PAGE, 2 * SMALLEST_PAGE);
+            if is_old_kernel {
+                ours.remap(&file, at, bytes, MapFlags::PRIVATE).expect("room");
+                ours.write_to_each_page(at, bytes);
+            } else {
+                ours.make_private(&file, at, bytes).expect("room");
+            }
+            theirs.write(0, &[2; BYTES]);
+            let ones_in_the_middle =
+                bytes_of(&ours).chunks(SMALLEST_PAGE).map(|page| page[7]).collect::<Vec<_>>();
+            assert_eq!(ones_in_the_middle, [2, 1, 1, 2]);
+            ours.write(at, &[3; 8]);
+            assert_eq!(bytes_of(&theirs), [2; BYTES]);
+            ours.share_again(&file, at, bytes).expect("room");
+            assert_eq!(bytes_of(&ours), [2; BYTES]);
+        }
+    }
 }
