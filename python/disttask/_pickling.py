@@ -16,7 +16,11 @@ from _pickle import dumps as _pickle_dumps  # `pickle.dumps` itself, without wha
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import reprlib
+    from collections.abc import Callable
     from types import TracebackType
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
 
 PROTOCOL = 5
 """The newest protocol that every supported Python writes."""
@@ -74,30 +78,53 @@ def task_name(func: object) -> str:
 # --- exceptions -----------------------------------------------------------------------------------------------------
 
 
-def dump_exception(stage: str, exc: BaseException, tb: TracebackType | None, note: str = "") -> bytes:
+def dump_exception(
+    stage: str,
+    exc: BaseException,
+    tb: TracebackType | None,
+    note: str = "",
+    hits: list[BaseException] | None = None,
+) -> bytes:
     """Describe an exception. Never raises, whatever the exception's own methods do.
 
     Four texts, so that something always arrives, and its pickle: as sections, which `src/pool/answer.rs` knows, too.
+    What signal handlers raise meanwhile is added to `hits`.
     """
     import traceback
 
     kind = type(exc)
     type_name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        message = _cut(str(exc))
-    except BaseException:  # it may even raise SystemExit
-        message = "(its str() raises)"
-    try:
-        text = _cut("".join(traceback.format_exception(kind, exc, tb)))
-    except BaseException:
-        text = f"{type_name}: {message}\n(its traceback cannot be formatted)"
-    try:
+
+    def pickled() -> bytes:
         causes = _dump_causes(exc)
-        pickled = dumps([exc, *causes] if causes else exc).data
-    except BaseException:  # __reduce__ is user code, and this is the last line of defence
-        pickled = b""
+        return dumps([exc, *causes] if causes else exc).data
+
+    message = _tried(lambda: _cut(str(exc)), "(its str() raises)", hits)
+    text = _tried(
+        lambda: _cut("".join(traceback.format_exception(kind, exc, tb))),
+        f"{type_name}: {message}\n(its traceback cannot be formatted)",
+        hits,
+    )
+    pickle = _tried(pickled, b"", hits)
     texts = (stage, type_name, f"{note}{message}", text)
-    return _join_sections([*(text.encode("utf-8", "backslashreplace") for text in texts), pickled])
+    return _join_sections([*(text.encode("utf-8", "backslashreplace") for text in texts), pickle])
+
+
+def _tried(make: Callable[[], _T], otherwise: _T, hits: list[BaseException] | None) -> _T:
+    """What the user's code makes, which may raise whatever it likes, even SystemExit.
+
+    What fails once and not twice was hit by a signal handler that raised.
+    """
+    try:
+        return make()
+    except BaseException as exc:
+        try:
+            made = make()
+        except BaseException:
+            return otherwise
+        if hits is not None:
+            hits.append(exc)
+        return made
 
 
 def _dump_causes(exc: BaseException) -> list[bytes]:
