@@ -154,13 +154,29 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
 
 
 def _try_to_load(data: bytes | tuple[bytes, list[Any]]) -> tuple[Any, BaseException | None]:
-    """The value, or what loading it raised, whatever that is: unpickling runs the user's code."""
+    """The value, or what loading it raised, whatever that is: unpickling runs the user's code.
+
+    What a signal handler raises meanwhile (Ctrl-C, say) is for the caller, not for the future, which can be asked
+    again. What fails once and not twice is that.
+    """
     try:
-        return (loads(data) if isinstance(data, bytes) else loads(*data)), None
+        return _load_once(data), None
     except BaseException as exc:
-        if issubclass(type(exc), KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-            raise  # Ctrl-C is for the caller, not for the future
-        return None, exc
+        if threading.current_thread() is not threading.main_thread():
+            return None, exc  # signals are the main thread's
+        if issubclass(type(exc), KeyboardInterrupt):
+            raise
+        try:
+            _load_once(data)
+        except BaseException as again:
+            if issubclass(type(again), KeyboardInterrupt):
+                raise
+            return None, exc
+        raise
+
+
+def _load_once(data: bytes | tuple[bytes, list[Any]]) -> Any:
+    return loads(data) if isinstance(data, bytes) else loads(*data)
 
 
 # --- classes that travel by value ------------------------------------------------------------------------------------

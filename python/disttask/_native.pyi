@@ -304,28 +304,50 @@ class Nest:
         OSError: the host is gone.
     """
 
-    def submit(self, data: bytes, name: str, priority: int, retries: int) -> tuple[int, int]:
-        """Submit a pickled call. Its key in this worker, and the task's number.
+    def submit(self, call: bytes, name: str, priority: int, retries: int) -> NestedTask:
+        """Submit a pickled call.
 
         Raises:
             RuntimeError: the pool takes no more, or there is no memory for the payload.
             PoolBroken: the pool is broken.
         """
-    def look(self, key: int, claim: bool) -> tuple[str, Any]:
-        """How a task has ended: ``value``, ``error``, ``failed`` (as JSON) or ``cancelled``, and the data. Once only.
-
-        If it has not: ``pending`` or ``running``. With `claim`, one that nobody has begun is ``yours`` to run.
-        """
     def ended(self) -> int:
-        """How many tasks have ended so far."""
+        """How many tasks of this worker have ended so far."""
     def wait(self, seen: int, seconds: float) -> None:
         """Wait until that number is not `seen` any more, at most so long. Signal handlers run meanwhile."""
-    def cancel(self, key: int) -> bool:
-        """Cancel a task that nobody has begun. Whether it is cancelled."""
-    def forget(self, key: int) -> None:
-        """Nobody here will ask for it again."""
-    def ran(self, key: int, error: bytes | None) -> None:
-        """One that was ``yours`` has returned, or raised what is described here."""
+
+@final
+class NestedTask:
+    """A task that a task of this worker has submitted. Any thread may use it.
+
+    Each method does all that it does, or nothing, whatever signal handlers raise. When the object is gone, nobody can
+    ask for the outcome; the task is run all the same.
+
+    Raises:
+        RuntimeError: this process is a fork of the worker.
+        OSError: the host is gone, or there is no memory for the outcome (it can be asked for again).
+    """
+
+    @property
+    def number(self) -> int:
+        """The pool's for it."""
+    def look(self, claim: bool, steps: Any) -> str:
+        """How it has ended: ``value``, ``error``, ``failed`` or ``cancelled``.
+
+        If it has not: ``pending``, ``running``, or ``here`` where another thread of this process runs it. With `claim`,
+        one that nobody has begun is run in this call, by means of `steps` (the module `disttask._worker`). Raises what
+        hits this thread while it does so, and not the task.
+        """
+    def ended(self) -> str | None:
+        """How it has ended, as far as is known here without asking."""
+    def outcome(self) -> tuple[str, Any] | None:
+        """How it has ended, and the data (a failure's is JSON); ``None`` before that and after `loaded`."""
+    def loaded(self) -> None:
+        """The data is not needed any more."""
+    def wait(self, seconds: float) -> None:
+        """Wait until it is known here to have ended, at most so long. Signal handlers run meanwhile."""
+    def cancel(self) -> bool:
+        """Cancel it if nobody has begun it. Whether it is cancelled."""
 
 @final
 class HttpServer:

@@ -6,130 +6,102 @@ itself, where it stands, and for what others run it waits. So whoever waits, wai
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 import time
 import weakref
 from concurrent import futures as cf
 
-from . import _handshake
+from . import _handshake, _worker
 from ._exceptions import SerializationError
 from ._functions import Task
-from ._nested_waits import Waiters, asked
+from ._loading import dumps_task, load_outcome
 from ._options import Options
-from ._pickling import dump_exception, dumps, result_note, task_name
+from ._pickling import task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-MAX_DEPTH = 100
-"""Tasks run within each other by one thread: each takes some six frames of Python's stack, which holds a thousand."""
+    from . import _native
 
 _AGAIN_SECONDS = 0.5
 """A task that others have begun may come back unbegun, when its worker dies: it is asked for again so often."""
 
+_MIXED_SECONDS = 0.05
+"""The same for `concurrent.futures.wait`, which may also wait for a future of a thread."""
+
 _OPTIONS = ("name", "priority", "retries")
 """What holds for a task whoever runs it. The others are the host's: it does not see what a waiting task runs itself."""
 
-_MAX_ERROR_BYTES = 64 * 1024
-"""A longer description of an exception is for the waiting task only, not for the host's history."""
+_UNFINISHED = ("pending", "running", "here")
+"""What `NestedTask.look` says of a task that has not ended."""
+
+_STANDARD_STATES = {None: "PENDING", "cancelled": "CANCELLED_AND_NOTIFIED"}
+"""What `concurrent.futures` calls the ways to end; any other is ``FINISHED``."""
+
+_nest, _pool = _handshake.nesting or (None, ("", 0))
 
 
-class _Here(threading.local):
-    depth = 0
-    shielded = False
-    """This thread is in the middle of something that must not be left half done."""
-    told: weakref.ref[BaseException] | None = None
-    """The soft time-out of the task that the worker's loop runs here, once that was raised."""
-
-
-_here = _Here()
-
-
-def is_shielded() -> bool:
-    """Whether this thread must not be interrupted just now."""
-    return _here.shielded
-
-
-def note_told(exc: BaseException) -> None:
-    """This is about to be raised in this thread, and is meant for the outermost task."""
-    _here.told = weakref.ref(exc)
-
-
-_pool = ("", 0) if _handshake.nesting is None else _handshake.nesting[1]
-
-_futures: weakref.WeakSet[NestedFuture] = weakref.WeakSet()
-"""All that there are."""
-
-
-def _disown_futures() -> None:
-    """In a child that a task has forked. Threads of its parent may have held their locks: nobody waits for those."""
-    for future in list(_futures):
-        future._disown()
-
-
-os.register_at_fork(after_in_child=_disown_futures)
+def _asked() -> _native.Nest:
+    assert _nest is not None, "only in workers"
+    return _nest
 
 
 class NestedFuture(cf.Future):  # type: ignore[type-arg]
-    """The future of a task that a task has submitted. It cannot leave its worker."""
+    """The future of a task that a task has submitted. It cannot leave its worker.
 
-    def __init__(self, data: bytes, key: int, number: int) -> None:
-        super().__init__()
-        self._waiters = Waiters(self)
-        self._data = data
-        self._key = key
-        self._number = number
-        self._asking = threading.Lock()
-        self._here = False
-        """Some thread of this process runs it."""
-        self._known = False
-        """It has ended, or is about to be told so."""
-        _futures.add(self)
+    How the task stands is known to the native task. Here is only what was made of its outcome, in one step, so that the
+    exception of a signal handler, wherever it comes, leaves a future that can be asked again. The lock and the state of
+    a standard future would not do: what is interrupted while it holds the lock holds it for ever.
+    """
+
+    def __init__(self, task: _native.NestedTask | None, exc: BaseException | None = None) -> None:
+        # Not the standard one's: there is no lock, no state and no callback to keep.
+        self._task = task
+        """``None``: there is none, because of `exc`."""
+        self._loaded: list[tuple[Any, BaseException | None]] = [(None, exc)] if task is None else []
+        """The first one counts: threads may load it at once."""
+        self._condition = _Glance(self)  # type: ignore[assignment]
+        self._waiters = _Waiters(self)  # type: ignore[assignment]
 
     @property
     def task_id(self) -> str:
         """As `Future.task_id`."""
-        return f"{_pool[0]}-{self._number}"
+        return f"{_pool[0]}-{self._task.number if self._task else 0}"
 
     def result(self, timeout: float | None = None) -> Any:
         """The value. If nobody has begun the task, this thread runs it; `timeout` does not cut that short."""
-        if not self._wait(timeout):
-            raise TimeoutError
-        return super().result(0)
+        value, exc = self._outcome(timeout)
+        if exc is None:
+            return value
+        try:
+            raise exc
+        finally:
+            del self, exc  # else each would hold the other, by way of the traceback
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As `result`, for the exception."""
-        if not self._wait(timeout):
-            raise TimeoutError
-        return super().exception(0)
+        exc = self._outcome(timeout)[1]
+        if isinstance(exc, cf.CancelledError) and self.cancelled():
+            raise exc
+        return exc
 
     def done(self) -> bool:
         """Whether it has ended."""
-        self._look(claim=False)
-        return super().done()
+        return self._look(claim=False) not in _UNFINISHED
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""
-        self._look(claim=False)
-        return super().cancelled()
+        return self._look(claim=False) == "cancelled"
 
     def running(self) -> bool:
         """Whether somebody runs it."""
-        return not super().done() and (self._look(claim=False) == "running" or self._here)
+        return self._look(claim=False) in ("running", "here")
 
     def cancel(self) -> bool:
         """Cancel it if nobody has begun it."""
-        with self._asking:
-            mine = not (self._known or self._here) and asked().cancel(self._key)
-            self._known = self._known or mine
-        if mine:
-            self._end("cancelled", None)
-            asked().forget(self._key)
-        return super().cancelled()
+        return self._task is not None and self._task.cancel()
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Only of one that has ended: nothing in a worker watches for the end of others."""
@@ -138,144 +110,162 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
                 "inside a task nobody calls back when a future ends: ask result(), or wait with "
                 "concurrent.futures.wait or as_completed"
             )
-        super().add_done_callback(fn)
+        try:
+            fn(self)
+        except Exception:
+            import logging
+
+            logging.getLogger("concurrent.futures").exception("exception calling callback for %r", self)
 
     def __reduce__(self) -> Any:
         raise TypeError("the future of a nested task cannot be sent to another process: pass future.result() instead")
 
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # at the end of the interpreter, or half made
-            if not (self._known or self._here):
-                asked().forget(self._key)
-
     def __repr__(self) -> str:
-        state = "finished" if super().done() else "pending"
+        state = "pending" if self._ended() is None else "finished"
         return f"<disttask.NestedFuture {self.task_id} {state}>"
 
-    def _disown(self) -> None:
-        self._asking = threading.Lock()
-        self._condition = threading.Condition()
-        if not super().done():
-            # Whoever was about to change that is not in this process. Asking the host says why that is no use, either.
-            self._here = self._known = False
-
-    def _wait(self, timeout: float | None) -> bool:
+    def _outcome(self, timeout: float | None) -> tuple[Any, BaseException | None]:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not super().done():
+        while self._task is not None:
             left = _AGAIN_SECONDS if deadline is None else deadline - time.monotonic()
-            seen = asked().ended()
-            state = self._look(claim=deadline is None or left > 0)
-            if super().done():
+            seen = _asked().ended()
+            state = self._look(claim=left > 0)
+            if state not in _UNFINISHED:
                 break
             if left <= 0:
-                return False
+                raise TimeoutError
             if state == "here":
-                with contextlib.suppress(cf.TimeoutError, cf.CancelledError):
-                    super().exception(min(left, _AGAIN_SECONDS))
+                self._task.wait(min(left, _AGAIN_SECONDS))
             else:
-                asked().wait(seen, min(left, _AGAIN_SECONDS))
-        return True
+                _asked().wait(seen, min(left, _AGAIN_SECONDS))
+        return self._load()
 
     def _look(self, claim: bool) -> str:
         """Ask how it stands; with `claim`, run it if nobody has begun it."""
-        raised: BaseException | None = None
-        before, _here.shielded = _here.shielded, True
-        try:
-            state, raised = self._look_shielded(claim)
-        finally:
-            _here.shielded = before
-        if raised is not None and _here.told is not None and raised is _here.told():
-            raise raised  # it was meant for the waiting task, and has hit a part of it
-        return state
+        return "error" if self._task is None else self._task.look(claim, _worker)
 
-    def _look_shielded(self, claim: bool) -> tuple[str, BaseException | None]:
-        raised: BaseException | None = None
-        with self._asking:
-            if self._known or self._here:
-                return "here", None
-            state, data = asked().look(self._key, claim)
-            if state in ("pending", "running"):
-                return state, None
-            self._here = state == "yours"
-            self._known = not self._here
-        if self._here:
-            try:
-                state, data, raised = self._run()
-            except BaseException as exc:  # a signal handler's, at the worst moment: others wait for an end
-                raised = exc
-                state, data = "error", dump_exception("run", exc)
-        self._end(state, data)
-        return "ended", raised
+    def _ended(self) -> str | None:
+        """How it has ended, as far as is known without asking."""
+        return "error" if self._task is None else self._task.ended()
 
-    def _run(self) -> tuple[str, Any, BaseException | None]:
-        raised: BaseException | None = None
-        process = os.getpid()
-        if _here.depth >= MAX_DEPTH:
-            deep = RecursionError(
-                f"nested tasks are {MAX_DEPTH} deep in this worker, each of which waits for the next: return the rest "
-                "of the work to the caller, or call the function directly"
-            )
-            state, data = "error", dump_exception("run", deep)
-        else:
-            _here.depth += 1
-            try:
-                state, data, raised = _call(self._data, process)
-            finally:
-                _here.depth -= 1
-        error = data if state == "error" else None
-        if error is not None and len(error) > _MAX_ERROR_BYTES:
-            error = dump_exception("run", RuntimeError("an exception with a description that is too long"))
-        asked().ran(self._key, error)
-        return state, data, raised
+    def _load(self) -> tuple[Any, BaseException | None]:
+        """The value or the exception of one that has ended."""
+        outcome = None if self._loaded or self._task is None else self._task.outcome()
+        if outcome is not None:
+            self._loaded.append(_load(*outcome))
+        if self._task is not None:
+            self._task.loaded()
+        return self._loaded[0]
 
-    def _end(self, state: str, data: Any) -> None:
-        self._known = True
-        self._data = b""
-        if state == "cancelled":
-            super().cancel()
-            self.set_running_or_notify_cancel()
+
+def _load(kind: str, data: Any) -> tuple[Any, BaseException | None]:
+    if kind == "cancelled":
+        return None, cf.CancelledError()
+    if kind == "failed":
+        import json
+
+        data = json.loads(data)
+    return load_outcome(kind, data)
+
+
+class _Glance:
+    """What `concurrent.futures` takes for a future's lock while it looks at several.
+
+    The state that a thread sees does not change in between. Nobody is kept from anything, so nothing is held by a
+    thread that an exception drives out.
+    """
+
+    def __init__(self, future: NestedFuture) -> None:
+        self._future = weakref.ref(future)
+        self._seen: dict[int, str] = {}
+
+    def acquire(self) -> bool:
+        self._seen[threading.get_ident()] = self._now()
+        return True
+
+    def release(self) -> None:
+        self._seen.pop(threading.get_ident(), None)
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def state(self) -> str:
+        return self._seen.get(threading.get_ident()) or self._now()
+
+    def _now(self) -> str:
+        future = self._future()
+        return "PENDING" if future is None else _STANDARD_STATES.get(future._ended(), "FINISHED")
+
+
+NestedFuture._state = property(lambda future: future._condition.state())  # type: ignore[assignment]
+"""For `concurrent.futures`, which looks at it."""
+
+
+class _Waiters:
+    """In place of a list of those of `concurrent.futures.wait` and `as_completed`.
+
+    They sleep on an event until some future tells it. A nested one tells nobody: whoever waits looks, see `_Event`.
+    """
+
+    def __init__(self, future: NestedFuture) -> None:
+        self._future = weakref.ref(future)
+
+    def append(self, waiter: Any) -> None:
+        if not isinstance(waiter.event, _Event):
+            waiter.event = _Event(waiter)
+        future = self._future()
+        if future is not None and future._state == "PENDING":
+            waiter.event.futures.append(future)
+
+    def remove(self, waiter: Any) -> None:
+        future = self._future()
+        if future is not None and isinstance(waiter.event, _Event) and future in waiter.event.futures:
+            waiter.event.futures.remove(future)
+
+
+class _Event(threading.Event):
+    """Whoever sleeps on it sees to these futures meanwhile, and tells the waiter of those that have ended."""
+
+    def __init__(self, waiter: Any) -> None:
+        super().__init__()
+        self.futures: list[NestedFuture] = []
+        self._waiter = weakref.ref(waiter)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            seen = _asked().ended()
+            for future in list(self.futures):
+                expired = deadline is not None and time.monotonic() >= deadline
+                state = future._look(claim=not expired)
+                if state not in _UNFINISHED:
+                    self._tell(future, state)
+                if self.is_set():
+                    return True
+            left = _MIXED_SECONDS if deadline is None else min(deadline - time.monotonic(), _MIXED_SECONDS)
+            if left <= 0:
+                return self.is_set()
+            if self.futures:
+                _asked().wait(seen, left)
+            else:
+                super().wait(left)
+        return True
+
+    def _tell(self, future: NestedFuture, state: str) -> None:
+        exc = future._load()[1]
+        waiter = self._waiter()
+        self.futures.remove(future)
+        if waiter is None:
             return
-        from ._loading import load_outcome
-
-        if state == "failed":
-            import json
-
-            data = json.loads(data)
-        value, exc = load_outcome(state, data)
-        if exc is None:
-            self.set_result(value)
+        if state == "cancelled":
+            waiter.add_cancelled(future)
+        elif exc is None:
+            waiter.add_result(future)
         else:
-            self.set_exception(exc)
-
-
-def _call(data: bytes, process: int) -> tuple[str, bytes, BaseException | None]:
-    """Run a pickled call as the worker's loop would. What it raises is its answer, and comes along."""
-    import _pickle
-
-    try:
-        func, args, kwargs = _pickle.loads(data)
-    except BaseException as exc:
-        return "error", dump_exception("load", exc), None
-    raised: BaseException | None = None
-    value = None
-    try:
-        _here.shielded = False
-        try:
-            value = func(*args, **kwargs)
-        finally:
-            _here.shielded = True
-    except BaseException as exc:
-        raised = exc
-    if os.getpid() != process:
-        from ._worker import leave_child
-
-        leave_child(raised)  # the task has forked, and this is the child
-    if raised is not None:
-        return "error", dump_exception("run", raised), raised
-    try:
-        return "value", dumps(value).data, None
-    except BaseException as exc:
-        return "error", dump_exception("dump", exc, result_note(value)), None
+            waiter.add_exception(future)
 
 
 class NestedExecutor(cf.Executor):
@@ -315,20 +305,14 @@ class NestedExecutor(cf.Executor):
         try:
             return self._submit(fn, args, kwargs)
         except SerializationError as exc:
-            future = NestedFuture(b"", 0, 0)
-            future._known = True
-            future.set_exception(exc)
-            return future
+            return NestedFuture(None, exc)
 
     def _submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> NestedFuture:
-        from ._loading import dumps_task
-
         return self._submit_pickled(dumps_task(fn, args, kwargs).data, task_name(fn))
 
     def _submit_pickled(self, data: bytes, name: str) -> NestedFuture:
         options = self._options
-        key, number = asked().submit(data, options.name or name, options.priority, options.retries)
-        return NestedFuture(data, key, number)
+        return NestedFuture(_asked().submit(data, options.name or name, options.priority, options.retries))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Not from a task."""

@@ -16,7 +16,10 @@ from _pickle import dumps as _pickle_dumps  # `pickle.dumps` itself, without wha
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import reprlib
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    _T = TypeVar("_T")
 
 PROTOCOL = 5
 """The newest protocol that every supported Python writes."""
@@ -29,6 +32,9 @@ REPR_LIMIT_CHARS = 1024
 
 MAX_CAUSES = 16
 """Exceptions that travel with one as its causes. Chains are short; one in a loop may grow without end."""
+
+_STR_RAISES = "(its str() raises)"
+"""In place of an exception's message."""
 
 _MAIN = b"__main__"
 
@@ -74,25 +80,45 @@ def task_name(func: object) -> str:
 # --- exceptions -----------------------------------------------------------------------------------------------------
 
 
-def dump_exception(stage: str, exc: BaseException, note: str = "") -> bytes:
+def dump_exception(stage: str, exc: BaseException, note: str = "", hits: list[BaseException] | None = None) -> bytes:
     """Describe an exception. Never raises, whatever the exception's own methods, properties and metaclass do.
 
     Four texts, so that something always arrives, and its pickle: as sections, which `src/pool/answer.rs` knows, too.
+    What signal handlers raise meanwhile is added to `hits`.
     """
-    name, message = type_name(type(exc)), _message(exc)
-    try:
-        import traceback
 
-        text = _cut(_plain("".join(traceback.format_exception(type(exc), exc, _own(exc, "__traceback__")))))
-    except BaseException:
-        text = f"{name}: {message}\n(its traceback cannot be formatted)"
-    try:
+    def traceback() -> str:
+        from traceback import format_exception
+
+        return _cut(_plain("".join(format_exception(type(exc), exc, _own(exc, "__traceback__")))))
+
+    def pickled() -> bytes:
         causes = _dump_causes(exc)
-        pickled = dumps([exc, *causes] if causes else exc).data
-    except BaseException:  # __reduce__ is user code, and this is the last line of defence
-        pickled = b""
+        return dumps([exc, *causes] if causes else exc).data
+
+    name = _tried(lambda: type_name(type(exc)), "an exception", hits)
+    message = _tried(lambda: _cut(_plain(str(exc))), _STR_RAISES, hits)
+    text = _tried(traceback, f"{name}: {message}\n(its traceback cannot be formatted)", hits)
+    pickle = _tried(pickled, b"", hits)
     texts = (stage, name, f"{note}{message}", text)
-    return _join_sections([*(text.encode("utf-8", "backslashreplace") for text in texts), pickled])
+    return _join_sections([*(text.encode("utf-8", "backslashreplace") for text in texts), pickle])
+
+
+def _tried(make: Callable[[], _T], otherwise: _T, hits: list[BaseException] | None) -> _T:
+    """What the user's code makes, which may raise whatever it likes, even SystemExit.
+
+    What fails once and not twice was hit by a signal handler that raised.
+    """
+    try:
+        return make()
+    except BaseException as exc:
+        try:
+            made = make()
+        except BaseException:
+            return otherwise
+        if hits is not None:
+            hits.append(exc)
+        return made
 
 
 def brief(exc: BaseException) -> str:
@@ -104,7 +130,7 @@ def _message(exc: BaseException) -> str:
     try:
         return _cut(_plain(str(exc)))
     except BaseException:  # it may even raise SystemExit
-        return "(its str() raises)"
+        return _STR_RAISES
 
 
 def type_name(kind: type) -> str:

@@ -6,6 +6,7 @@ import _signal  # type: ignore[import-not-found]  # `signal` adds enumerations, 
 import os
 import sys
 from _pickle import loads
+from _weakref import ref
 
 from . import _handshake, _inputs, _native, _sharing, _streams
 from ._options import Guarded as Guarded
@@ -107,7 +108,13 @@ def dump_chunk(errors: list[tuple[int, bytes]], values: list[object], pickles: l
 
 def error(stage: str, exc: BaseException, result: object) -> bytes:
     """Describe what a task raised, or what loading or pickling (`result`) did."""
-    return dump_exception(stage, exc, result_note(result) if stage == "dump" else "")
+    return error_and_hits(stage, exc, result)[0]
+
+
+def error_and_hits(stage: str, exc: BaseException, result: object) -> tuple[bytes, list[BaseException]]:
+    """The same, with what signal handlers have raised meanwhile."""
+    hits: list[BaseException] = []
+    return dump_exception(stage, exc, result_note(result) if stage == "dump" else "", hits), hits
 
 
 def leave_child(exc: BaseException | None) -> NoReturn:
@@ -138,19 +145,25 @@ def _show_stacks(worker: _native.Worker) -> None:
     faulthandler.register(_native.stack_signal(), worker.stack_fd(), all_threads=True)
 
 
+_told: ref[BaseException] | None = None
+"""The last soft time-out that was raised here."""
+
+
+def is_told(exc: BaseException) -> bool:
+    """Whether this is the soft time-out of the task that the loop runs: a part of it that it waits for may raise it."""
+    return _told is not None and _told() is exc
+
+
 def _tell_of_soft_timeouts(worker: _native.Worker) -> None:
     def look(_signum: int, _frame: FrameType | None) -> None:
         """The signal only says that it is worth to look: it may be late, and meant for what ran before."""
-        nested = sys.modules.get("disttask._nested")
-        if nested is not None and nested.is_shielded():
-            return  # it comes again in a moment
+        global _told  # noqa: PLW0603
         claimed = worker.claim_soft_timeout()
         if claimed is not None:
             from ._exceptions import soft_timeout
 
             told = soft_timeout(*claimed)
-            if nested is not None:
-                nested.note_told(told)
+            _told = ref(told)
             raise told
 
     _signal.signal(_native.soft_signal(), look)

@@ -9,6 +9,7 @@ mod error;
 mod functions;
 mod future;
 mod guarded;
+mod inline;
 mod input;
 mod memory;
 mod nested;
@@ -38,7 +39,7 @@ pub mod _native {
     #[pymodule_export]
     use super::input::Input;
     #[pymodule_export]
-    use super::nested::Nest;
+    use super::nested::{Nest, NestedTask};
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]

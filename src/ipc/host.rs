@@ -15,13 +15,13 @@ use rustix::net::{
 };
 
 use super::arena::{Arena, Block};
+use super::asker::Asked;
 use super::bell::{HostBell, wake};
 use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, Read, Ready, greeting};
 use super::gifts::Gifts;
 use super::host_lane::HostLane;
 use super::lane::{LANE_BYTES, TaskHead};
-use super::nested::Asked;
 use super::orders::{Answer, COPIED, Code, LARGE, Order, SPOKE};
 use super::output::OutputReceiver;
 use super::payload::Payload;

@@ -16,6 +16,7 @@
 //! [`HostLink::retract`] on one side, [`WorkerLink::take`] and [`WorkerLink::reply`] on the other.
 
 mod arena;
+mod asker;
 mod atomic;
 mod bell;
 mod copy;
@@ -50,6 +51,7 @@ mod worker;
 mod worker_lane;
 
 pub use arena::{Arena, NoRoom, Obstacle};
+pub use asker::{Asked, Asker, Ended, Refusal, Standing};
 pub use bell::HostBell;
 pub use exposed::{after_fork_in_parent, before_fork, make_private};
 pub use fds::{ClosedInChildren, HostFd, duplicate, fork_generation};
@@ -57,7 +59,7 @@ pub use foreign::{Foreign, MAX_PARTS, PART_ALIGN, Part};
 pub use host::{Ends, HostLink, MAX_SHARED_FDS, Received};
 pub use input::Input;
 pub use lane::MAX_INLINE_BYTES;
-pub use nested::{Asked, Asker, Ending, MAX_PIECE_BYTES, Request, Response};
+pub use nested::{Ending, MAX_PIECE_BYTES, Request, Response};
 pub use orders::{Answer, Code, Form, Order, Task};
 pub use output::{MAX_RECORD_BYTES, OutputReceiver, OutputSender, Said, Stream};
 pub use payload::{Payload, SmallBytes};

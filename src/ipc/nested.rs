@@ -1,28 +1,16 @@
 //! What a task asks of the host while it runs: to accept another task, how that one ended, whether it may run it itself.
 //!
 //! A socket that keeps messages apart, besides the rings, which only the worker's loop may read. A request has one answer,
-//! and the next request comes after it: so no answer ever finds the socket full, and the host never waits. That something
-//! has ended the worker learns from a number in shared memory, which counts such events and can be slept on.
-
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-use parking_lot::Mutex;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
-use rustix::thread::futex;
+//! and the next request comes after it: so no answer ever finds the socket full, and the host never waits. Here are the
+//! messages; who sends them when is in `asker`.
 
 use super::foreign::{MAX_PARTS, Part};
-use super::lane::NESTED;
-use super::shm::Map;
-use super::{HostFd, LinkError};
 
 /// What of a payload goes in one message: enough that a large one takes few, little enough for any socket's buffer.
 pub const MAX_PIECE_BYTES: usize = 64 * 1024;
 
 /// A piece, and whatever goes with one.
-const MAX_MESSAGE_BYTES: usize = MAX_PIECE_BYTES + 16 * MAX_PARTS + 4096;
+pub(super) const MAX_MESSAGE_BYTES: usize = MAX_PIECE_BYTES + 16 * MAX_PARTS + 4096;
 
 /// A longer name is cut.
 const MAX_NAME_BYTES: usize = 1024;
@@ -187,7 +175,7 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let head = |kind: u8, key: u64| [&[kind][..], &key.to_le_bytes()].concat();
         match *self {
             Self::Submit { key, priority, retries, bytes, name, piece } => {
@@ -233,13 +221,13 @@ impl<'a> Request<'a> {
         })
     }
 
-    fn has_answer(&self) -> bool {
+    pub(super) fn has_answer(&self) -> bool {
         !matches!(self, Self::Drop(_) | Self::Ran(..))
     }
 }
 
 impl Response {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         match self {
             Self::Continue => vec![CONTINUE],
             Self::Accepted(task) => [&[ACCEPTED][..], &task.to_le_bytes()].concat(),
@@ -266,7 +254,7 @@ impl Response {
         }
     }
 
-    fn decode(message: &[u8]) -> Option<Self> {
+    pub(super) fn decode(message: &[u8]) -> Option<Self> {
         let mut reader = Reader(message);
         Some(match reader.u8()? {
             CONTINUE => Self::Continue,
@@ -290,89 +278,6 @@ impl Response {
             UNKNOWN => Self::Unknown,
             _ => return None,
         })
-    }
-}
-
-/// The worker's end. Any thread may use it.
-#[derive(Debug)]
-pub struct Asker {
-    socket: Mutex<OwnedFd>,
-    lane: Map,
-}
-
-impl Asker {
-    pub(super) fn new(socket: OwnedFd, lane: Map) -> Self {
-        Self { socket: Mutex::new(socket), lane }
-    }
-
-    /// Ask, and wait for the answer: the host is quick. `None`: there is none to this.
-    pub fn ask(&self, request: &Request<'_>) -> Result<Option<Response>, LinkError> {
-        let message = request.encode();
-        let socket = self.socket.lock();
-        loop {
-            match send(&*socket, &message, SendFlags::NOSIGNAL) {
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        if !request.has_answer() {
-            return Ok(None);
-        }
-        let mut buffer = vec![0; MAX_MESSAGE_BYTES];
-        let read = loop {
-            match recv(&*socket, &mut buffer[..], RecvFlags::empty()) {
-                Ok((read, _)) => break read,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        };
-        Response::decode(&buffer[..read]).map(Some).ok_or(LinkError::Malformed("no answer"))
-    }
-
-    /// How many of our tasks have ended, in all. Look at it before asking whether one has.
-    pub fn ended(&self) -> u32 {
-        self.lane.u32(NESTED).load(Ordering::SeqCst)
-    }
-
-    /// Sleep until it is more than that, or a signal comes, or for no reason; at most so long.
-    pub fn sleep(&self, seen: u32, timeout: Duration) {
-        let timeout = timeout.try_into().ok();
-        let _ = futex::wait(self.lane.u32(NESTED), futex::Flags::empty(), seen, timeout.as_ref());
-    }
-}
-
-/// The host's end.
-#[derive(Debug)]
-pub struct Asked(HostFd);
-
-impl Asked {
-    pub(super) fn new(socket: OwnedFd) -> Self {
-        Self(HostFd::new(socket))
-    }
-
-    /// The next request, in `buffer`: its length. `Err(WouldBlock)`: none now. 0: there will be no more.
-    pub fn receive(&self, buffer: &mut Vec<u8>) -> std::io::Result<usize> {
-        buffer.resize(MAX_MESSAGE_BYTES, 0);
-        loop {
-            match recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((read, _)) => return Ok(read),
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => return Ok(0),
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-    }
-
-    /// Answer it. `false`: the worker does not keep to the rules, or is gone.
-    pub fn answer(&self, response: &Response) -> bool {
-        send(&self.0, &response.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
-    }
-}
-
-impl AsFd for Asked {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }
 

@@ -14,12 +14,12 @@ use rustix::net::{
 
 use super::LinkError;
 use super::arena::Arena;
+use super::asker::Asker;
 use super::bell::WorkerBell;
 use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_READY, Raw, Read, greeting};
 use super::host::{GREETING, GREETING_FDS, MESSAGE_FDS, receive_fd, send_fds};
 use super::lane::{LANE_BYTES, MAX_INLINE_BYTES, RING_BYTES, ResultHead};
-use super::nested::Asker;
 use super::orders::{Answer, COPIED, LARGE, SPOKE, Task};
 use super::output::OutputSender;
 use super::payload::Payload;

@@ -244,6 +244,7 @@ impl Core {
         // A finished result must not count as lost, so the ring is emptied first.
         let place = self.place(id);
         self.receive(place, self.now());
+        self.hear_last_of_nest(id);
         let waker = Arc::clone(&self.waker);
         if let Some(link) = &self.seats[place].link {
             link.bury(&self.arena);

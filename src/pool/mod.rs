@@ -30,6 +30,7 @@ mod names;
 mod needs;
 mod nested;
 mod output;
+mod pieces;
 mod results;
 mod room;
 mod seat;

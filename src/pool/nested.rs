@@ -9,15 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::core::Core;
+use super::pieces::{done, piece};
 use super::slot::{Outcome, Slot};
 use super::waker::{Topic, Waker};
 use super::work::Work;
-use crate::ipc::{Asked, Ending, Form, MAX_PIECE_BYTES, Payload, Range, Request, Response};
+use crate::ipc::{Asked, Form, Payload, Range, Request, Response};
 use crate::scheduler::SubmitError;
 use crate::scheduler::types::{Cancel, FailReason, TaskId, TaskSpec, WorkerId};
 
 /// Requests of one worker that are served in a row; then it is the others' turn.
 const REQUESTS_PER_TURN: usize = 16;
+
+/// More than fit a socket. A process that a task has started, and that has its end, could go on for ever.
+const MAX_LAST_REQUESTS: usize = 10_000;
 
 /// Of the whole pool.
 #[derive(Debug, Default)]
@@ -132,8 +136,10 @@ impl Core {
                 Some(Response::Cancelled(slot.kind() == Some(Outcome::Cancelled.kind())))
             }
             Request::Drop(key) => {
-                if let Some(Child::Accepted(slot)) = self.nest(id)?.tasks.remove(&key) {
-                    self.forget_submitter(slot.id());
+                match self.nest(id)?.tasks.remove(&key)? {
+                    Child::Accepted(slot) => drop(self.forget_submitter(slot.id())),
+                    Child::Given(task) => self.lose(id, task), // it was to be run, and was not
+                    Child::Coming { .. } => {}
                 }
                 None
             }
@@ -299,6 +305,28 @@ impl Core {
         submitter
     }
 
+    /// It was given to a worker that has not run it to its end.
+    fn lose(&mut self, id: WorkerId, task: TaskId) {
+        self.nested.given -= 1;
+        self.nested.lost += 1;
+        let now = self.now();
+        self.fail(task, FailReason::Crashed { worker: id, attempts: 1, killed: None }, now);
+    }
+
+    /// The worker is dead. What it has said of tasks before that counts; who only asks gets no answer any more.
+    pub(super) fn hear_last_of_nest(&mut self, id: WorkerId) {
+        let mut buffer = std::mem::take(&mut self.nested.buffer);
+        for _ in 0..MAX_LAST_REQUESTS {
+            let read = self.nest(id).and_then(|nest| nest.asked.as_ref()?.receive(&mut buffer).ok());
+            match read.filter(|&read| read > 0).map(|read| Request::decode(&buffer[..read])) {
+                Some(Some(request @ (Request::Ran(..) | Request::Drop(_)))) => drop(self.serve(id, request)),
+                Some(Some(_)) => {}
+                Some(None) | None => break,
+            }
+        }
+        self.nested.buffer = buffer;
+    }
+
     /// The worker is dead. Nobody can ask any more for what its tasks have submitted: what was not begun is cancelled, what
     /// others run comes to its end unseen. What it ran itself has died with it.
     pub(super) fn bury_nest(&mut self, id: WorkerId, nest: Nest) {
@@ -316,55 +344,10 @@ impl Core {
                     self.forget_submitter(slot.id());
                     self.cancel(slot.id());
                 }
-                Child::Given(task) => {
-                    self.nested.given -= 1;
-                    self.nested.lost += 1;
-                    let now = self.now();
-                    self.fail(task, FailReason::Crashed { worker: id, attempts: 1, killed: None }, now);
-                }
+                Child::Given(task) => self.lose(id, task),
             }
         }
         let now = self.now();
         self.run_actions(now);
     }
-}
-
-/// What there is to read of an outcome.
-fn kind_and_size(outcome: &Outcome) -> (Ending, u64) {
-    match outcome {
-        Outcome::Value(payload) | Outcome::Values(payload, _) | Outcome::Described(payload) => {
-            (Ending::Value, payload.len() as u64)
-        }
-        Outcome::Error(payload) => (Ending::Error, payload.len() as u64),
-        Outcome::Failed(failure) => (Ending::Failed, json(failure).len() as u64),
-        Outcome::Cancelled | Outcome::Released => (Ending::Cancelled, 0),
-    }
-}
-
-fn json(failure: &super::failure::Failure) -> Vec<u8> {
-    serde_json::to_vec(failure).unwrap_or_default() // texts and numbers: that does not fail
-}
-
-fn piece(outcome: &Outcome, at: u64) -> Option<Vec<u8>> {
-    let size = kind_and_size(outcome).1;
-    let left = size.checked_sub(at)?.min(MAX_PIECE_BYTES as u64) as usize;
-    let at = usize::try_from(at).ok()?;
-    match outcome {
-        Outcome::Value(payload)
-        | Outcome::Values(payload, _)
-        | Outcome::Described(payload)
-        | Outcome::Error(payload) => {
-            let mut piece = vec![0; left];
-            payload.read_at(at, &mut piece);
-            Some(piece)
-        }
-        Outcome::Failed(failure) => Some(json(failure)[at..at + left].to_vec()),
-        Outcome::Cancelled | Outcome::Released => Some(Vec::new()),
-    }
-}
-
-fn done(outcome: &Outcome) -> Response {
-    let (kind, bytes) = kind_and_size(outcome);
-    let parts = if let Outcome::Value(payload) = outcome { payload.parts().to_vec() } else { Vec::new() };
-    Response::Done { kind, bytes, parts, piece: piece(outcome, 0).unwrap_or_default() }
 }

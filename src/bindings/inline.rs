@@ -1,0 +1,166 @@
+//! A nested task is run by whoever waits for it, on the waiter's own stack.
+//!
+//! Any call of Python in here may end in the exception of a signal handler. What that hits before the function is called, or
+//! inside it, is the task's own end; later it is the waiter's, and the task's outcome stays what it was.
+
+use std::cell::Cell;
+
+use pyo3::exceptions::{PyBaseException, PyRecursionError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+
+use crate::ipc::{Ending, fork_generation};
+
+/// Tasks run within each other by one thread: each takes some six frames of Python's stack, which holds a thousand.
+const MAX_DEPTH: u32 = 100;
+
+/// So often is it tried to describe an exception, or to leave a forked child. Each failure is a signal handler that raises
+/// within less than a millisecond: whoever does that four times in a row does not mean to be served.
+const TRIES: usize = 4;
+
+/// What came of it.
+pub(super) struct Ran<'py> {
+    /// A value or an error.
+    pub(super) kind: Ending,
+    /// The pickle of the value, or the description.
+    pub(super) pickle: Bound<'py, PyBytes>,
+    /// This is for the waiter, besides.
+    pub(super) raised: Option<PyErr>,
+}
+
+thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// One more task within the others; until it is dropped.
+struct Level;
+
+impl Level {
+    fn enter() -> Option<Self> {
+        let depth = DEPTH.get();
+        (depth < MAX_DEPTH).then(|| {
+            DEPTH.set(depth + 1);
+            Self
+        })
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+/// Run a pickled call as the worker's loop would. `steps` is `disttask._worker`.
+pub(super) fn perform<'py>(
+    py: Python<'py>,
+    steps: &Bound<'py, PyAny>,
+    call: Option<Py<PyBytes>>,
+    generation: u32,
+) -> Ran<'py> {
+    let Some(_level) = Level::enter() else {
+        let deep = format!(
+            "nested tasks are {MAX_DEPTH} deep in this worker, each of which waits for the next: return the rest of the \
+             work to the caller, or call the function directly"
+        );
+        return described(py, steps, "run", PyRecursionError::new_err(deep), None);
+    };
+    let loaded = twice(|| steps.call_method1(intern!(py, "load"), (&call,))?.extract());
+    drop(call);
+    let (func, args, kwargs): (Bound<'py, PyAny>, Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>) =
+        match loaded {
+            Ok((call, None)) => call,
+            Ok((_, Some(hit))) => return described(py, steps, "run", hit, None), // as if in the function's first line
+            Err(error) => return described(py, steps, "load", error, None),
+        };
+    let result = func.call(args, kwargs.as_ref());
+    drop((func, kwargs));
+    if fork_generation() != generation {
+        leave_child(py, steps, result.err().as_ref());
+    }
+    let value = match result {
+        Ok(value) => value,
+        Err(error) => return described(py, steps, "run", error, None),
+    };
+    match twice(|| Ok(steps.call_method1(intern!(py, "dump"), (&value,))?.cast_into::<PyBytes>()?)) {
+        Ok((pickle, raised)) => Ran { kind: Ending::Value, pickle, raised },
+        Err(error) => described(py, steps, "dump", error, Some(&value)),
+    }
+}
+
+/// What fails once and not twice has failed for a reason that is not its own: a signal handler that raised. Its exception
+/// comes along.
+fn twice<T>(step: impl Fn() -> PyResult<T>) -> PyResult<(T, Option<PyErr>)> {
+    match step() {
+        Ok(value) => Ok((value, None)),
+        Err(first) => Ok((step()?, Some(first))),
+    }
+}
+
+/// It has ended by an exception.
+fn described<'py>(
+    py: Python<'py>,
+    steps: &Bound<'py, PyAny>,
+    stage: &str,
+    error: PyErr,
+    value: Option<&Bound<'py, PyAny>>,
+) -> Ran<'py> {
+    // `into_value` puts the traceback where Python looks for it.
+    let exc = error.into_value(py);
+    let mut raised = None;
+    match steps.call_method1(intern!(py, "is_told"), (&exc,)).and_then(|is| is.is_truthy()) {
+        // It was meant for the waiting task, and has hit a part of it.
+        Ok(true) => raised = Some(PyErr::from_value(exc.bind(py).clone().into_any())),
+        Ok(false) => {}
+        Err(hit) => raised = Some(hit),
+    }
+    for _ in 0..TRIES {
+        match describe(steps, stage, &exc, value) {
+            Ok((pickle, hit)) => {
+                return Ran { kind: Ending::Error, pickle, raised: raised.or(hit) };
+            }
+            Err(hit) => {
+                raised.get_or_insert(hit);
+            }
+        }
+    }
+    let text = plain("a signal handler raised while the task's exception was described, again and again");
+    Ran { kind: Ending::Error, pickle: PyBytes::new(py, &text), raised }
+}
+
+/// The description, and what has hit this thread meanwhile.
+fn describe<'py>(
+    steps: &Bound<'py, PyAny>,
+    stage: &str,
+    exc: &Py<PyBaseException>,
+    value: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyBytes>, Option<PyErr>)> {
+    let described = steps.call_method1(intern!(steps.py(), "error_and_hits"), (stage, exc, value))?;
+    let (pickle, mut hits): (Bound<'py, PyBytes>, Vec<Bound<'py, PyAny>>) = described.extract()?;
+    Ok((pickle, hits.pop().map(PyErr::from_value)))
+}
+
+/// In place of a description that the host would not take.
+pub(super) fn too_long() -> Vec<u8> {
+    plain("an exception with a description that is too long")
+}
+
+/// A `RuntimeError`, in the format of `disttask._pickling.dump_exception`.
+fn plain(message: &str) -> Vec<u8> {
+    let sections = ["run", "RuntimeError", message, message, ""]; // stage, type, message, traceback; no pickle
+    let mut bytes = (sections.len() as u32).to_le_bytes().to_vec();
+    for section in sections {
+        bytes.extend((section.len() as u64).to_le_bytes());
+    }
+    bytes.extend(sections.concat().as_bytes());
+    bytes
+}
+
+/// The task has forked, and this is the child.
+fn leave_child(py: Python<'_>, steps: &Bound<'_, PyAny>, error: Option<&PyErr>) -> ! {
+    for _ in 0..TRIES {
+        let _ = steps.call_method1(intern!(py, "leave_child"), (error.map(|error| error.value(py)),));
+    }
+    std::process::exit(1)
+}
