@@ -304,9 +304,9 @@ impl Shared {
         Ok(self.core.lock().kill(task))
     }
 
-    /// Whether a worker has the task; `false` also when it has ended.
+    /// Whether a worker has begun the task; `false` also when it has ended.
     pub fn is_running(&self, task: TaskId) -> bool {
-        self.check_owner().is_ok() && self.core.lock().scheduler.is_running(task) == Some(true)
+        self.check_owner().is_ok() && self.core.lock().is_running(task)
     }
 
     /// How long a task of this name and form takes, in nanoseconds, by those that have ended.
