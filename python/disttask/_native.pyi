@@ -262,6 +262,9 @@ class Pool:
         """Cancel what waits of the tasks with this number and higher ones, and kill what runs. Returns at once."""
     def forget_functions(self) -> None:
         """Let go of what was kept of functions, once the pool is gone."""
+    @property
+    def queuing(self) -> int:
+        """Threads that wait for room in a queue with a bound."""
     def pids(self) -> list[int]:
         """The worker processes that there are."""
     def is_foreign(self) -> bool:

@@ -227,6 +227,11 @@ impl Pool {
         Ok(self.shared.submitted())
     }
 
+    #[getter]
+    fn queuing(&self) -> usize {
+        self.shared.queuing()
+    }
+
     fn stop_from(&self, py: Python<'_>, first: u64) -> PyResult<()> {
         Ok(py.detach(|| self.shared.stop_from(TaskId(first)))?)
     }

@@ -61,7 +61,7 @@ pub use wait::SPIN_WITH_GIL;
 pub use work::{Keep, Manner, Work};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
@@ -194,6 +194,8 @@ pub struct Shared {
     /// A thread in `result()` sleeps on the bell, or is about to.
     leader: AtomicBool,
     attention: Arc<AtomicI64>,
+    /// Threads that wait for room in a queue with a bound.
+    queuing: AtomicUsize,
     /// How long it is worth to look for an answer before sleeping.
     spin_nanos: AtomicU64,
     collected: Receiver<TaskId>,
@@ -242,6 +244,7 @@ impl Shared {
             room_wait: config.room_wait,
             leader: AtomicBool::new(false),
             attention,
+            queuing: AtomicUsize::new(0),
             spin_nanos: AtomicU64::new(0),
             collected,
             gone: Mutex::new(false),
