@@ -73,6 +73,8 @@ class _Mapping:
         starred: bool,
     ) -> None:
         self._tasks = tasks
+        self._holder = tasks._holder()
+        """Nobody else may hold the executor: ``for value in Executor().map(...)``."""
         self._end = end
         self._workers = workers
         self._function = _function(tasks, fn)

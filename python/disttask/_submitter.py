@@ -81,6 +81,10 @@ class Tasks(_native.Submitter, Maps):
             bound = self._by_task[task] = _Bound(self, task.options.changed(**self._given))
         return bound
 
+    def _holder(self) -> object:
+        """What is to be held for this to go on being of use: an executor that is dropped takes no more tasks."""
+        return self
+
     def _check_accepting(self) -> None:
         status = self._pool.status()
         if status["broken"] is not None:
@@ -102,6 +106,9 @@ class _Bound(Tasks):
         self._one_by_one = tasks._one_by_one or options.speak_of_one_call()
         self._guards = options if options.guard() else None
         self._bind(self._pool, Future, options)
+
+    def _holder(self) -> object:
+        return self._tasks()
 
     @property
     def _max_workers(self) -> int:  # type: ignore[override]
