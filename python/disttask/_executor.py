@@ -11,7 +11,7 @@ from . import _handshake, _lifecycle, _native
 from ._collector import Collector
 from ._exceptions import SerializationError
 from ._future import Future
-from ._inputs import Ref, is_constant
+from ._inputs import Ref, apart, is_constant
 from ._options import Options
 from ._pickling import dumps
 from ._start import (
@@ -145,14 +145,18 @@ class Executor(Tasks, Workers, cf.Executor):
             queue_bound=checked_bound(max_pending, on_full),
             **checked_lifetime(max_tasks_per_child, max_worker_age, max_worker_memory),
         )
-        self._bind(self._pool, Future)
-        _made[self._prefix] = self
-        self._map_times = {}
-        self._one_by_one = max_tasks_per_child is not None
-        self._servers: list[Server] = []
-        self._collector = Collector(self._pool)
-        _lifecycle.register(self._pool, self._collector)
-        weakref.finalize(self, _lifecycle.abandon, self._pool).atexit = False
+        try:
+            self._bind(self._pool, Future)
+            _made[self._prefix] = self
+            self._map_times = {}
+            self._one_by_one = max_tasks_per_child is not None
+            self._servers: list[Server] = []
+            self._collector = Collector(self._pool)
+            _lifecycle.register(self._pool, self._collector)
+            weakref.finalize(self, _lifecycle.abandon, self._pool).atexit = False
+        except BaseException:  # Ctrl-C: nobody will ever have this executor
+            _lifecycle.give_up(self._pool)
+            raise
 
     def options(self, **options: Unpack[TaskOptions]) -> Submitter:
         """Options for the tasks submitted through the object returned: ``executor.options(retries=3).submit(f, x)``.
@@ -208,7 +212,8 @@ class Executor(Tasks, Workers, cf.Executor):
         given = self._put(obj, constant)
         if given is None:
             try:
-                data = dumps(obj).data
+                with apart():
+                    data = dumps(obj).data
             except Exception as exc:
                 raise SerializationError(
                     f"an object of type {type(obj).__name__} cannot be pickled: {type(exc).__name__}: {exc}"

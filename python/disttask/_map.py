@@ -15,7 +15,7 @@ from collections import deque
 
 from . import _native
 from ._exceptions import SerializationError, WorkerCrashed
-from ._inputs import Collecting
+from ._inputs import Collecting, apart
 from ._loading import load_exception, load_outcome
 from ._native import Function
 from ._pickling import dumps, task_name
@@ -244,7 +244,8 @@ def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
     if known is not None:
         return known
     try:
-        return Function(tasks._pool, dumps(fn).data, task_name(fn), False)
+        with apart():
+            return Function(tasks._pool, dumps(fn).data, task_name(fn), False)
     except Exception as exc:
         raise SerializationError(
             f"the function {task_name(fn)} cannot be pickled: {type(exc).__name__}: {exc}"
@@ -254,7 +255,7 @@ def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
 def pickled(pool_id: int, spread: bool, items: list[Any]) -> tuple[bytes, list[_native.Input]]:
     """A chunk whose items are not plain values: a pickle of pickles. And what was put into the pool, and is needed."""
     try:
-        with Collecting(pool_id, futures=False) as call:
+        with Collecting(pool_id, futures=False).noted() as call:
             data = dumps((spread, True, [dumps(item).data for item in items])).data
         return data, call.found
     except Exception as exc:

@@ -7,6 +7,7 @@ import sys
 
 from . import _handshake, _native, _sharing
 from ._exceptions import SerializationError
+from ._inputs import apart
 from ._output import log_levels
 
 TYPE_CHECKING = False
@@ -196,7 +197,8 @@ def _pickled(
     initargs = () if initializer is None else tuple(initargs)
     try:
         # In one pickle, so that functions of one module that travel by value have their globals in common.
-        return _sharing.dumps_for_start((initializer, initargs, finalizer))
+        with apart():
+            return _sharing.dumps_for_start((initializer, initargs, finalizer))
     except Exception as exc:
         raise SerializationError(
             f"the initializer, its arguments or the finalizer cannot be pickled, so workers cannot be given them: "

@@ -53,7 +53,7 @@ class Tasks(_native.Submitter, Maps):
             return self._with(fn).submit(fn.plain, *args, **kwargs or {})
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
-        with _inputs.Collecting(self._pool.id) as call:
+        with _inputs.Collecting(self._pool.id).noted() as call:
             if _inputs.take_met() and not kwargs and (function := self._function(fn)) is not None:
                 # Only because of a future or a `Ref` the quick way was not possible, and now it is.
                 quick: Future | None = self._submit_call(function, args, None, call.found)

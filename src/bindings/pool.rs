@@ -184,10 +184,6 @@ impl Pool {
         Ok(Some((task.map(|task| task.0), pid, stream.name(), raw, data).into_pyobject(py)?))
     }
 
-    fn output_shown(&self, count: usize) {
-        self.home.ident().output.shown(count);
-    }
-
     fn id_text(&self, task: u64) -> String {
         self.shared.id_text(TaskId(task))
     }
