@@ -16,7 +16,7 @@ from collections import deque
 from . import _native
 from ._exceptions import SerializationError, WorkerCrashed
 from ._inputs import Collecting, apart
-from ._loading import load_exception, load_outcome
+from ._loading import culprit, load_exception, load_outcome
 from ._native import Function
 from ._pickling import dumps, task_name
 
@@ -247,9 +247,8 @@ def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
         with apart():
             return Function(tasks._pool, dumps(fn).data, task_name(fn), False)
     except Exception as exc:
-        raise SerializationError(
-            f"the function {task_name(fn)} cannot be pickled: {type(exc).__name__}: {exc}"
-        ) from exc
+        part, _ = culprit(fn, (), {})
+        raise SerializationError(f"{part} cannot be pickled: {type(exc).__name__}: {exc}") from exc
 
 
 def pickled(pool_id: int, spread: bool, items: list[Any]) -> tuple[bytes, list[_native.Input]]:

@@ -105,6 +105,7 @@ class _Bound(Tasks):
         self._map_times = tasks._map_times
         self._one_by_one = tasks._one_by_one or options.speak_of_one_call()
         self._guards = options if options.guard() else None
+        self._context = tasks._context
         self._bind(self._pool, Future, options)
 
     def _holder(self) -> object:
@@ -117,8 +118,8 @@ class _Bound(Tasks):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """As `Executor.submit`."""
-        if self._guards is not None and callable(fn) and not (type(fn) is Task and fn.options is not None):
-            fn = self._guards.guarded(fn)
+        if self._guards is not None or self._context is not None:
+            fn = self._dressed(fn)
         future: Future = super().submit(fn, *args, **kwargs)
         return future
 
