@@ -1,6 +1,7 @@
 """Ctrl-C, or no thread to be had, between any two steps: nothing stays locked, lost or running."""
 
 import concurrent.futures as cf
+import gc
 import io
 import sys
 import threading
@@ -187,6 +188,13 @@ def test_a_shutdown_after_no_collector_could_be_started(executor, monkeypatch):
     assert _lifecycle._living.get(executor._pool.id) is None
 
 
+class OfThisThread(dict):
+    """Not for the collector's own thread, which may be quicker."""
+
+    def pop(self, key, default=None):
+        return super().pop(key, default) if threading.current_thread() is threading.main_thread() else default
+
+
 def test_ctrl_c_in_a_callback_of_cancel_where_there_are_no_threads(executor, monkeypatch, tmp_path):
     """The callbacks behind it are called all the same, by the thread itself."""
     gate = str(tmp_path / "gate")
@@ -201,8 +209,7 @@ def test_ctrl_c_in_a_callback_of_cancel_where_there_are_no_threads(executor, mon
     future.add_done_callback(called.append)
     shortage = NoThreads(monkeypatch, "disttask-collector")
     collector = Collector.by_pool[executor._pool.id]
-    delivered = collector._futures.pop(future._seq)  # not by the collector's own thread
-    monkeypatch.setattr(collector, "_futures", {future._seq: delivered})
+    monkeypatch.setattr(collector, "_futures", OfThisThread(collector._futures))
     with pytest.raises(KeyboardInterrupt):
         future.cancel()
     assert shortage.failed == 1
@@ -242,12 +249,14 @@ def test_output_thread_is_started_when_there_is_one(make_executor, monkeypatch, 
 
 def test_ctrl_c_while_an_executor_is_made_leaves_nothing():
     disttask.Executor(1).shutdown()  # so that all is imported
+    gc.collect()  # what earlier tests have left is not to go meanwhile
     before = children(), set(open_fds()), set(_lifecycle._living), set(Collector.by_pool)
 
     def check():
-        wait_until(lambda: children() == before[0], 10, "workers gone")
-        wait_until(lambda: set(open_fds()) == before[1], 10, "descriptors closed")
-        assert (set(_lifecycle._living), set(Collector.by_pool)) == before[2:]
+        wait_until(lambda: children() <= before[0], 10, "workers gone")
+        wait_until(lambda: set(open_fds()) <= before[1], 10, "descriptors closed")
+        assert set(_lifecycle._living) <= before[2]
+        assert set(Collector.by_pool) <= before[3]
         running = [thread.name for thread in threading.enumerate() if thread.is_alive()]
         assert "disttask-output" not in running
 
