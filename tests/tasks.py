@@ -372,3 +372,23 @@ def sleep_or_count(seconds):
         time.sleep(seconds)
     sum(range(300))
     return os.getpid()
+
+
+class Loaded:
+    """Large, and tells whoever unpickles it; see `on_load`."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        return _loaded, (self.number, bytes(100_000))
+
+
+on_load = None
+"""What unpickling a `Loaded` calls in this process."""
+
+
+def _loaded(number, _data):
+    if on_load is not None:
+        on_load()
+    return number

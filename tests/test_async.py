@@ -299,3 +299,92 @@ def test_async_with_that_is_cancelled_kills_what_runs(make_executor):
         run(main(), 1)
     assert time.monotonic() - started < 20
     wait_until(futures[0].done, 10)
+
+
+# --- what goes on on another thread meanwhile ---
+
+
+def test_cancelled_while_another_thread_takes_results(executor, monkeypatch):
+    """Large ones are loaded aside: what that does to the list of calls must not upset the end."""
+    inside, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(tasks, "on_load", lambda: (inside.set(), go_on.wait(20)))
+
+    async def main():
+        results = executor.amap(tasks.Loaded, range(50), chunksize=1)
+        flow = results._flow
+        waiting = asyncio.create_task(anext(results))
+        await asyncio.to_thread(inside.wait, 20)
+        before = len(flow._under_way)
+
+        class Calls:
+            """Those that are cancelled first. While they are, the other thread finishes what it takes from."""
+
+            def __init__(self, calls):
+                self.calls = calls
+
+            def __getattr__(self, name):
+                return getattr(self.calls, name)
+
+            def _cancel(self):
+                go_on.set()
+                wait_until(lambda: len(flow._under_way) < before, 10, "a group was taken")
+                self.calls._cancel()
+
+        flow._under_way[-1].calls = Calls(flow._under_way[-1].calls)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await anext(results, "ended") == "ended"
+
+    run(main())
+
+
+def test_what_is_submitted_again_after_the_end_is_cancelled_too(executor, monkeypatch):
+    """The other calls of a chunk whose worker died are, by the thread that takes the results."""
+    inside, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    order = []
+
+    async def main():
+        results = executor.amap(tasks.double, range(3), chunksize=1)
+        flow = results._flow
+
+        def take():
+            inside.set()
+            go_on.wait(20)
+            order.append("submitted again")
+
+        def end():
+            order.append("ended")
+            go_on.set()
+            if order[-2:] == ["submitted again", "ended"]:
+                ended.set()
+
+        monkeypatch.setattr(flow, "take", take)
+        monkeypatch.setattr(flow, "end", end)
+        monkeypatch.setattr(flow, "ready_bytes", lambda: 2**20)
+        waiting = asyncio.create_task(anext(results))
+        await asyncio.to_thread(inside.wait, 20)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await asyncio.to_thread(ended.wait, 10), order
+
+    run(main())
+
+
+def test_closed_while_another_coroutine_waits(make_executor, tmp_path):
+    executor = make_executor(1)
+    log, gate = str(tmp_path / "log"), tmp_path / "gate"
+
+    async def main():
+        results = executor.amap(tasks.wait_or_count, itertools.chain([str(gate)], [""] * 100), range(101), [log] * 101)
+        waiting = asyncio.create_task(anext(results, "ended"))
+        await asyncio.to_thread(wait_busy, executor)
+        await asyncio.sleep(0)
+        await results.aclose()
+        gate.touch()
+        assert await waiting == "ended"
+        assert await executor.submit(tasks.add, 1, 1) == 2
+
+    run(main())
+    assert tasks.lines(log) == []

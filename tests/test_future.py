@@ -2,8 +2,10 @@
 
 import asyncio
 import concurrent.futures as cf
+import contextlib
 import copy
 import gc
+import os
 import pickle
 import signal
 import threading
@@ -11,10 +13,11 @@ import time
 import weakref
 
 import cloudpickle
+import psutil
 import pytest
 
 from disttask import Future
-from helpers import assert_usable, wait_busy, wait_until
+from helpers import assert_usable, wait_busy, wait_idle, wait_until
 from tasks import add, fail, sleep, wait_for_file
 
 
@@ -58,6 +61,21 @@ def test_running_while_it_runs(executor, tmp_path):
     assert "running" in repr(future)
     (tmp_path / "go").touch()
     future.result(timeout=10)
+
+
+def test_what_was_only_sent_does_not_run(executor):
+    """A worker that is stopped begins nothing: what it was sent can be cancelled."""
+    pids = wait_idle(executor)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(psutil.Process(pid).status() == psutil.STATUS_STOPPED for pid in pids), 10, "stopped")
+    futures = [executor.submit(add, number) for number in range(2)]
+    assert [future.running() for future in futures] == [False, False]
+    assert [future.cancel() for future in futures] == [True, True]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # on a slow machine it has been replaced by now
+            os.kill(pid, signal.SIGCONT)
+    assert_usable(executor)
 
 
 @pytest.mark.parametrize("observed", [False, True])

@@ -52,6 +52,7 @@ def log_in(door):
 def statuses(door, key):
     """What every route answers to every method: ``{(path, method): status}``."""
     task_id = door.submit(tasks.add, 1)
+    door.result(task_id)  # one that runs has other answers
     table = {}
     for path in routes(door):
         filled = path.replace("{id}", task_id).replace("{pid}", "1")

@@ -110,8 +110,8 @@ def test_the_signal_alone_means_nothing(make_executor):
 
 def test_each_item_of_map_has_its_own(executor):
     found = list(
-        executor.options(soft_timeout=0.25).map(
-            soft_tasks.nap, [0.15, 60, 0.15, 0.15, 60], "abcde", return_exceptions=True
+        executor.options(soft_timeout=1.5).map(
+            soft_tasks.nap, [0.05, 60, 0.05, 0.05, 60], "abcde", return_exceptions=True
         )
     )
     assert [found[index] for index in (0, 2, 3)] == ["a", "c", "d"]

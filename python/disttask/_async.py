@@ -55,16 +55,16 @@ class AsyncResults:
 
     async def _get_more(self) -> None:
         flow = self._flow
-        if self._closed:
-            raise StopAsyncIteration
         flow.handed_out(self._handed_out)
         self._handed_out = 0
-        while True:
+        while not self._closed:
             flow.fill()
             if flow.ready_bytes() > _LOADED_ASIDE:
-                values = await asyncio.get_running_loop().run_in_executor(None, flow.take)
+                values = await asyncio.get_running_loop().run_in_executor(None, self._take)
             else:
                 values = flow.take()
+            if self._closed:
+                break
             if values is None:
                 if flow.failed is not None:
                     raise flow.failed
@@ -75,6 +75,15 @@ class AsyncResults:
                 await asyncio.sleep(0)  # results may come so quickly that nothing else would ever run
                 return
             await self._wait()
+        raise StopAsyncIteration  # it was closed, perhaps meanwhile and by another coroutine
+
+    def _take(self) -> list[Any] | None:
+        """On another thread. It may be closed meanwhile; what was submitted again after a crash is to end, too."""
+        try:
+            return self._flow.take()
+        finally:
+            if self._closed:
+                self._flow.end()
 
     async def _wait(self) -> None:
         """Wait until there may be something to take."""

@@ -9,6 +9,9 @@ from ._output import Outlet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from . import _native
     from ._future import Future
 
@@ -23,7 +26,10 @@ class Collector:
     def __init__(self, pool: _native.Pool) -> None:
         self._pool = pool
         self._futures: dict[int, Future] = {}
+        self._thread: threading.Thread | None = None
+        """The one that delivers what is announced."""
         self._threads: list[threading.Thread] = []
+        """All that deliver; some may not have been started."""
         self.outlet = Outlet(pool)
         Collector.by_pool[pool.id] = self
 
@@ -32,11 +38,12 @@ class Collector:
 
         No lock is taken: a signal handler may come here in the middle of itself. The worst that a race does is a
         second thread, which shares the work.
+
+        Raises:
+            RuntimeError: there can be no more threads just now. The next future that is observed tries again.
         """
-        if not self._threads:
-            thread = threading.Thread(target=self._run, name="disttask-collector", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        if self._thread is None:
+            self._thread = self._begin(self._run)
         self._futures[future._seq] = future
 
     def disown(self, future: Future) -> None:
@@ -58,9 +65,10 @@ class Collector:
             if self._futures.pop(future._seq, None) is not None:
                 future._announce()
         except KeyboardInterrupt:
-            thread = threading.Thread(target=self._deliver, args=(future,), name="disttask-collector", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            try:
+                self._begin(self._deliver, future)
+            except RuntimeError:  # no more threads
+                self._deliver(future)
             raise
         except BaseException:
             _logger.exception("disttask: delivering %r failed", future)
@@ -68,13 +76,24 @@ class Collector:
     def join(self) -> None:
         """Wait until everything is delivered; the pool must have gone. Harmless on the collector's own thread."""
         for thread in self._threads:
-            if thread is not threading.current_thread():
+            if thread is not threading.current_thread() and thread.ident is not None:
                 thread.join()
         self.outlet.join()
 
     def is_done(self) -> bool:
         """Whether nothing is left to be delivered; the pool must have gone."""
         return self.outlet.is_done() and not any(thread.is_alive() for thread in self._threads)
+
+    def _begin(self, deliver: Callable[..., None], *args: Any) -> threading.Thread:
+        """Start a thread. Noted before it runs: it is waited for, even if Ctrl-C comes while it is started."""
+        thread = threading.Thread(target=deliver, args=args, name="disttask-collector", daemon=True)
+        self._threads.append(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._threads.remove(thread)
+            raise
+        return thread
 
     def _run(self) -> None:
         while (batch := self._pool.collect()) is not None:

@@ -11,7 +11,7 @@ from . import _handshake, _lifecycle, _native
 from ._collector import Collector
 from ._exceptions import SerializationError
 from ._future import Future
-from ._inputs import Ref, is_constant
+from ._inputs import Ref, apart, is_constant
 from ._options import Options
 from ._pickling import dumps
 from ._start import (
@@ -28,6 +28,7 @@ from ._workers import Workers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from contextvars import ContextVar
     from multiprocessing.context import BaseContext
     from typing import Any, Literal, Unpack
 
@@ -85,9 +86,12 @@ class Executor(Tasks, Workers, cf.Executor):
         max_pending: how many tasks may be unfinished before `submit` waits; ``None``: any number. `map`, which has a
             bound of its own, is not held up, and nor is what comes over HTTP.
         on_full: ``"block"``: then `submit` waits until a task has ended; ``"raise"``: it raises `QueueFull`.
+        context: `contextvars.ContextVar` objects, each a global of a module that workers can import. In a task they
+            have the values that they had when it was submitted (`map`: when that was called), be that here or in
+            another task. What a task sets ends with it. `submit` then pickles function and values each time.
 
     Raises:
-        ValueError: a number is out of range, or a name cannot be one.
+        ValueError: a number is out of range, a name cannot be one, or a context variable is in no imported module.
         TypeError: an argument is of the wrong type.
         SerializationError: `initializer`, `initargs` or `finalizer` cannot be pickled.
         OSError: the pool's own descriptors or thread cannot be had.
@@ -113,14 +117,22 @@ class Executor(Tasks, Workers, cf.Executor):
         forward_logging: bool = True,
         max_pending: int | None = None,
         on_full: Literal["block", "raise"] = "block",
+        context: Iterable[ContextVar[Any]] = (),
         _keep: tuple[int, int, float] = (KEEP_RESULTS, KEEP_BYTES, KEEP_SECONDS),
     ) -> None:
         self._max_workers = checked_workers(max_workers)
         self._mp_context = checked_context(mp_context)
+        if context:
+            from ._context import Context, with_context
+
+            self._context = Context.of(context)
+            cls: Any = type(self)
+            self.__class__ = with_context(cls)
         self._prefix = os.urandom(8).hex()
         self._start = Start(
-            self._prefix, initializer, initargs, finalizer, preload, env, blas_threads, capture_output, forward_logging
-        )
+            self._prefix, initializer, initargs, finalizer, preload, env, blas_threads, capture_output, forward_logging,
+            [] if self._context is None else self._context.names(),
+        )  # fmt: skip
         args, environment, config = self._start.now(self._max_workers)
         keep_results, keep_bytes, keep_seconds = _keep
         self._pool = _native.Pool(
@@ -145,14 +157,18 @@ class Executor(Tasks, Workers, cf.Executor):
             queue_bound=checked_bound(max_pending, on_full),
             **checked_lifetime(max_tasks_per_child, max_worker_age, max_worker_memory),
         )
-        self._bind(self._pool, Future)
-        _made[self._prefix] = self
-        self._map_times = {}
-        self._one_by_one = max_tasks_per_child is not None
-        self._servers: list[Server] = []
-        self._collector = Collector(self._pool)
-        _lifecycle.register(self._pool, self._collector)
-        weakref.finalize(self, _lifecycle.abandon, self._pool).atexit = False
+        try:
+            self._bind(self._pool, Future)
+            _made[self._prefix] = self
+            self._map_times = {}
+            self._one_by_one = max_tasks_per_child is not None
+            self._servers: list[Server] = []
+            self._collector = Collector(self._pool)
+            _lifecycle.register(self._pool, self._collector)
+            weakref.finalize(self, _lifecycle.abandon, self._pool).atexit = False
+        except BaseException:  # Ctrl-C: nobody will ever have this executor
+            _lifecycle.give_up(self._pool)
+            raise
 
     def options(self, **options: Unpack[TaskOptions]) -> Submitter:
         """Options for the tasks submitted through the object returned: ``executor.options(retries=3).submit(f, x)``.
@@ -208,7 +224,8 @@ class Executor(Tasks, Workers, cf.Executor):
         given = self._put(obj, constant)
         if given is None:
             try:
-                data = dumps(obj).data
+                with apart():
+                    data = dumps(obj).data
             except Exception as exc:
                 raise SerializationError(
                     f"an object of type {type(obj).__name__} cannot be pickled: {type(exc).__name__}: {exc}"

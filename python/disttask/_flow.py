@@ -327,7 +327,7 @@ class Flow(_Mapping):
     def end(self) -> None:
         """Nobody wants the rest."""
         self.remember()
-        for group in reversed(self._under_way):
+        for group in reversed(tuple(self._under_way)):  # another thread may be taking from it
             if group.calls is not None:
                 group.calls._cancel()
 

@@ -32,6 +32,9 @@ _in_worker = False
 nesting: tuple[_native.Nest, tuple[str, int]] | None = None
 """In a worker: through what tasks submit tasks, and the pool's name and number of workers."""
 
+context: list[tuple[str, str]] = []
+"""In a worker: the context variables that go along with a task, by module and name."""
+
 
 def in_worker() -> bool:
     """Whether this process is a worker."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from _thread import _local as ThreadLocal  # noqa: N812 - `threading.local`, without what `threading` imports
 
+from . import _native
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
+    from contextlib import AbstractContextManager
     from typing import Any, Self
 
-    from . import _native
     from ._future import Future
 
 _CONSTANT = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range)
@@ -26,8 +27,6 @@ _CONSTANT_DEPTH = 20
 
 
 class _Local(ThreadLocal):
-    collecting: Collecting | None = None
-    """What the call that this thread is pickling needs."""
     met = False
     """A future or a `Ref` was met, and no call was being pickled."""
 
@@ -36,7 +35,7 @@ _local = _Local()
 
 
 class Collecting:
-    """Within this, futures and refs of one pool are pickled as placeholders, and noted.
+    """Within ``with Collecting(...).noted()``, futures and refs of one pool are pickled as placeholders, and noted.
 
     Args:
         pool_id: the pool that the call is for.
@@ -51,15 +50,9 @@ class Collecting:
         self._pool_id = pool_id
         self._futures = futures
 
-    def __enter__(self) -> Self:
-        self._outer = _local.collecting
-        _local.collecting = self
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        _local.collecting = self._outer
+    def noted(self) -> AbstractContextManager[Self]:
+        """What this thread pickles in the block is for this call; a task submitted meanwhile has its own."""
+        return _native.Pickling(self)
 
     def _add(self, given: _native.Input) -> Any:
         if given.key not in self._keys:  # what was begun to be pickled may be begun anew
@@ -92,9 +85,15 @@ class Collecting:
 
 def collecting() -> Collecting | None:
     """What the call that this thread is pickling needs; ``None``: it is pickling none."""
-    if _local.collecting is None:
+    call: Collecting | None = _native.Pickling.call()
+    if call is None:
         _local.met = True
-    return _local.collecting
+    return call
+
+
+def apart() -> AbstractContextManager[None]:
+    """What this thread pickles in the block is for no call, whatever it was pickling for."""
+    return _native.Pickling(None)
 
 
 def take_met() -> bool:

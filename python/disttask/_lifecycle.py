@@ -44,6 +44,15 @@ def abandon(pool: _native.Pool) -> None:
         pool.shutdown("drain")
 
 
+def give_up(pool: _native.Pool) -> None:
+    """Making its `Executor` was cut short: end its processes and threads, whichever there are by now."""
+    pool.shutdown("now")
+    collector = Collector.by_pool.get(pool.id)
+    if pool.wait_gone(_WORKERS_LEAVE_SECONDS) and collector is not None:
+        collector.join()
+    forget(pool)
+
+
 def _at_exit() -> None:
     """Wait for accepted work, as `ProcessPoolExecutor` does. Ctrl-C cuts it short, before or during the wait.
 

@@ -35,9 +35,9 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
     try:
         return dumps((func, args, kwargs))
     except Exception as exc:
-        part, culprit = _culprit(func, args, kwargs)
+        part, value = culprit(func, args, kwargs)
         advice = _BUILD_IT_THERE
-        if isinstance(culprit, StandardFuture):
+        if isinstance(value, StandardFuture):
             advice = _FOREIGN_FUTURE
         elif "through inheritance" in str(exc):  # `multiprocessing` says so of its locks, queues and shared values
             advice = _GIVE_IT_AT_THE_START
@@ -53,8 +53,14 @@ _GIVE_IT_AT_THE_START = "Pass it once, as one of Executor(initargs=...), or use 
 _FOREIGN_FUTURE = "Only futures of an executor's own tasks can be given to its tasks: pass future.result() of others."
 
 
-def _culprit(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, object]:
-    parts: list[tuple[str, object]] = [(f"the function {task_name(func)}", func)]
+def culprit(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, object]:
+    """Which part of a call cannot be pickled: what to call it, and itself."""
+    parts: list[tuple[str, object]] = []
+    within: Any = getattr(func, "func", None) if type(func).__name__ == "Guarded" else func
+    if type(within).__name__ == "Within":
+        values = ((name, value) for (_, name), (_, value) in within.values.items())
+        parts += [(f"context variable {name!r} (of type {type(value).__name__})", value) for name, value in values]
+    parts.append((f"the function {task_name(func)}", func))
     parts += [(f"argument {position} (of type {type(arg).__name__})", arg) for position, arg in enumerate(args, 1)]
     parts += [(f"argument {name!r} (of type {type(arg).__name__})", arg) for name, arg in kwargs.items()]
     for description, part in parts:

@@ -15,8 +15,8 @@ from collections import deque
 
 from . import _native
 from ._exceptions import SerializationError, WorkerCrashed
-from ._inputs import Collecting
-from ._loading import load_exception, load_outcome
+from ._inputs import Collecting, apart
+from ._loading import culprit, load_exception, load_outcome
 from ._native import Function
 from ._pickling import dumps, task_name
 
@@ -73,6 +73,8 @@ class _Mapping:
         starred: bool,
     ) -> None:
         self._tasks = tasks
+        self._holder = tasks._holder()
+        """Nobody else may hold the executor: ``for value in Executor().map(...)``."""
         self._end = end
         self._workers = workers
         self._function = _function(tasks, fn)
@@ -242,17 +244,17 @@ def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
     if known is not None:
         return known
     try:
-        return Function(tasks._pool, dumps(fn).data, task_name(fn), False)
+        with apart():
+            return Function(tasks._pool, dumps(fn).data, task_name(fn), False)
     except Exception as exc:
-        raise SerializationError(
-            f"the function {task_name(fn)} cannot be pickled: {type(exc).__name__}: {exc}"
-        ) from exc
+        part, _ = culprit(fn, (), {})
+        raise SerializationError(f"{part} cannot be pickled: {type(exc).__name__}: {exc}") from exc
 
 
 def pickled(pool_id: int, spread: bool, items: list[Any]) -> tuple[bytes, list[_native.Input]]:
     """A chunk whose items are not plain values: a pickle of pickles. And what was put into the pool, and is needed."""
     try:
-        with Collecting(pool_id, futures=False) as call:
+        with Collecting(pool_id, futures=False).noted() as call:
             data = dumps((spread, True, [dumps(item).data for item in items])).data
         return data, call.found
     except Exception as exc:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._async import AsyncResults
+    from ._context import Context
     from ._flow import Plan
     from ._options import Options
     from ._progress import Progress
@@ -25,6 +26,16 @@ class Maps:
     _one_by_one = False
     """Whether each item of `map` must be a task of its own, because an option speaks of one."""
     _guards: Options | None = None
+    _context: Context | None = None
+    """Context variables that go along with a task."""
+
+    def _dressed(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The function with what is to be around its call in the worker. One that brings options along comes again."""
+        if not callable(fn) or (type(fn) is Task and fn.options is not None):
+            return fn
+        if self._context is not None:
+            fn = self._context.around(fn)
+        return fn if self._guards is None else self._guards.guarded(fn)
 
     def map(
         self,
@@ -184,11 +195,9 @@ def _with_options(maps: Any, fn: Any, chunksize: int | None) -> tuple[Any, Calla
     """What submits this function, and what is submitted: a `disttask.task` may bring options along."""
     if type(fn) is Task and fn.options is not None:
         maps, fn = maps._with(fn), fn.plain
-    if maps._guards is not None and callable(fn):
-        if chunksize is not None and chunksize > 1:
-            raise ValueError(f"{maps._guards.guard()} speaks of one call: leave chunksize out, or make it 1")
-        fn = maps._guards.guarded(fn)
-    return maps, fn
+    if maps._guards is not None and chunksize is not None and chunksize > 1:
+        raise ValueError(f"{maps._guards.guard()} speaks of one call: leave chunksize out, or make it 1")
+    return maps, maps._dressed(fn)
 
 
 def _plan(maps: Maps, timeout: float | None, chunksize: int | None, *rest: Any) -> Plan:

@@ -125,6 +125,17 @@ class Input:
     def nbytes(self) -> int | None:
         """Bytes of its pickle; ``None``: it is not there yet."""
 
+@final
+class Pickling:
+    """Within its block this thread is pickling for that call; with ``None``, for none."""
+
+    def __new__(cls, call: Any | None) -> Self: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, _kind: object = None, _exc: object = None, _traceback: object = None) -> None: ...
+    @staticmethod
+    def call() -> Any | None:
+        """What this thread is pickling for."""
+
 @disjoint_base
 class Future:
     """A task's slot, and what was loaded from it. Made without a task it is resolved, and has nothing in it."""
@@ -240,9 +251,7 @@ class Pool:
     def wait_output(self) -> bool:
         """Wait until there is output to show. `False`: there will never be."""
     def take_output(self) -> tuple[int | None, int, str, bool, bytes] | None:
-        """The next piece: task, pid, stream, whether it came from a descriptor, text. `output_shown` must follow."""
-    def output_shown(self, count: int) -> None:
-        """A piece of so many bytes has been shown."""
+        """The next piece: task, pid, stream, whether it came from a descriptor, text. The one before has been shown."""
     def has_output(self) -> bool:
         """Whether some has not been shown."""
     def id_text(self, task: int) -> str:
@@ -262,6 +271,9 @@ class Pool:
         """Cancel what waits of the tasks with this number and higher ones, and kill what runs. Returns at once."""
     def forget_functions(self) -> None:
         """Let go of what was kept of functions, once the pool is gone."""
+    @property
+    def queuing(self) -> int:
+        """Threads that wait for room in a queue with a bound."""
     def pids(self) -> list[int]:
         """The worker processes that there are."""
     def is_foreign(self) -> bool:

@@ -308,6 +308,10 @@ class NestedExecutor(cf.Executor):
             return NestedFuture(None, exc)
 
     def _submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> NestedFuture:
+        if _handshake.context:
+            from ._context import Context
+
+            fn = Context.named(_handshake.context).around(fn)
         return self._submit_pickled(dumps_task(fn, args, kwargs).data, task_name(fn))
 
     def _submit_pickled(self, data: bytes, name: str) -> NestedFuture:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import itertools
 import logging
+import operator
 import os
 import sys
 import threading
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 _PATIENCE_SECONDS = 0.5
 """How long ``result()`` waits for a terminal or a pipe that takes no more, and how long the end of a pool does."""
 
+_STUCK_SECONDS = 5.0
+"""How long the end of a pool waits for a thread that shows its output and does not get on: it may stand in the `write`
+of somebody's own stream, which nothing can end."""
+
 _SLICE_BYTES = 4096
 """What a pipe takes without blocking once it says that it is writable (``PIPE_BUF``)."""
 
@@ -42,16 +48,26 @@ _text_wrapper = io.TextIOWrapper
 
 _nowhere = contextlib.nullcontext()
 
+_first = operator.itemgetter(0)
+
 
 class Outlet:
-    """Shows the output of one pool."""
+    """Shows the output of one pool.
+
+    Any step of this may be a thread's last: Ctrl-C can come between any two calls. So the lock is one whose holder lets
+    go of it in the first step of a ``finally``, held or not; and what was taken from the pool, and how much of that was
+    written, is noted within one call of C. Whoever comes next goes on from there.
+    """
 
     def __init__(self, pool: _native.Pool) -> None:
         self._pool = pool
-        self._lock = threading.Lock()
-        self._owner: int | None = None
-        self._decoders: dict[tuple[int, str], codecs.IncrementalDecoder] = {}
-        self._rest: Piece | None = None
+        self._lock = threading.RLock()  # whose `release` refuses where it is not held by this thread
+        self._hand: list[Any] = []
+        """The `Piece` that is being shown, if one is, and then how many bytes of it were written, and written."""
+        self._halves: dict[tuple[int, str], bytes] = {}
+        """The beginning of a character, by pid and stream: what comes from a pipe may end in the middle of one."""
+        self._steps = 0
+        """Grows while it gets on."""
         self._slow = False
         self._give_up_at: float | None = None
         self._thread: threading.Thread | None = None
@@ -60,20 +76,28 @@ class Outlet:
 
     def start(self) -> None:
         """Show what comes, on a thread that sleeps while there is nothing."""
-        thread = threading.Thread(target=self._run, name="disttask-output", daemon=True)
+        thread = self._thread = threading.Thread(target=self._run, name="disttask-output", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # no more threads: `result()` shows it
-            return
-        self._thread = thread
+        except BaseException as exc:
+            self._thread = None
+            if not isinstance(exc, RuntimeError):
+                raise
+            # No more threads: `result()` shows it, and tries again.
 
     def join(self) -> None:
         """Show the rest; the pool must have gone. A reader that takes nothing is not waited for."""
         thread = self._thread
-        if thread is None or thread is threading.current_thread():
+        if thread is threading.current_thread():
+            return
+        if thread is None:
+            self.show_now()
             return
         self._give_up_at = time.monotonic() + _PATIENCE_SECONDS
-        thread.join()
+        steps = None
+        while thread.is_alive() and steps != self._steps:
+            steps = self._steps
+            thread.join(_STUCK_SECONDS)
 
     def is_done(self) -> bool:
         """Whether its thread has ended."""
@@ -81,19 +105,26 @@ class Outlet:
 
     def show_now(self) -> None:
         """Show what there is, on the calling thread. Somebody who is slow at it is not waited for twice."""
-        if self._owner == threading.get_ident() or self._slow:
+        if self._slow or self._lock._is_owned():  # type: ignore[attr-defined]
             return  # we are in the middle of it: a stream's `write`, or a signal handler, has called `result()`
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
-            self._slow = True
-            return
         try:
+            if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
+                self._slow = True
+                return
+            if self._thread is None:
+                self.start()
             self._slow = not self._show_all(deadline)
         finally:
-            self._lock.release()
+            try:  # noqa: SIM105 - that would take a step more
+                self._lock.release()
+            except RuntimeError:  # it was not acquired
+                pass
 
     def _run(self) -> None:
-        while self._pool.wait_output():
+        there_is_more = True
+        while there_is_more:
+            there_is_more = self._pool.wait_output()
             with self._lock:
                 if not self._show_all(None):
                     return
@@ -101,73 +132,72 @@ class Outlet:
 
     def _show_all(self, deadline: float | None) -> bool:
         """With the lock held, show what there is. `False`: it took too long."""
-        self._owner = threading.get_ident()
-        try:
-            while (piece := self._rest or self._pool.take_output()) is not None:
-                self._rest = None
-                left = 0
-                try:
-                    with self._place(piece[0]):
-                        left = self._show(piece, deadline)
-                    if left:
-                        self._rest = (*piece[:-1], piece[-1][-left:])
-                        return False
-                finally:
-                    self._pool.output_shown(len(piece[-1]) - left)
-            return True
-        finally:
-            self._owner = None
+        while (piece := self._piece()) is not None:
+            with self._place(piece[0]):
+                if not self._show(piece, deadline):
+                    return False
+            self._steps += 1
+            self._hand.clear()
+        return True
+
+    def _piece(self) -> Piece | None:
+        """The one in hand, or else the next; to take that says that the one before has been shown."""
+        if not self._hand:
+            self._hand.extend(itertools.islice(iter(self._pool.take_output, None), 1))
+        return self._hand[0] if self._hand else None
 
     def _place(self, task: int | None) -> AbstractContextManager[None]:
         return _nowhere if self.cells is None else _notebook.parent(self.cells.header(task))
 
-    def _show(self, piece: Piece, deadline: float | None) -> int:
-        """Show it; how many bytes are left, for want of time. What else goes wrong there is not the pool's trouble."""
+    def _show(self, piece: Piece, deadline: float | None) -> bool:
+        """Show it. `False`: there was no time for all. What else goes wrong there is not the pool's trouble."""
         task, pid, stream, raw, data = piece
         try:
             if stream == "log":
                 _log(data, None if task is None else self._pool.id_text(task))
-                return 0
+                return True
             target = sys.stdout if stream == "stdout" else sys.stderr
             if target is None:
-                return 0
+                return True
             fd = _descriptor(target)
             target.flush()
             if fd is not None:
                 return self._write(fd, data, deadline)
-            target.write(self._decode(pid, stream, data) if raw else data.decode(errors="replace"))
+            data = data[sum(self._hand[1:]) :]
+            if data:
+                text = self._decode((pid, stream), data) if raw else data.decode(errors="replace")
+                self._hand.extend(map(_first, zip((len(data),), map(target.write, (text,)), strict=True)))
             target.flush()
-            return 0
+            return True
         except KeyboardInterrupt:
             raise
         except BaseException:
-            return 0  # closed, full, or somebody's own stream that raises
+            return True  # closed, full, or somebody's own stream that raises
 
-    def _decode(self, pid: int, stream: str, data: bytes) -> str:
-        """What came from a pipe may end in the middle of a character."""
-        decoder = self._decoders.pop((pid, stream), None) or codecs.getincrementaldecoder("utf-8")("replace")
-        text = decoder.decode(data)
-        if decoder.getstate()[0]:
-            self._decoders[pid, stream] = decoder
+    def _decode(self, source: tuple[int, str], data: bytes) -> str:
+        data = self._halves.pop(source, b"") + data
+        text, used = codecs.utf_8_decode(data, "replace", False)
+        if used < len(data):
+            self._halves[source] = data[used:]
         return text
 
-    def _write(self, fd: int, data: bytes, deadline: float | None) -> int:
-        """Write to a descriptor that may be stopped, or not block, without a lock of Python's. What is left."""
+    def _write(self, fd: int, data: bytes, deadline: float | None) -> bool:
+        """Write to a descriptor that may be stopped, or not block, without a lock of Python's. `False`: not all."""
         import select
 
         poll = select.poll()
         poll.register(fd, select.POLLOUT)
-        done = 0
-        while done < len(data):
+        while (done := sum(self._hand[1:])) < len(data):
             if poll.poll(_POLL_MILLISECONDS):
                 with contextlib.suppress(BlockingIOError):
-                    done += os.write(fd, _slice(data, done))
+                    self._hand.extend(map(os.write, (fd,), (_slice(data, done),)))
+                    self._steps += 1
                     if self._give_up_at is not None:
                         self._give_up_at = time.monotonic() + _PATIENCE_SECONDS
             limits = [limit for limit in (deadline, self._give_up_at) if limit is not None]
             if limits and time.monotonic() > min(limits):
                 break
-        return len(data) - done
+        return not data[sum(self._hand[1:]) :]
 
 
 def _descriptor(stream: TextIO) -> int | None:

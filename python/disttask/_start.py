@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from . import _handshake, _native, _sharing
+from . import _filters, _handshake, _native, _sharing
 from ._exceptions import SerializationError
+from ._inputs import apart
 from ._output import log_levels
 
 TYPE_CHECKING = False
@@ -41,6 +42,7 @@ class Start:
         blas_threads: int | bool | None,
         capture_output: bool,
         forward_logging: bool,
+        context: list[tuple[str, str]],
     ) -> None:
         self._prefix = prefix
         self._preload = _checked_preload(preload)
@@ -48,6 +50,7 @@ class Start:
         self._threads = _checked_threads(blas_threads)
         self._capture_output = bool(capture_output)
         self._forward_logging = bool(forward_logging)
+        self._context = context
         self._initialize, self.descriptors = _pickled(initializer, initargs, finalizer)
         self._tracker = _sharing.tracker_descriptor()
         if self._tracker is not None:
@@ -76,6 +79,8 @@ class Start:
             preload=self._preload,
             authkey=_sharing.authkey(),
             tracker=self._tracker,
+            warnings=_filters.taken(),
+            context=self._context,
         )
         return _handshake.worker_args(), list(env.items()), config
 
@@ -196,7 +201,8 @@ def _pickled(
     initargs = () if initializer is None else tuple(initargs)
     try:
         # In one pickle, so that functions of one module that travel by value have their globals in common.
-        return _sharing.dumps_for_start((initializer, initargs, finalizer))
+        with apart():
+            return _sharing.dumps_for_start((initializer, initargs, finalizer))
     except Exception as exc:
         raise SerializationError(
             f"the initializer, its arguments or the finalizer cannot be pickled, so workers cannot be given them: "

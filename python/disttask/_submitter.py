@@ -53,7 +53,7 @@ class Tasks(_native.Submitter, Maps):
             return self._with(fn).submit(fn.plain, *args, **kwargs or {})
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
-        with _inputs.Collecting(self._pool.id) as call:
+        with _inputs.Collecting(self._pool.id).noted() as call:
             if _inputs.take_met() and not kwargs and (function := self._function(fn)) is not None:
                 # Only because of a future or a `Ref` the quick way was not possible, and now it is.
                 quick: Future | None = self._submit_call(function, args, None, call.found)
@@ -81,6 +81,10 @@ class Tasks(_native.Submitter, Maps):
             bound = self._by_task[task] = _Bound(self, task.options.changed(**self._given))
         return bound
 
+    def _holder(self) -> object:
+        """What is to be held for this to go on being of use: an executor that is dropped takes no more tasks."""
+        return self
+
     def _check_accepting(self) -> None:
         status = self._pool.status()
         if status["broken"] is not None:
@@ -101,7 +105,11 @@ class _Bound(Tasks):
         self._map_times = tasks._map_times
         self._one_by_one = tasks._one_by_one or options.speak_of_one_call()
         self._guards = options if options.guard() else None
+        self._context = tasks._context
         self._bind(self._pool, Future, options)
+
+    def _holder(self) -> object:
+        return self._tasks()
 
     @property
     def _max_workers(self) -> int:  # type: ignore[override]
@@ -110,8 +118,8 @@ class _Bound(Tasks):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """As `Executor.submit`."""
-        if self._guards is not None and callable(fn) and not (type(fn) is Task and fn.options is not None):
-            fn = self._guards.guarded(fn)
+        if self._guards is not None or self._context is not None:
+            fn = self._dressed(fn)
         future: Future = super().submit(fn, *args, **kwargs)
         return future
 

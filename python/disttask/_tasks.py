@@ -13,7 +13,7 @@ from ._default import default_executor
 from ._exceptions import InvalidTask, ResultEvicted, SerializationError, UnknownTask, dependency_failed
 from ._functions import Task
 from ._future import Future
-from ._inputs import Collecting
+from ._inputs import Collecting, apart
 from ._loading import dumps_task, load_outcome
 from ._options import Options
 from ._pickling import Pickled, task_name
@@ -47,7 +47,8 @@ def serialize_task(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> st
     """
     if not callable(func):
         raise TypeError(f"serialize_task needs a callable, not {type(func).__name__}")
-    pickled = dumps_task(func, args, kwargs)
+    with apart():
+        pickled = dumps_task(func, args, kwargs)
     code = "value" if pickled.by_value else "ref"
     name = _NOT_IN_NAMES.sub("_", task_name(func))
     return f"{_FORMAT};py={_PYTHON};code={code};name={name};{base64.urlsafe_b64encode(pickled.data).decode()}"
@@ -133,7 +134,7 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
         if _handshake.nesting is not None:
             return _nested(options)._submit(task, args, kwargs)  # type: ignore[no-any-return]
         executor = default_executor()
-        with Collecting(executor._pool.id) as call:
+        with Collecting(executor._pool.id).noted() as call:
             try:
                 pickled = dumps_task(func, args, kwargs)
             except SerializationError:

@@ -35,6 +35,11 @@ def main() -> None:
         _streams.forward_logging(worker, config["log_levels"])
     _show_stacks(worker)
     _tell_of_soft_timeouts(worker)
+    if config["warnings"] is not None:
+        from . import _filters
+
+        _filters.adopt(config["warnings"])
+    _handshake.context = config["context"]
     _sharing.join(config["authkey"], descriptors, config["tracker"])
     os.register_at_fork(
         before=_native.before_fork,

@@ -29,8 +29,8 @@ class Workers:
         """Have another number of workers from now on, while work goes on: ``executor.resize(8)``.
 
         Those that are too many, idle ones first, leave when their task is done; what was waiting there goes to others.
-        Returns at once. New workers start with the `sys.path` and the environment that this process has now, and share
-        the processors as `blas_threads` says; those that stay are left as they are.
+        Returns at once. New workers start with the `sys.path`, environment and warning filters that this process has
+        now, and share the processors as `blas_threads` says; those that stay are left as they are.
 
         Args:
             max_workers: as for `Executor`.
@@ -48,8 +48,8 @@ class Workers:
         """Replace each worker when its task is done: ``executor.restart()``. What is submitted later runs in new ones.
 
         They start afresh: they import modules as these are now, call `initializer`, and have the working directory,
-        `sys.path` and environment of this process at this moment. No task is lost, and none waits but for a process to
-        start.
+        `sys.path`, environment and warning filters of this process at this moment. No task is lost, and none waits but
+        for a process to start.
 
         Args:
             wait: return when the old ones are gone, however long their tasks take. Ctrl-C ends the wait.

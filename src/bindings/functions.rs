@@ -15,6 +15,7 @@ use pyo3::types::{
 };
 
 use super::buffer;
+use super::pickling::apart;
 use super::pool::Pool;
 use super::submitter::{place, room};
 use crate::ipc::Code;
@@ -186,7 +187,10 @@ impl Functions {
             return Ok(None);
         }
         let prepare = helpers.getattr(intern!(py, "prepare"))?;
-        let prepared: Prepared<'_> = prepare.call1((function,))?.extract()?;
+        let prepared: Prepared<'_> = {
+            let _apart = apart(); // it is used for other calls, too
+            prepare.call1((function,))?.extract()?
+        };
         let met = match prepared {
             None => None,
             Some((pickle, name, shapes, reuse)) => Some(Arc::new(Known {
@@ -222,6 +226,16 @@ fn new_code(py: Python<'_>, pool: &Shared, pickle: &[u8], reuse: bool) -> PyResu
 
 /// A pickle (of arguments, say) in a place that workers can see, as long as it needs nothing from `__main__`.
 pub(super) fn dumps(py: Python<'_>, pool: &Shared, value: &Bound<'_, PyAny>) -> PyResult<Option<Payload>> {
+    let _apart = apart();
+    dumps_noting(py, pool, value)
+}
+
+/// As [`dumps`], for the call that the thread is pickling for: it notes the futures and refs that are met.
+pub(super) fn dumps_noting(
+    py: Python<'_>,
+    pool: &Shared,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<Option<Payload>> {
     let pickled = match buffer::dumps(py, value) {
         Ok(pickled) => pickled,
         Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None), // cloudpickle may know how

@@ -14,6 +14,7 @@ mod input;
 mod memory;
 mod nested;
 mod numbers;
+mod pickling;
 mod pool;
 mod reply;
 mod server;
@@ -40,6 +41,8 @@ pub mod _native {
     use super::input::Input;
     #[pymodule_export]
     use super::nested::{Nest, NestedTask};
+    #[pymodule_export]
+    use super::pickling::Pickling;
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]

@@ -184,10 +184,6 @@ impl Pool {
         Ok(Some((task.map(|task| task.0), pid, stream.name(), raw, data).into_pyobject(py)?))
     }
 
-    fn output_shown(&self, count: usize) {
-        self.home.ident().output.shown(count);
-    }
-
     fn id_text(&self, task: u64) -> String {
         self.shared.id_text(TaskId(task))
     }
@@ -225,6 +221,11 @@ impl Pool {
     fn submitted(&self) -> PyResult<u64> {
         self.shared.check_owner()?;
         Ok(self.shared.submitted())
+    }
+
+    #[getter]
+    fn queuing(&self) -> usize {
+        self.shared.queuing()
     }
 
     fn stop_from(&self, py: Python<'_>, first: u64) -> PyResult<()> {

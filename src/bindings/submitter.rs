@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyDict, PyDictMethods, PyList, PyTuple, PyType};
 
 use super::calls::{Calls, NewFuture};
 use super::codec;
-use super::functions::{Function, Functions, dumps};
+use super::functions::{Function, Functions, dumps, dumps_noting};
 use super::future::Home;
 use super::input::{Input, needs};
 use super::numbers;
@@ -293,7 +293,7 @@ impl Submitter {
         let payload = match (data, codec::encode_tuple(args)) {
             (Some(data), _) => inner.payload(py, data)?,
             (None, Some(bytes)) => Payload::Private(bytes),
-            (None, None) => match dumps(py, &inner.pool, args.as_any())? {
+            (None, None) => match dumps_noting(py, &inner.pool, args.as_any())? {
                 Some(payload) => payload,
                 None => return Ok(None),
             },

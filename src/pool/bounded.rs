@@ -1,6 +1,7 @@
 //! A queue with a bound: a submitter waits for its turn, or is refused.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::core::Core;
@@ -45,6 +46,14 @@ impl Shared {
     /// Wait until fewer than `limit` tasks are unfinished, or the pool takes no more, at most so long.
     pub fn wait_for_turn(&self, limit: usize, timeout: Duration) -> bool {
         let free = || !self.core.lock().is_full(limit);
-        self.spin_until(&free, MAX_SPIN.min(timeout)) || self.sleep_until(&free, None, timeout)
+        self.queuing.fetch_add(1, Ordering::Relaxed);
+        let is_free = self.spin_until(&free, MAX_SPIN.min(timeout)) || self.sleep_until(&free, None, timeout);
+        self.queuing.fetch_sub(1, Ordering::Relaxed);
+        is_free
+    }
+
+    /// How many threads do that now.
+    pub fn queuing(&self) -> usize {
+        self.queuing.load(Ordering::Relaxed)
     }
 }

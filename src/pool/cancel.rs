@@ -20,6 +20,12 @@ impl Core {
         cancelled
     }
 
+    /// Whether a worker has begun it: one that was only sent there can still be taken back.
+    pub(super) fn is_running(&self, id: TaskId) -> bool {
+        let begun = self.scheduler.worker_of(id).and_then(|worker| self.begun_by(worker));
+        begun.is_some_and(|run| run.task == id)
+    }
+
     fn take_back(&mut self, worker: WorkerId, run: Assignment, now: Time) -> bool {
         let back = self.seat(worker).is_some_and(|seat| seat.retract(run));
         if back {

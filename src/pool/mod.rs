@@ -62,7 +62,7 @@ pub use wait::SPIN_WITH_GIL;
 pub use work::{Keep, Manner, Work};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
@@ -195,6 +195,8 @@ pub struct Shared {
     /// A thread in `result()` sleeps on the bell, or is about to.
     leader: AtomicBool,
     attention: Arc<AtomicI64>,
+    /// Threads that wait for room in a queue with a bound.
+    queuing: AtomicUsize,
     /// How long it is worth to look for an answer before sleeping.
     spin_nanos: AtomicU64,
     collected: Receiver<TaskId>,
@@ -243,6 +245,7 @@ impl Shared {
             room_wait: config.room_wait,
             leader: AtomicBool::new(false),
             attention,
+            queuing: AtomicUsize::new(0),
             spin_nanos: AtomicU64::new(0),
             collected,
             gone: Mutex::new(false),
@@ -305,9 +308,9 @@ impl Shared {
         Ok(self.core.lock().kill(task))
     }
 
-    /// Whether a worker has the task; `false` also when it has ended.
+    /// Whether a worker has begun the task; `false` also when it has ended.
     pub fn is_running(&self, task: TaskId) -> bool {
-        self.check_owner().is_ok() && self.core.lock().scheduler.is_running(task) == Some(true)
+        self.check_owner().is_ok() && self.core.lock().is_running(task)
     }
 
     /// How long a task of this name and form takes, in nanoseconds, by those that have ended.

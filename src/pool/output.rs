@@ -61,6 +61,8 @@ struct State {
     kept_bytes: usize,
     live: VecDeque<Piece>,
     live_bytes: usize,
+    /// Bytes of the piece that was taken last.
+    in_hand: usize,
     dropped: usize,
     closed: bool,
 }
@@ -112,21 +114,20 @@ impl Output {
         !state.live.is_empty()
     }
 
-    /// The next piece; [`Self::shown`] must follow.
+    /// The next piece. To ask for it says that the one before has been shown: whoever shows them may be cut short between
+    /// any two steps, and must not have to say it in another.
     pub fn take(&self) -> Option<Piece> {
         let mut state = self.state.lock();
+        let shown = std::mem::take(&mut state.in_hand);
         if state.live.is_empty() {
             let noticed = state.tell_dropped();
             self.unshown.fetch_add(noticed, Ordering::Release);
         }
+        self.unshown.fetch_sub(shown, Ordering::Release);
         let piece = state.live.pop_front()?;
+        state.in_hand = piece.bytes.len();
         state.live_bytes -= piece.bytes.len();
         Some(piece)
-    }
-
-    /// A piece of so many bytes has been shown.
-    pub fn shown(&self, bytes: usize) {
-        self.unshown.fetch_sub(bytes, Ordering::Release);
     }
 
     /// Nothing more will come.
@@ -240,10 +241,7 @@ mod tests {
 
     fn taken(output: &Output) -> Vec<(Option<u64>, String)> {
         std::iter::from_fn(|| output.take())
-            .map(|piece| {
-                output.shown(piece.bytes.len());
-                (piece.task.map(|task| task.0), String::from_utf8_lossy(&piece.bytes).into_owned())
-            })
+            .map(|piece| (piece.task.map(|task| task.0), String::from_utf8_lossy(&piece.bytes).into_owned()))
             .collect()
     }
 

@@ -94,6 +94,11 @@ impl Core {
         &self.seats[first..first + SEATS_PER_SLOT]
     }
 
+    /// What this worker has begun and not answered.
+    pub(super) fn begun_by(&self, id: WorkerId) -> Option<Assignment> {
+        self.seats_of(id).iter().find(|seat| seat.id == id)?.link.as_ref()?.begun()
+    }
+
     /// The process id of this very process, living or ended not long ago.
     pub(super) fn pid_of(&self, id: WorkerId) -> Option<i32> {
         self.seats_of(id).iter().find_map(|seat| seat.pid_of(id))

@@ -62,6 +62,14 @@ impl Scheduler {
         self.estimates.get(function)
     }
 
+    /// The worker that this task was sent to.
+    pub fn worker_of(&self, id: TaskId) -> Option<WorkerId> {
+        match self.tasks.get(id)?.state {
+            TaskState::Sent(worker) => Some(worker),
+            TaskState::Waiting | TaskState::Queued | TaskState::Backoff => None,
+        }
+    }
+
     /// Whether a worker runs this task or will next; `None` for one that has ended.
     pub fn is_running(&self, id: TaskId) -> Option<bool> {
         self.tasks.get(id).map(|task| match task.state {
