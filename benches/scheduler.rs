@@ -4,6 +4,7 @@
 //! `cargo bench --no-default-features --bench scheduler`
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -21,33 +22,6 @@ const RAN: Duration = Duration::from_micros(100);
 /// that all have their turn.
 const STRIDE: usize = 7_919;
 
-/// What one worker has not answered. A ring in place and no `VecDeque`: with ten thousand of these the benchmark would
-/// be busy with its own cache misses.
-#[derive(Clone)]
-struct Sent {
-    head: usize,
-    len: usize,
-    ring: [Option<Assignment>; Self::ROOM],
-}
-
-impl Sent {
-    /// More than a worker is sent here.
-    const ROOM: usize = 16;
-
-    fn push(&mut self, run: Assignment) {
-        assert!(self.len < Self::ROOM);
-        self.ring[(self.head + self.len) % Self::ROOM] = Some(run);
-        self.len += 1;
-    }
-
-    fn pop(&mut self) -> Option<Assignment> {
-        self.len = self.len.checked_sub(1)?;
-        let front = self.ring[self.head];
-        self.head = (self.head + 1) % Self::ROOM;
-        front
-    }
-}
-
 #[derive(Clone, Copy)]
 enum Load {
     Plain,
@@ -63,9 +37,9 @@ struct Pool {
     now: Time,
     /// So much time goes by in a decision: as fast as all workers together are.
     step: Duration,
-    /// What each worker has not answered.
-    sent: Vec<Sent>,
-    turn: usize,
+    /// What is not answered, in the order of the answers. One queue and not one for each worker: with ten thousand of
+    /// those the benchmark would be busy with its own cache misses.
+    sent: VecDeque<(WorkerId, Assignment)>,
     urgent: bool,
 }
 
@@ -78,8 +52,7 @@ impl Pool {
             load,
             now: Time::ZERO,
             step: RAN / workers,
-            sent: vec![Sent { head: 0, len: 0, ring: [None; Sent::ROOM] }; workers as usize],
-            turn: 0,
+            sent: VecDeque::new(),
             urgent: false,
         };
         let ids: Vec<_> = pool.scheduler.workers().map(|(id, ..)| id).collect();
@@ -92,6 +65,7 @@ impl Pool {
         for _ in 0..open {
             pool.submit();
         }
+        pool.take_turns(workers as usize);
         // Where it is heading for is the steady state, not where it comes from.
         for _ in 0..4 * open {
             pool.decide();
@@ -99,19 +73,39 @@ impl Pool {
         pool
     }
 
+    /// Have the workers answer in turn, each what it was sent first. It stays so: who has answered is sent the next.
+    fn take_turns(&mut self, workers: usize) {
+        let mut lanes = vec![VecDeque::new(); workers];
+        for (id, run) in self.sent.drain(..) {
+            lanes[id.slot as usize].push_back((id, run));
+        }
+        while lanes.iter().any(|lane| !lane.is_empty()) {
+            let turn = (0..workers).map(|place| place * STRIDE % workers);
+            self.sent.extend(turn.filter_map(|slot| lanes[slot].pop_front()));
+        }
+    }
+
     fn drain(&mut self) {
         while let Some(action) = self.scheduler.poll_action() {
             match action {
-                Action::Dispatch(id, run) => self.sent[id.slot as usize].push(run),
+                Action::Dispatch(id, run) => self.sent.push_back((id, run)),
                 Action::Retract(id, count) => {
-                    let sent = &mut self.sent[id.slot as usize];
-                    let back = count.min(sent.len - 1);
-                    sent.len -= back;
+                    let back = self.retract(id, count);
                     self.scheduler.handle_retracted(id, back, self.now);
                 }
                 other => drop(black_box(other)),
             }
         }
+    }
+
+    /// That worker gives back its last so many, but what it is at.
+    fn retract(&mut self, id: WorkerId, count: usize) -> usize {
+        let mine: Vec<_> = (0..self.sent.len()).filter(|&at| self.sent[at].0 == id).skip(1).collect();
+        let back = &mine[mine.len().saturating_sub(count)..];
+        for &at in back.iter().rev() {
+            self.sent.remove(at);
+        }
+        back.len()
     }
 
     fn submit(&mut self) {
@@ -130,13 +124,7 @@ impl Pool {
 
     /// The next worker answers.
     fn complete(&mut self) {
-        let run = loop {
-            self.turn = (self.turn + STRIDE) % self.sent.len();
-            if let Some(front) = self.sent[self.turn].pop() {
-                break front;
-            }
-        };
-        let id = WorkerId { slot: self.turn as u32, incarnation: 1 }; // nobody dies
+        let (id, run) = self.sent.pop_front().expect("every submission was sent to somebody");
         let done = self.scheduler.handle_completed(id, run, Some(RAN), self.now);
         assert_eq!(done, Completion::Final);
         self.drain();

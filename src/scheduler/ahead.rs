@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use super::held::Held;
 use super::planted::Bug;
 use super::timer::Timer;
-use super::types::{Action, FailReason, KillReason, TaskId, TaskSpec, Time, WorkerId};
-use super::worker::{Held, PACK_NANOS, PREFETCH_NANOS, WorkerState};
+use super::types::{Action, FailReason, KillReason, TaskId, Time, WorkerId};
+use super::worker::{PACK_NANOS, PREFETCH_NANOS, WorkerState};
 use super::{Scheduler, TaskState, TaskTable};
 
 /// How often it is looked whether workers get on with what was sent ahead. Whoever has not for half as long has been
@@ -49,10 +50,11 @@ impl Scheduler {
                 self.share();
                 break;
             };
-            let spec = self.tasks.known(task).spec;
-            let estimate = self.estimates.get(spec.function);
-            let urgent = spec.priority > self.ahead_floor && !self.has(Bug::PrefetchOvertakes);
-            let Some(worker) = self.place(&spec, estimate, urgent, now) else {
+            let known = self.tasks.known(task);
+            let (function, priority, timeout) = (known.function, known.priority, known.timeout());
+            let estimate = self.estimates.get(function);
+            let urgent = priority > self.ahead_floor && !self.has(Bug::PrefetchOvertakes);
+            let Some(worker) = self.place(timeout.is_some() || urgent, estimate, now) else {
                 if urgent && !self.workers.ahead().is_empty() {
                     self.take_back_all(); // what has been sent ahead would go first
                     self.shallow_until = Some(now + SHALLOW_FOR);
@@ -62,11 +64,11 @@ impl Scheduler {
             };
             self.ready.pop_front();
             if !self.workers.slot(worker.slot).is_idle() {
-                self.ahead_floor = self.ahead_floor.min(spec.priority);
+                self.ahead_floor = self.ahead_floor.min(priority);
             }
             let run = self.tasks.begin(task, worker);
             self.workers.hold(worker, run, estimate.unwrap_or(PREFETCH_NANOS).min(MAX_ESTIMATE), now);
-            if let Some(timeout) = spec.timeout {
+            if let Some(timeout) = timeout {
                 self.set_deadline(worker, timeout, now);
             }
             self.actions.push_back(Action::Dispatch(worker, run));
@@ -76,16 +78,17 @@ impl Scheduler {
         }
     }
 
-    /// Which worker takes the next task, if one does. Nothing but an idle one will do for a task
+    /// Which worker takes the next task, if one does. Nothing but an idle one will do for a task (the first and the third
+    /// of these are to be `alone`)
     ///
     /// * with a time-out: its clock starts when it is sent;
     /// * that nothing is known of: it may be long, and the worker that it waits for as well;
     /// * that is more urgent than something that has been sent ahead: that is taken back first;
     /// * of a pool that cancels what has not been begun: this one is a retry, and was.
-    fn place(&self, spec: &TaskSpec, estimate: Option<u64>, urgent: bool, now: Time) -> Option<WorkerId> {
+    fn place(&self, alone: bool, estimate: Option<u64>, now: Time) -> Option<WorkerId> {
         let idle = || self.workers.warmest();
         match estimate {
-            Some(estimate) if spec.timeout.is_none() && !urgent && !self.cancelling => {
+            Some(estimate) if !alone && !self.cancelling => {
                 self.workers.packable(estimate, now).or_else(idle).or_else(|| self.workers.roomy())
             }
             Some(_) | None => idle(),
@@ -137,8 +140,8 @@ impl Scheduler {
             return; // the process went in the meantime
         };
         for held in self.workers.take_back(id.slot, count, asked).into_iter().rev() {
-            let task = held.run.task;
-            if self.tasks.known(task).spec.timeout.is_some() {
+            let task = held.task;
+            if self.tasks.known(task).timeout().is_some() {
                 self.timers.clear(Timer::Attempt(id));
             }
             self.return_unbegun(task);
@@ -157,7 +160,7 @@ impl Scheduler {
             return self.resolve(id, FailReason::Cancelled);
         }
         task.state = TaskState::Queued;
-        let priority = task.spec.priority;
+        let priority = task.priority;
         self.ready.push_front(priority, id);
     }
 
@@ -174,8 +177,7 @@ impl Scheduler {
         if !worker.condemned && !worker.sentenced || worker.state != WorkerState::Up {
             return;
         }
-        let is_doomed =
-            |tasks: &TaskTable, held: &Held| tasks.get(held.run.task).is_some_and(|task| task.doomed);
+        let is_doomed = |tasks: &TaskTable, held: &Held| tasks.get(held.task).is_some_and(|task| task.doomed);
         let doomed = worker.held.front().is_some_and(|front| is_doomed(&self.tasks, front));
         let sentenced = worker.held.iter().any(|held| is_doomed(&self.tasks, held));
         if !sentenced {
@@ -203,7 +205,7 @@ impl Scheduler {
 mod tests {
     use super::*;
     use crate::scheduler::retry::FREE_RETURNS;
-    use crate::scheduler::types::{Assignment, FunctionId};
+    use crate::scheduler::types::{Assignment, FunctionId, TaskSpec};
     use crate::scheduler::worker::PREFETCH_TASKS;
 
     const FUNCTION: FunctionId = FunctionId(1);

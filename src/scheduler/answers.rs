@@ -71,19 +71,21 @@ impl Scheduler {
         }
         if let Some(worker) = self.workers.current(id) {
             worker.tasks_done += 1;
-            if !keeps_the_row {
-                worker.standing = Standing::Proven;
-            }
-            // An answer is a sign of life: what stood still by the busy limit is not judged by the idle one.
-            worker.beat = None;
             worker.progress = now;
+            if !worker.answered {
+                worker.answered = true;
+                if !keeps_the_row {
+                    worker.standing = Standing::Proven;
+                }
+            }
         }
-        let spec = self.tasks.known(done.task).spec;
-        if spec.timeout.is_some() && !self.has(Bug::ForgetsToClearTheDeadline) {
+        let task = self.tasks.known(done.task);
+        let (function, timed) = (task.function, task.timeout().is_some());
+        if timed && !self.has(Bug::ForgetsToClearTheDeadline) {
             self.timers.clear(Timer::Attempt(id));
         }
         if let Some(ran) = ran {
-            self.estimates.observe(spec.function, ran);
+            self.estimates.observe(function, ran);
         }
         self.execute(id);
         true

@@ -49,7 +49,7 @@ impl Scheduler {
     /// the kill might hit instead, and the task ends cancelled, unless an answer comes first. `false`: it has ended.
     pub fn kill_task(&mut self, id: WorkerId, run: Assignment, _now: Time) -> bool {
         let known =
-            self.workers.current(id).is_some_and(|worker| worker.held.iter().any(|held| held.run == run));
+            self.workers.current(id).is_some_and(|worker| worker.held.iter().any(|held| held.run() == run));
         if !known {
             return false;
         }

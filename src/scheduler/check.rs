@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::held::Held;
 use super::standby::StandbyState;
 use super::task::TaskState;
 use super::timer::Timer;
@@ -80,7 +81,7 @@ impl Scheduler {
             }
             let front = worker.front().and_then(|run| self.tasks.get(run.task));
             let limited =
-                worker.state == WorkerState::Up && front.is_some_and(|task| task.spec.timeout.is_some());
+                worker.state == WorkerState::Up && front.is_some_and(|task| task.timeout().is_some());
             // The clock has struck for what is condemned, and need not for what the worker has left behind.
             if limited && !worker.condemned && worker.begun <= 1 {
                 assert!(self.timers.is_set(Timer::Attempt(id)), "{id:?}: a time-out that nobody looks at");
@@ -123,7 +124,7 @@ impl Scheduler {
 
     fn held_by(&self, id: WorkerId) -> impl Iterator<Item = Assignment> {
         let worker = self.workers.slot(id.slot);
-        let held = worker.held.iter().map(|held| held.run);
+        let held = worker.held.iter().map(Held::run);
         held.filter(move |_| worker.incarnation == id.incarnation)
     }
 }

@@ -77,7 +77,7 @@ impl Scheduler {
             return self.submit(spec, now);
         }
         self.check_accepting()?;
-        let id = self.tasks.insert(spec);
+        let id = self.tasks.insert(&spec);
         self.tasks.known(id).state = TaskState::Waiting;
         self.dependencies.add(id, needs);
         Ok(id)
@@ -99,7 +99,7 @@ impl Scheduler {
             self.dependencies.forget(id);
             let task = self.tasks.known(id);
             task.state = TaskState::Queued;
-            let priority = task.spec.priority;
+            let priority = task.priority;
             self.ready.push_back(priority, id);
         }
         self.dispatch(now);

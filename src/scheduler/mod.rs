@@ -22,6 +22,7 @@ mod cancel;
 mod check;
 mod dependencies;
 mod estimate;
+mod held;
 mod nested;
 pub mod paged;
 pub(crate) mod planted;
@@ -186,7 +187,7 @@ impl Scheduler {
     /// Accept a task.
     pub fn submit(&mut self, spec: TaskSpec, now: Time) -> Result<TaskId, SubmitError> {
         self.check_accepting()?;
-        let id = self.tasks.insert(spec);
+        let id = self.tasks.insert(&spec);
         self.ready.push_back(spec.priority, id);
         self.dispatch(now);
         Ok(id)
@@ -267,6 +268,9 @@ impl Scheduler {
             }
         };
         let starting = worker.state == WorkerState::Starting;
+        if std::mem::take(&mut worker.answered) {
+            worker.beat = None; // a sign of life: what stood still by the busy limit is not judged by the idle one
+        }
         match worker.beat {
             Some(beat) if beat.count == count => {
                 if now.saturating_sub(beat.changed) >= limit {
@@ -305,7 +309,7 @@ impl Scheduler {
                 Timer::Retry(id) => {
                     let task = self.tasks.known(id);
                     task.state = TaskState::Queued;
-                    let priority = task.spec.priority;
+                    let priority = task.priority;
                     self.ready.push_back(priority, id);
                 }
             }

@@ -13,7 +13,7 @@ impl Scheduler {
         if self.phase != Phase::Draining || self.cancelling {
             self.check_accepting()?;
         }
-        let id = self.tasks.insert(spec);
+        let id = self.tasks.insert(&spec);
         self.ready.push_back(spec.priority, id);
         self.dispatch(now);
         Ok(id)
@@ -57,7 +57,7 @@ impl Scheduler {
         if !self.workers.release(id, run) {
             return false;
         }
-        if self.tasks.remove(run.task).spec.timeout.is_some() {
+        if self.tasks.remove(run.task).timeout().is_some() {
             self.timers.clear(Timer::Attempt(id)); // it was in front, as whatever has a time-out is
         }
         self.workers.allow_again(id.slot, 1);

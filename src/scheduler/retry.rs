@@ -23,27 +23,19 @@ impl Default for Backoff {
 /// and must not go round for ever.
 pub const FREE_RETURNS: u8 = 16;
 
-/// What a task has left. One per task, kept by the task table.
+/// What a task has left, of those that may be tried again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     retries_left: u32,
     crashes_left: u32,
     retried: u32,
-    free_returns_left: u8,
 }
 
 impl Budget {
     pub(crate) fn new(spec: &TaskSpec) -> Self {
         let default = if spec.retries > 0 { spec.retries.saturating_add(1) } else { DEFAULT_CRASH_LIMIT };
         let crashes_left = spec.crash_limit.map_or(default, NonZeroU32::get);
-        Self { retries_left: spec.retries, crashes_left, retried: 0, free_returns_left: FREE_RETURNS }
-    }
-
-    /// A dispatch came back that was never begun. Whether that is free of charge.
-    pub(crate) fn returns_free(&mut self) -> bool {
-        let free = self.free_returns_left > 0;
-        self.free_returns_left = self.free_returns_left.saturating_sub(1);
-        free
+        Self { retries_left: spec.retries, crashes_left, retried: 0 }
     }
 
     /// Charge one lost attempt. `blame` is false where we ended the worker ourselves, or the function raised: that uses
@@ -96,12 +88,6 @@ mod tests {
         let spec = TaskSpec { retries: 50, crash_limit: NonZeroU32::new(3), ..TaskSpec::default() };
         assert_eq!(charges(spec, true), 2, "the third crash is the last");
         assert_eq!(charges(spec, false), 50);
-    }
-
-    #[test]
-    fn what_was_never_begun_is_free_but_not_for_ever() {
-        let mut budget = Budget::new(&TaskSpec::default());
-        assert_eq!((0..1000).take_while(|_| budget.returns_free()).count(), usize::from(FREE_RETURNS));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::held::Held;
 use super::planted::Bug;
 use super::restart::Restart;
 use super::task::TaskState;
@@ -31,7 +32,7 @@ impl Scheduler {
         let held = self.workers.end(id.slot);
         let charges_all = self.has(Bug::ChargesWhatNeverBegan);
         // Whatever was before the last that it began was begun as well, even if the answer was lost.
-        let last_begun = begun.and_then(|begun| held.iter().position(|held| held.run == begun));
+        let last_begun = begun.and_then(|begun| held.iter().position(|held| held.run() == begun));
         for (index, held) in held.into_iter().enumerate().rev() {
             let fate = if last_begun.is_some_and(|last| index <= last) || charges_all {
                 Fate::Begun
@@ -40,7 +41,7 @@ impl Scheduler {
             } else {
                 Fate::Waiting
             };
-            self.lose(id, held.run, fate, killed, now);
+            self.lose(id, held.run(), fate, killed, now);
         }
         self.stop_if_drained(now);
         if leaving {
@@ -66,7 +67,7 @@ impl Scheduler {
         match fate {
             Fate::Waiting if forgets => return,
             Fate::Waiting => return self.return_unbegun(id),
-            Fate::Next if task.budget.returns_free() => return self.return_unbegun(id),
+            Fate::Next if task.returns_free() => return self.return_unbegun(id),
             Fate::Next | Fate::Begun => {}
         }
         let attempts = run.attempt.0;
@@ -74,7 +75,7 @@ impl Scheduler {
             Some(KillReason::Timeout) => FailReason::TimedOut { worker, attempts },
             _ => FailReason::Crashed { worker, attempts, killed },
         };
-        let is_final = killed == Some(KillReason::Timeout) && !task.spec.retry_timeouts;
+        let is_final = killed == Some(KillReason::Timeout) && !task.retries_timeouts();
         if is_final
             || !(self.try_again(id, killed.is_none(), now) || for_ever && self.wait_for_retry(id, now))
         {
@@ -85,8 +86,7 @@ impl Scheduler {
     /// One attempt is lost. Whether there will be another.
     pub(super) fn try_again(&mut self, id: TaskId, blame: bool, now: Time) -> bool {
         let task = self.tasks.known(id);
-        let backoff = task.spec.backoff;
-        let wait = task.budget.charge(blame, backoff, &mut self.rng);
+        let wait = task.charge(blame, &mut self.rng);
         wait.is_some_and(|wait| self.wait_for_retry(id, now + wait))
     }
 
@@ -226,7 +226,7 @@ impl Scheduler {
     fn forget_run(&mut self, worker: WorkerId, task: TaskId) {
         self.kill(worker, KillReason::Shutdown);
         let held = &self.workers.slot(worker.slot).held;
-        let run = held.iter().map(|held| held.run).find(|run| run.task == task);
+        let run = held.iter().map(Held::run).find(|run| run.task == task);
         let known = run.is_some_and(|run| self.workers.release(worker, run));
         assert!(known, "the tables disagree about {task:?}");
     }

@@ -1,8 +1,11 @@
 //! The task table.
 
+use std::time::Duration;
+
 use super::paged::TaskMap;
-use super::retry::Budget;
-use super::types::{Assignment, Attempt, TaskId, TaskSpec, WorkerId};
+use super::retry::{Budget, FREE_RETURNS};
+use super::rng::Rng;
+use super::types::{Assignment, Attempt, Backoff, FunctionId, TaskId, TaskSpec, WorkerId};
 
 /// Where a task is. A resolved task has no state: it has left the table.
 ///
@@ -19,15 +22,69 @@ pub(crate) enum TaskState {
     Sent(WorkerId),
 }
 
+/// One of a million, perhaps: what few tasks have stands elsewhere.
 #[derive(Debug)]
 pub(crate) struct Task {
-    pub(crate) spec: TaskSpec,
+    pub(crate) function: FunctionId,
+    pub(crate) priority: i32,
     /// The last attempt that was dispatched; 0 before the first.
     pub(crate) attempt: Attempt,
-    pub(crate) budget: Budget,
     pub(crate) state: TaskState,
     /// Its owner wants it stopped: whatever happens to it but an answer, it ends cancelled.
     pub(crate) doomed: bool,
+    free_returns_left: u8,
+    terms: Option<Box<Terms>>,
+}
+
+/// What the submitter asked for beyond the usual, which is neither retries nor a time-out.
+#[derive(Debug)]
+struct Terms {
+    timeout: Option<Duration>,
+    retry_timeouts: bool,
+    backoff: Backoff,
+    budget: Budget,
+}
+
+impl Task {
+    fn new(spec: &TaskSpec) -> Self {
+        let usual = spec.timeout.is_none() && spec.retries == 0;
+        let terms = (!usual).then(|| {
+            let TaskSpec { timeout, retry_timeouts, backoff, .. } = *spec;
+            Box::new(Terms { timeout, retry_timeouts, backoff, budget: Budget::new(spec) })
+        });
+        Self {
+            function: spec.function,
+            priority: spec.priority,
+            attempt: Attempt(0),
+            state: TaskState::Queued,
+            doomed: false,
+            free_returns_left: FREE_RETURNS,
+            terms,
+        }
+    }
+
+    /// How long one attempt may run.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.terms.as_ref().and_then(|terms| terms.timeout)
+    }
+
+    /// Whether a time-out is tried again as well, where there are retries.
+    pub(crate) fn retries_timeouts(&self) -> bool {
+        self.terms.as_ref().is_some_and(|terms| terms.retry_timeouts)
+    }
+
+    /// A dispatch came back that was never begun. Whether that is free of charge.
+    pub(crate) fn returns_free(&mut self) -> bool {
+        let free = self.free_returns_left > 0;
+        self.free_returns_left = self.free_returns_left.saturating_sub(1);
+        free
+    }
+
+    /// Charge one lost attempt: see [`Budget::charge`].
+    pub(crate) fn charge(&mut self, blame: bool, rng: &mut Rng) -> Option<Duration> {
+        let terms = self.terms.as_mut()?;
+        terms.budget.charge(blame, terms.backoff, rng)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,12 +94,10 @@ pub(crate) struct TaskTable {
 }
 
 impl TaskTable {
-    pub(crate) fn insert(&mut self, spec: TaskSpec) -> TaskId {
+    pub(crate) fn insert(&mut self, spec: &TaskSpec) -> TaskId {
         self.submitted += 1;
         let id = TaskId(self.submitted);
-        let budget = Budget::new(&spec);
-        let state = TaskState::Queued;
-        self.tasks.insert(id, Task { spec, attempt: Attempt(0), budget, state, doomed: false });
+        self.tasks.insert(id, Task::new(spec));
         id
     }
 
@@ -87,5 +142,21 @@ impl TaskTable {
     /// All tasks in order of submission: for the rare moments that concern all of them.
     pub(crate) fn ids(&self) -> Vec<TaskId> {
         self.tasks.ids()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_begun_is_free_but_not_for_ever() {
+        let mut task = Task::new(&TaskSpec::default());
+        assert_eq!((0..1000).take_while(|_| task.returns_free()).count(), usize::from(FREE_RETURNS));
+    }
+
+    #[test]
+    fn a_usual_task_is_small() {
+        assert!(size_of::<Option<Task>>() <= 40, "a million of them stand in memory");
     }
 }

@@ -37,11 +37,10 @@ impl Scheduler {
     /// The next tasks in the queue, at most so many, in the order in which they will be dispatched; those first that
     /// have been sent ahead.
     pub fn next_in_queue(&self, limit: usize) -> impl Iterator<Item = TaskId> {
-        let held =
-            self.workers.iter().flat_map(|worker| worker.held.iter().skip(1)).map(|held| held.run.task);
+        let held = self.workers.iter().flat_map(|worker| worker.held.iter().skip(1)).map(|held| held.task);
         let mut ahead: Vec<_> = held.collect();
         ahead.sort_unstable_by_key(|&task| {
-            (std::cmp::Reverse(self.tasks.get(task).map(|task| task.spec.priority)), task)
+            (std::cmp::Reverse(self.tasks.get(task).map(|task| task.priority)), task)
         });
         let ready = self.ready.entries().filter(|&task| self.tasks.is_queued(task));
         ahead.into_iter().chain(ready).take(limit)

@@ -1,8 +1,8 @@
 //! What one place in the pool is doing.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::held::{Held, HeldQueue};
 use super::restart::{Death, EarlyDeaths, SETTLED_AFTER};
 use super::standby::Standby;
 use super::types::{Assignment, KillReason, Time, WorkerPhase};
@@ -39,14 +39,6 @@ pub const PACK_NANOS: u64 = 50_000;
 /// ... if it was heard of this recently: what it runs may be longer than expected.
 pub const PACK_STALE: Duration = Duration::from_micros(200);
 
-/// A dispatch that has not been answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) run: Assignment,
-    /// How long it was expected to take, in nanoseconds.
-    pub(crate) estimate: u64,
-}
-
 /// What the process in a place has achieved. It outlasts the process, until the next one starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -58,26 +50,14 @@ pub(crate) enum Standing {
     Proven,
 }
 
+/// In this order, in memory as well, and begun at the start of a line of the processor's cache: what each task changes
+/// stands in the first two, which are fetched together. With ten thousand workers nothing is in the cache any more.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about one process, not a state")]
+#[repr(C, align(128))]
 pub(crate) struct Worker {
-    pub(crate) incarnation: u32,
-    /// The last number that a process of this place was given.
-    pub(crate) newest: u32,
-    /// When its process was asked for.
-    pub(crate) started: Time,
-    /// A process that is to take the place over.
-    pub(crate) standby: Option<Standby>,
-    /// When what it runs is over its time.
-    pub(crate) deadline: Option<Time>,
-    pub(crate) state: WorkerState,
-    pub(crate) standing: Standing,
-    /// Over all processes of this place.
-    pub(crate) early_deaths: EarlyDeaths,
-    pub(crate) beat: Option<Beat>,
     /// What it was sent and has not answered, in the order in which it takes it: it runs the first, or is about to.
     /// The others are *prefetched*; they can be taken back, and cost nothing when the process dies.
-    pub(crate) held: VecDeque<Held>,
+    pub(crate) held: HeldQueue,
     /// The sum of the estimates in `held`, in nanoseconds.
     pub(crate) backlog: u64,
     /// So many of `held` it is known to have begun, because a retraction came upon them. There is no sense in asking for
@@ -87,18 +67,34 @@ pub(crate) struct Worker {
     pub(crate) progress: Time,
     /// So many were asked back ([`super::types::Action::Retract`]), and it is not answered: it gets nothing until then.
     pub(crate) retracting: Option<usize>,
+    /// So many more tasks this process may be sent; `None`: any number.
+    pub(crate) allowance: Option<u32>,
+    /// Tasks that ended here, over all processes of this place.
+    pub(crate) tasks_done: u64,
+    pub(crate) incarnation: u32,
+    pub(crate) state: WorkerState,
     /// What it runs is over its time; the kill waits for the answer to that retraction.
     pub(crate) condemned: bool,
     /// Something that it has is to be stopped ([`super::task::Task::doomed`]). It gets nothing until that has gone.
     pub(crate) sentenced: bool,
     /// It was seen not to get on: nothing is sent after what it runs until it does.
     pub(crate) stuck: bool,
-    /// So many more tasks this process may be sent; `None`: any number.
-    pub(crate) allowance: Option<u32>,
     /// It gets nothing more, and the place is retired with it (see [`super::turnover`]).
     pub(crate) leaving: bool,
-    /// Tasks that ended here, over all processes of this place.
-    pub(crate) tasks_done: u64,
+    /// There was an answer since the last look at `beat`, which stands in another line.
+    pub(crate) answered: bool,
+    pub(crate) standing: Standing,
+    pub(crate) beat: Option<Beat>,
+    /// The last number that a process of this place was given.
+    pub(crate) newest: u32,
+    /// Over all processes of this place.
+    pub(crate) early_deaths: EarlyDeaths,
+    /// When its process was asked for.
+    pub(crate) started: Time,
+    /// When what it runs is over its time.
+    pub(crate) deadline: Option<Time>,
+    /// A process that is to take the place over.
+    pub(crate) standby: Option<Standby>,
 }
 
 /// The last heartbeat counter seen to change, and when.
@@ -121,7 +117,16 @@ impl Worker {
 
     /// What it runs, or is about to, even where its kill is on the way: that one may still come to its end.
     pub(crate) fn front(&self) -> Option<Assignment> {
-        self.held.front().map(|held| held.run)
+        self.held.front().map(Held::run)
+    }
+
+    /// Whoever was meant is no longer there. Looked at before it is written: reading bytes together that were just written
+    /// one by one has the processor wait until all that was written before is in the cache.
+    pub(crate) fn front_has_gone(&mut self) {
+        if self.condemned || self.stuck {
+            self.condemned = false;
+            self.stuck = false;
+        }
     }
 
     /// Ready and without anything to do.
@@ -169,7 +174,7 @@ impl Worker {
 
     /// What is expected of its prefetched tasks, in nanoseconds.
     pub(crate) fn prefetched_nanos(&self) -> u64 {
-        self.backlog - self.held.front().map_or(0, |first| first.estimate)
+        self.backlog - self.held.front().map_or(0, |first| first.estimate())
     }
 
     /// Whether it shows that processes can start here. One that we kill does so as well, if it was ready: it

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 
+use super::held::{Held, HeldQueue};
 use super::restart::EarlyDeaths;
 use super::slots::SlotSet;
 use super::standby::Standby;
 use super::types::{Assignment, Time, WorkerId};
 #[cfg(any(test, debug_assertions))]
 use super::worker::PREFETCH_TASKS;
-use super::worker::{Held, PACK_NANOS, PACK_STALE, PREFETCH_NANOS, Standing, Worker, WorkerState};
+use super::worker::{PACK_NANOS, PACK_STALE, PREFETCH_NANOS, Standing, Worker, WorkerState};
 
 #[derive(Debug)]
 pub(crate) struct WorkerTable {
@@ -42,7 +43,8 @@ const VACANT: Worker = Worker {
     standing: Standing::Unready,
     early_deaths: EarlyDeaths::NONE,
     beat: None,
-    held: VecDeque::new(),
+    answered: false,
+    held: HeldQueue::EMPTY,
     backlog: 0,
     begun: 0,
     progress: Time::ZERO,
@@ -128,6 +130,7 @@ impl WorkerTable {
             worker.state = WorkerState::Starting;
             worker.standing = Standing::Unready;
             worker.beat = None;
+            worker.answered = false;
         });
         self.id(slot)
     }
@@ -143,6 +146,7 @@ impl WorkerTable {
             worker.state = state;
             worker.standing = standing;
             worker.beat = None;
+            worker.answered = false;
             worker.standby = None;
         });
     }
@@ -179,7 +183,7 @@ impl WorkerTable {
             worker.condemned = false;
             worker.sentenced = false;
             worker.stuck = false;
-            std::mem::take(&mut worker.held)
+            worker.held.take_last(usize::MAX)
         })
     }
 
@@ -214,8 +218,9 @@ impl WorkerTable {
             if worker.held.is_empty() {
                 worker.progress = now;
             }
-            worker.held.push_back(Held { run, estimate });
-            worker.backlog += estimate;
+            let held = Held::new(run, estimate);
+            worker.held.push_back(held);
+            worker.backlog += held.estimate();
             worker.allowance = worker.allowance.map(|left| left.saturating_sub(1));
         });
     }
@@ -231,13 +236,11 @@ impl WorkerTable {
             return false;
         }
         self.change(id.slot, |worker| {
-            let Some(at) = worker.held.iter().position(|held| held.run == run) else { return false };
-            let Some(held) = worker.held.remove(at) else { return false };
-            worker.backlog -= held.estimate;
+            let Some((at, held)) = worker.held.remove(run) else { return false };
+            worker.backlog -= held.estimate();
             worker.begun -= usize::from(at < worker.begun);
             if at == 0 {
-                worker.condemned = false; // whoever was meant is no longer there
-                worker.stuck = false;
+                worker.front_has_gone();
             }
             true
         })
@@ -248,16 +251,15 @@ impl WorkerTable {
     pub(crate) fn take_back(&mut self, slot: u32, count: usize, asked: usize) -> VecDeque<Held> {
         self.change(slot, |worker| {
             worker.retracting = None;
-            let back = worker.held.split_off(worker.held.len().saturating_sub(count));
-            worker.backlog -= back.iter().map(|held| held.estimate).sum::<u64>();
+            let back = worker.held.take_last(count);
+            worker.backlog -= back.iter().map(Held::estimate).sum::<u64>();
             worker.allowance = worker.allowance.map(|left| left + back.len() as u32);
             if count < asked {
                 worker.begun = worker.held.len();
             }
             worker.begun = worker.begun.min(worker.held.len());
             if worker.held.is_empty() {
-                worker.condemned = false;
-                worker.stuck = false;
+                worker.front_has_gone();
             }
             back
         })
@@ -326,7 +328,7 @@ impl WorkerTable {
                 usize::from(worker.has_prefetched()),
                 "slot {slot}: ahead"
             );
-            let backlog = worker.held.iter().map(|held| held.estimate).sum::<u64>();
+            let backlog = worker.held.iter().map(Held::estimate).sum::<u64>();
             assert_eq!(backlog, worker.backlog, "slot {slot}: backlog");
             assert!(worker.begun <= worker.held.len(), "slot {slot}: it has begun what it does not have");
             assert!(worker.held.len() <= PREFETCH_TASKS, "slot {slot}: too much was sent ahead");
