@@ -36,12 +36,14 @@ mod nested;
 mod nested_tests;
 mod orders;
 mod output;
+mod parcels;
 mod payload;
 #[cfg(test)]
 mod protocol_check;
 #[cfg(test)]
 mod protocol_model;
 mod range;
+mod rusage;
 mod shm;
 mod signals;
 mod soft;
@@ -61,6 +63,7 @@ pub use orders::{Answer, Code, Form, Order, Task};
 pub use output::{MAX_RECORD_BYTES, OutputReceiver, OutputSender, Said, Stream};
 pub use payload::{Payload, SmallBytes};
 pub use range::Range;
+pub use rusage::{Reaped, reap};
 pub use shm::Backing;
 pub use signals::{block_all_signals, reset_signal_mask, soft_signal, stack_signal};
 pub use soft::SoftTimer;
