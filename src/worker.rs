@@ -20,6 +20,9 @@ const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 /// Beats after which unused memory goes back to the system: 5 s, as in the host.
 const BEATS_PER_REST: u32 = 10;
 
+/// What is read of `/proc/self/status`: the line is among the first thirty, and has come long before.
+const STATUS_BYTES: usize = 2048;
+
 /// Take over the control socket from stdin and start the watch. The second value is the configuration, the third are
 /// descriptors that the application shares.
 pub fn attach() -> Result<(WorkerLink, Vec<u8>, Vec<OwnedFd>), LinkError> {
@@ -50,11 +53,14 @@ fn watch(host: Pid, socket: &OwnedFd, heart: Heart, arena: Arc<Arena>) -> Result
     // The end of file can be late: a forked child of the host may hold the host's end. The pidfd and, where
     // there is none, the parent's number are not fooled by that.
     let pidfd = pidfd_open(host, PidfdFlags::empty()).and_then(move_up).ok();
+    heart.note_floor();
     let watching = move || {
         block_all_signals();
         let mut beats = 0_u32;
+        let mut status = None;
         loop {
             heart.beat();
+            note_peak(&heart, &mut status);
             beats = beats.wrapping_add(1);
             if beats.is_multiple_of(BEATS_PER_REST) {
                 arena.rest();
@@ -71,6 +77,28 @@ fn watch(host: Pid, socket: &OwnedFd, heart: Heart, arena: Arc<Arena>) -> Result
         .map_err(|_| LinkError::Io(rustix::io::Errno::AGAIN))
 }
 
+/// The peak of our own memory. The kernel's `VmHWM` begins anew with a program, its `ru_maxrss` does not: that is what the
+/// host sees when we have ended.
+fn note_peak(heart: &Heart, status: &mut Option<OwnedFd>) {
+    if status.is_none() {
+        let opened = rustix::fs::open("/proc/self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        *status = opened.and_then(move_up).ok();
+    }
+    let mut text = [0; STATUS_BYTES];
+    if let Some(read) = status.as_ref().and_then(|status| rustix::io::pread(status, &mut text, 0).ok())
+        && let Some(bytes) = peak_in(&text[..read])
+    {
+        heart.note_peak(bytes);
+    }
+}
+
+/// `VmHWM: 59628 kB`
+fn peak_in(status: &[u8]) -> Option<u64> {
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"VmHWM:"))?;
+    let number = std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()?;
+    Some(number.parse::<u64>().ok()?.saturating_mul(1024))
+}
+
 /// Wait one beat for the socket to hang up or the host's process to end.
 fn host_is_gone(socket: &OwnedFd, pidfd: Option<&OwnedFd>) -> bool {
     let mut fds = vec![PollFd::new(socket, PollFlags::RDHUP)];
@@ -85,4 +113,19 @@ fn host_is_gone(socket: &OwnedFd, pidfd: Option<&OwnedFd>) -> bool {
 fn die() -> ! {
     let _ = kill_process_group(getpgrp(), Signal::KILL);
     std::process::abort() // not reached: the group includes us
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_is_found_in_a_status() {
+        assert_eq!(
+            peak_in(b"Name:\tpython\nVmPeak:\t 9 kB\nVmHWM:\t   59628 kB\nVmRSS:\t 7 kB\n"),
+            Some(59628 * 1024)
+        );
+        assert_eq!(peak_in(b"Name:\tkthreadd\n"), None);
+        assert!(peak_in(&std::fs::read("/proc/self/status").expect("we are alive")) > Some(100_000));
+    }
 }

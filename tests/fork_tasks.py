@@ -85,8 +85,10 @@ def written_by_both(buffer, forks):
 def leave_a_child_with(buffer, path):
     """The child outlives the task, looks at its copy when it may, and writes to it."""
     view = memoryview(buffer)
+    away, gone = os.pipe()
     if os.fork() == 0:
-        os.setsid()
+        os.setsid()  # the group of a worker that dies is killed
+        os.write(gone, b"x")
         try:
             while not os.path.exists(f"{path}.go"):
                 time.sleep(0.01)
@@ -95,6 +97,9 @@ def leave_a_child_with(buffer, path):
             log(path, "child has written")
         finally:
             os._exit(0)
+    os.read(away, 1)
+    os.close(away)
+    os.close(gone)
     return view[0]
 
 

@@ -77,6 +77,20 @@ def test_a_crash_and_a_timeout_are_told(client, native):
         raise client.get_results([late])[0]["error"]
 
 
+def test_the_evidence_of_a_crash_is_told(client, native):
+    task_id = client.options(retries=1).submit(tasks.segfault)
+    crash = client.get_results([task_id])[0]["error"]
+    assert (crash.exitcode, crash.oom_killed, crash.attempts, len(crash.earlier_attempts)) == (-11, False, 2, 1)
+    assert crash.peak_memory > 1 << 20
+    assert crash.stack.startswith("Fatal Python error: Segmentation fault")
+    assert " in segfault" in str(crash)
+    assert crash.stderr == ""
+    assert "(SIGSEGV)" in crash.earlier_attempts[0]
+    view = native.get(f"/api/v1/tasks/{task_id}")
+    assert " in segfault" in view["details"]
+    assert "; its peak memory was" in view["summary"]
+
+
 def test_results_without_ids_and_the_status(client):
     before = client.status()["totals"]["submitted"]
     ids = [client.submit(tasks.add, number) for number in range(3)]

@@ -8,7 +8,10 @@ from typing import Any
 from ._exceptions import DisttaskError, InvalidTask, RemoteError, ResultEvicted, UnknownTask, from_failure
 from ._loading import load_outcome
 
-_FAILURE_FIELDS = ("kind", "task", "name", "attempts", "pid", "exit_status", "signal")
+_FAILURE_FIELDS = (
+    "kind", "task", "name", "attempts", "pid", "exit_status", "signal", "oom_killed", "peak_memory", "stderr", "stack",
+    "earlier_attempts"
+)  # fmt: skip
 
 
 class ServerUnreachable(DisttaskError, ConnectionError):
@@ -68,5 +71,6 @@ def _failure_of(error: dict[str, Any]) -> DisttaskError:
     """`WorkerCrashed`, `TaskTimeout` …, with all that is known."""
     if "failure" not in error:
         return RemoteError(error["type"], error["message"], error["traceback"])
-    known = {field: error["failure"][field] for field in _FAILURE_FIELDS}
-    return from_failure({**known, "message": error["message"], "stderr": error["traceback"]})
+    failure = error["failure"]
+    known = {field: failure[field] for field in _FAILURE_FIELDS if field in failure}
+    return from_failure({**known, "message": error["message"]})

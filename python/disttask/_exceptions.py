@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_SHOWN_LINES = 20
+"""Lines of a stack, and of stderr, in the text of an exception: one screen with both. The attributes have them all."""
+
+
 class DisttaskError(Exception):
     """Base class of all errors that disttask itself raises."""
 
@@ -54,7 +58,11 @@ class _TaskFailure(DisttaskError):
         pid: int | None = None,
         exit_status: int | None = None,
         signal: int | None = None,
+        oom_killed: bool | None = None,
+        peak_memory: int | None = None,
         stderr: str = "",
+        stack: str = "",
+        earlier_attempts: Sequence[str] = (),
         item: int | None = None,
     ) -> None:
         super().__init__(message)
@@ -65,23 +73,56 @@ class _TaskFailure(DisttaskError):
         self.pid = pid
         self.exit_status = exit_status
         self.signal = signal
+        self.oom_killed = oom_killed
+        self.peak_memory = peak_memory
         self.stderr = stderr
+        self.stack = stack
+        self.earlier_attempts = tuple(earlier_attempts)
         self.item = item
 
+    @property
+    def exitcode(self) -> int | None:
+        """As `multiprocessing.Process.exitcode`: the exit status, or the negative number of the signal."""
+        return self.exit_status if self.signal is None else -self.signal
+
     def __str__(self) -> str:
-        message = super().__str__()
-        if not self.stderr:
-            return message
-        return f"{message}; the last lines of its stderr:\n{self.stderr}"
+        text = super().__str__()
+        if self.stack:
+            text += f"; its stack:\n{_crashed_thread(self.stack)}"
+        if self.stderr and not self.stderr.endswith(self.stack or "\n"):
+            text += ("\nThe" if self.stack else "; the") + f" last lines of its stderr:\n{_last_lines(self.stderr)}"
+        return text
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), self.args, self.__dict__)
 
 
+def _last_lines(text: str) -> str:
+    lines = text.splitlines()
+    return "\n".join(["...", *lines[-_SHOWN_LINES:]] if len(lines) > _SHOWN_LINES else lines)
+
+
+def _crashed_thread(stack: str) -> str:
+    """Of the report of a fatal signal: what it says of the thread that got it, the innermost frames."""
+    title, _, rest = stack.partition("\n")
+    sections = rest.strip().split("\n\n")
+    current = next((section for section in sections if section.startswith("Current thread")), rest.strip())
+    lines = [title, *current.splitlines()]
+    return "\n".join([*lines[:_SHOWN_LINES], "..."] if len(lines) > _SHOWN_LINES else lines)
+
+
 class WorkerCrashed(_TaskFailure, BrokenExecutor):
     """The worker process died while it ran this task, and no retries were left.
 
-    Only this task is affected: the executor has started another worker and goes on.
+    Only this task is affected: the executor has started another worker and goes on. The text says in short what the
+    attributes have in full::
+
+        try:
+            future.result()
+        except disttask.WorkerCrashed as crash:
+            if crash.oom_killed:
+                print(f"out of memory: it had {crash.peak_memory} bytes")
+            print(crash.stack or crash.stderr)
 
     Attributes:
         task: the task's number in its executor (`int`).
@@ -91,7 +132,18 @@ class WorkerCrashed(_TaskFailure, BrokenExecutor):
         pid: the process id of the worker that died last (`int`).
         exit_status: its exit status (`int`), or ``None`` if a signal ended it.
         signal: the number of the signal that ended it (`int`), or ``None``.
-        stderr: the last lines it wrote to its stderr, at most 8 KiB (`str`).
+        exitcode: both in one, as `multiprocessing.Process.exitcode`: the negative number of a signal (`int`).
+        oom_killed: whether the kernel's out-of-memory killer ended it (`bool`), or ``None``: nobody knows. ``True``: a
+            SIGKILL ended it that the executor has not sent, and that killer's count for the worker's cgroup rose at the
+            time, by enough for all workers that died so. ``False``: the count did not rise, or it was no SIGKILL. A
+            count for the whole machine, where that is all there is, accuses nobody.
+        peak_memory: the most bytes that the process had in memory (`int`), or ``None``: nobody knows. A program counts,
+            too, that a task has started and waited for. Where the host itself has had more than that, it is as of the
+            last look (twice a second), so it may have been more.
+        stderr: the last lines it wrote to its stderr or to descriptor 2, at most 8 KiB (`str`).
+        stack: the Python stacks of its threads when a fatal signal came (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL),
+            with what `faulthandler` says of it, at most about 32 KiB (`str`).
+        earlier_attempts: how the earlier attempts ended, a line for each of the last ten (`tuple` of `str`).
         item: which call it was at, where `map` has sent it several as one task (`int`, from 0), or ``None``.
     """
 

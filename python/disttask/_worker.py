@@ -143,10 +143,10 @@ def _ignore(_signum: int, _frame: FrameType | None) -> None:
 
 
 def _show_stacks(worker: _native.Worker) -> None:
-    """Of a segmentation fault: on stderr, which the host keeps the end of. Of a running task: to whoever asks."""
+    """To the host: when a fatal signal comes (it knows which process writes), and of a running task to whoever asks."""
     import faulthandler
 
-    faulthandler.enable(2)  # `sys.stderr` may be no file
+    faulthandler.enable(worker.stack_fd())
     faulthandler.register(_native.stack_signal(), worker.stack_fd(), all_threads=True)
 
 

@@ -28,7 +28,7 @@ pub(super) struct ErrorView {
     pub(super) type_name: String,
     /// Its text.
     pub(super) message: String,
-    /// The traceback in the worker, or the worker's last lines of stderr.
+    /// The traceback in the worker; or the worker's stack at a fatal signal, and its last lines of stderr.
     pub(super) traceback: String,
     /// Where the task ended without an answer of its own: why, and what is known of its worker.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +55,16 @@ pub(super) struct FailureView {
     exit_status: Option<i32>,
     /// The signal that ended it.
     signal: Option<i32>,
+    /// Whether the kernel's out-of-memory killer ended it, if that is known.
+    oom_killed: Option<bool>,
+    /// The most bytes that it had in memory, as far as is known.
+    peak_memory: Option<u64>,
+    /// The last lines that it wrote to its stderr: 8 KiB at most.
+    stderr: String,
+    /// Its Python stacks when a fatal signal came: about 32 KiB at most.
+    stack: String,
+    /// How the earlier attempts ended, the last ten at most.
+    earlier_attempts: Vec<String>,
 }
 
 /// What became of a task.
@@ -134,7 +144,7 @@ impl ResultView {
                 view.error = Some(ErrorView {
                     type_name: failure.kind.exception_name().to_owned(),
                     message: failure.message.to_string(),
-                    traceback: failure.stderr.clone(),
+                    traceback: failure.details(),
                     failure: Some(FailureView {
                         kind: failure.kind,
                         task: failure.task,
@@ -144,6 +154,11 @@ impl ResultView {
                         pid: failure.pid,
                         exit_status: failure.exit_status,
                         signal: failure.signal,
+                        oom_killed: failure.oom_killed,
+                        peak_memory: failure.peak_memory,
+                        stderr: failure.stderr.clone(),
+                        stack: failure.stack.clone(),
+                        earlier_attempts: failure.earlier_attempts.clone(),
                     }),
                 });
             }

@@ -6,9 +6,10 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 
 use super::foreign::ForeignBlock;
-use super::host::{HostLink, send_fds};
+use super::host::HostLink;
 use super::input::Input;
 use super::orders::Order;
+use super::parcels::send_fds;
 
 /// Gifts that a worker has before it is looked which of them nobody needs any more; then at twice as many as are needed.
 const MIN_SWEEP: usize = 32;

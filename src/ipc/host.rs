@@ -2,16 +2,14 @@
 //! the rings.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
 };
 
 use super::arena::{Arena, Block};
@@ -24,6 +22,7 @@ use super::host_lane::HostLane;
 use super::lane::{LANE_BYTES, TaskHead};
 use super::orders::{Answer, COPIED, Code, LARGE, Order, SPOKE};
 use super::output::OutputReceiver;
+use super::parcels::{MESSAGE_FDS, receive_fd, send_fds};
 use super::payload::Payload;
 use super::shm::{Backing, Map, create};
 use super::{HostFd, LinkError};
@@ -41,9 +40,6 @@ const MIN_SWEEP: usize = 32;
 /// How many descriptors come with it: the lane, the bell, the driver's event, the socket for more descriptors, the one for
 /// output.
 pub(super) const GREETING_FDS: usize = 6;
-
-/// What the kernel takes in one message (`SCM_MAX_FD`).
-pub(super) const MESSAGE_FDS: usize = 253;
 
 /// Descriptors of the application's that a worker can be given.
 pub const MAX_SHARED_FDS: usize = MESSAGE_FDS - GREETING_FDS;
@@ -351,6 +347,14 @@ impl HostLink {
         self.lane.beats()
     }
 
+    /// The most bytes that the worker had in memory. `counted` is what the kernel has counted, in the end: that includes the
+    /// host's own peak, and is right where it is more. Else it is as of half a second before. `None`: nobody knows.
+    pub fn peak_memory(&self, counted: Option<u64>) -> Option<u64> {
+        let (noted, floor) = self.lane.peak();
+        let counted = counted.filter(|&counted| floor > 0 && counted > floor);
+        counted.or(if noted > 0 { Some(noted) } else { None })
+    }
+
     /// How many items of the chunk that it is at the worker has begun.
     pub fn items(&self) -> u32 {
         self.lane.items()
@@ -361,37 +365,4 @@ impl AsFd for HostLink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-pub(super) fn send_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(control.push(SendAncillaryMessage::ScmRights(fds)), "room for the descriptors was made");
-    loop {
-        match sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
-            Err(Errno::INTR) => {}
-            sent => return sent.map(drop),
-        }
-    }
-}
-
-/// A parcel: a block's number and its descriptor.
-pub(super) fn receive_fd(socket: impl AsFd) -> Result<(u32, OwnedFd), LinkError> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(GREETING_FDS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut number = [0; 4];
-    loop {
-        let mut slices = [IoSliceMut::new(&mut number)];
-        match recvmsg(&socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Ok(got) if got.bytes == number.len() => break,
-            Ok(_) => return Err(LinkError::Malformed("no parcel")),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    Ok((u32::from_le_bytes(number), fd.ok_or(LinkError::Malformed("a parcel without a descriptor"))?))
 }

@@ -7,10 +7,10 @@ use rustix::thread::futex;
 
 use super::atomic::{Counter, Memory, Word};
 use super::lane::{
-    BEAT, Garbled, IS_TAKEN, ITEMS, LINK, MAX_INLINE_BYTES, NESTED, NEVER, PAD, READY, REFILL_AT,
-    RESULT_ALIGN, RESULT_HEAD, RESULT_HEADER, RESULT_PAD, RESULT_TAIL, RETRACTED, ResultHead, TAKEN,
-    TASK_ALIGN, TASK_HEAD, TASK_HEADER, TASK_TAIL, TaskHead, WORKER_BELL, decode_result, lane_bytes, rest,
-    result_at, size, task_at,
+    BEAT, Garbled, IS_TAKEN, ITEMS, LINK, MAX_INLINE_BYTES, NESTED, NEVER, PAD, PEAK, PEAK_FLOOR, READY,
+    REFILL_AT, RESULT_ALIGN, RESULT_HEAD, RESULT_HEADER, RESULT_PAD, RESULT_TAIL, RETRACTED, ResultHead,
+    TAKEN, TASK_ALIGN, TASK_HEAD, TASK_HEADER, TASK_TAIL, TaskHead, WORKER_BELL, decode_result, lane_bytes,
+    rest, result_at, size, task_at,
 };
 use super::shm::Map;
 use crate::scheduler::types::{Assignment, TaskId};
@@ -59,6 +59,11 @@ impl<M: Memory> HostLane<M> {
 
     pub(super) fn beats(&self) -> u64 {
         self.map.u64(BEAT).load(Ordering::Relaxed)
+    }
+
+    /// What the worker has noted of its memory: the most that it had, and where the kernel's count of that began.
+    pub(super) fn peak(&self) -> (u64, u64) {
+        (self.map.u64(PEAK).load(Ordering::Relaxed), self.map.u64(PEAK_FLOOR).load(Ordering::Relaxed))
     }
 
     /// Items that the worker has begun of the chunk that it is at.

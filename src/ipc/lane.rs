@@ -33,6 +33,10 @@ pub(super) const LANE_BYTES: usize = lane_bytes(RING_BYTES);
 
 /// Counted up by a native thread of the worker.
 pub(super) const BEAT: usize = 0;
+/// Written by that thread: the most bytes that the worker had in memory when it looked last; and what the kernel's own count
+/// of that began with, which is the host's.
+pub(super) const PEAK: usize = 8;
+pub(super) const PEAK_FLOOR: usize = 16;
 /// Where the worker sleeps.
 pub(super) const WORKER_BELL: usize = LINE;
 /// Written by the host: the end of the task ring, and where the worker is to call for more.

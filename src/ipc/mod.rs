@@ -37,6 +37,7 @@ mod nested;
 mod nested_tests;
 mod orders;
 mod output;
+mod parcels;
 mod payload;
 mod per_process;
 #[cfg(test)]
@@ -44,6 +45,7 @@ mod protocol_check;
 #[cfg(test)]
 mod protocol_model;
 mod range;
+mod rusage;
 mod shm;
 mod signals;
 mod soft;
@@ -64,6 +66,7 @@ pub use orders::{Answer, Code, Form, Order, Task};
 pub use output::{MAX_RECORD_BYTES, OutputReceiver, OutputSender, Said, Stream};
 pub use payload::{Payload, SmallBytes};
 pub use range::Range;
+pub use rusage::{Reaped, reap};
 pub use shm::Backing;
 pub use signals::{block_all_signals, reset_signal_mask, soft_signal, stack_signal};
 pub use soft::SoftTimer;

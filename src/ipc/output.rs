@@ -4,12 +4,14 @@
 //! A message is a header and some text. One that does not begin like a header is a piece of a stack: the signal handler
 //! that writes those (Python's `faulthandler`) knows of no headers.
 
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send, sockopt};
 
 use super::HostFd;
 use super::per_process::PerProcess;
@@ -193,8 +195,8 @@ fn cut(bytes: &[u8]) -> usize {
 pub enum Said<'a> {
     /// A task printed this.
     Text(Assignment, Stream, &'a [u8]),
-    /// A piece of a stack.
-    Stack(&'a [u8]),
+    /// A piece of a stack, and the process that wrote it: a child that a task has forked has the same socket.
+    Stack(Option<i32>, &'a [u8]),
 }
 
 /// The host's end.
@@ -203,6 +205,8 @@ pub struct OutputReceiver(HostFd);
 
 impl OutputReceiver {
     pub(super) fn new(socket: OwnedFd) -> Self {
+        // Should that fail, what comes is taken for the worker's own.
+        let _ = sockopt::set_socket_passcred(&socket, true);
         Self(HostFd::new(socket))
     }
 
@@ -211,19 +215,26 @@ impl OutputReceiver {
         if buffer.len() < HEADER_BYTES + MAX_RECORD_BYTES {
             buffer.resize(HEADER_BYTES + MAX_RECORD_BYTES, 0); // once
         }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let read = loop {
-            match recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((read, _)) => break read,
+            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut buffer[..])], &mut control, flags) {
+                Ok(got) => break got.bytes,
                 Err(Errno::INTR) => {}
                 Err(Errno::CONNRESET) => return Ok(None),
                 Err(errno) => return Err(errno.into()),
             }
         };
-        Ok(if read == 0 { None } else { Some(decode(&buffer[..read])) })
+        let sender = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmCredentials(sender) => Some(sender.pid.as_raw_nonzero().get()),
+            _ => None,
+        });
+        Ok(if read == 0 { None } else { Some(decode(sender, &buffer[..read])) })
     }
 }
 
-fn decode(message: &[u8]) -> Said<'_> {
+fn decode(sender: Option<i32>, message: &[u8]) -> Said<'_> {
     let stream = message.get(1).and_then(|&number| Stream::ALL.get(usize::from(number)));
     match (message.split_first_chunk::<HEADER_BYTES>(), stream) {
         (Some((header, text)), Some(&stream)) if header[0] == MAGIC => {
@@ -231,7 +242,7 @@ fn decode(message: &[u8]) -> Said<'_> {
             let task = TaskId(u64::from_le_bytes(header[8..16].try_into().expect("eight bytes")));
             Said::Text(Assignment { task, attempt }, stream, text)
         }
-        _ => Said::Stack(message),
+        _ => Said::Stack(sender, message),
     }
 }
 
@@ -259,7 +270,7 @@ mod tests {
             Ok(Some(Said::Text(run, stream, text))) => {
                 Some((run.task.0, stream, String::from_utf8(text.to_vec()).expect("cut between characters")))
             }
-            Ok(Some(Said::Stack(text))) => panic!("a stack: {text:?}"),
+            Ok(Some(Said::Stack(_, text))) => panic!("a stack: {text:?}"),
             Ok(None) | Err(_) => None,
         }
     }
@@ -304,7 +315,8 @@ mod tests {
         rustix::io::write(&sender.socket, b"Stack (most recent call first):\n").expect("room");
         let mut buffer = Vec::new();
         let said = receiver.receive(&mut buffer).expect("a message");
-        assert_eq!(said, Some(Said::Stack(b"Stack (most recent call first):\n")));
+        let own = Some(std::process::id().cast_signed());
+        assert_eq!(said, Some(Said::Stack(own, b"Stack (most recent call first):\n")));
         drop(sender);
         assert_eq!(receiver.receive(&mut buffer).expect("the end"), None);
     }

@@ -18,12 +18,14 @@ use super::asker::Asker;
 use super::bell::WorkerBell;
 use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_READY, Raw, Read, greeting};
-use super::host::{GREETING, GREETING_FDS, MESSAGE_FDS, receive_fd, send_fds};
-use super::lane::{LANE_BYTES, MAX_INLINE_BYTES, RING_BYTES, ResultHead};
+use super::host::{GREETING, GREETING_FDS};
+use super::lane::{BEAT, LANE_BYTES, MAX_INLINE_BYTES, PEAK, PEAK_FLOOR, RING_BYTES, ResultHead};
 use super::orders::{Answer, COPIED, LARGE, SPOKE, Task};
 use super::output::OutputSender;
+use super::parcels::{MESSAGE_FDS, receive_fd, send_fds};
 use super::payload::Payload;
 use super::range::Range;
+use super::rusage::own_peak;
 use super::shm::{Backing, Map};
 use super::worker_lane::{TakenFrame, WorkerLane};
 use crate::scheduler::types::Assignment;
@@ -93,7 +95,17 @@ pub struct Heart(Map);
 impl Heart {
     /// Still alive.
     pub fn beat(&self) {
-        self.0.u64(0).fetch_add(1, Ordering::Relaxed);
+        self.0.u64(BEAT).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Before the first task: with what the kernel's count of our memory begins.
+    pub fn note_floor(&self) {
+        self.0.u64(PEAK_FLOOR).store(own_peak(), Ordering::Relaxed);
+    }
+
+    /// The most bytes that we have had in memory.
+    pub fn note_peak(&self, bytes: u64) {
+        self.0.u64(PEAK).store(bytes, Ordering::Relaxed);
     }
 }
 

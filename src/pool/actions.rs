@@ -36,9 +36,10 @@ impl Core {
                     self.seats[place].stopping = true;
                     self.touch(place);
                 }
-                Action::Kill(id, _) => {
+                Action::Kill(id, why) => {
                     let place = self.place(id);
                     let seat = &mut self.seats[place];
+                    seat.killed = Some(why);
                     if self.gentle_until.is_some() { seat.terminate() } else { seat.kill() }
                 }
                 Action::Fail(task, reason) => self.fail(task, reason, now),
@@ -136,7 +137,7 @@ impl Core {
     fn failure(&self, task: TaskId, reason: FailReason, ended: Option<&Ended>) -> Outcome {
         let entry = self.entries.get(task);
         let name = entry.map_or("", |entry| &entry.name);
-        let mut failure = Failure::new(reason, task.0, name, ended);
+        let mut failure = Failure::new(reason, task.0, name, ended, self.earlier.of(task));
         failure.tags = entry.map(|entry| tags_of(entry.tags.as_ref())).unwrap_or_default();
         if entry.is_none_or(|entry| entry.work.form != Form::Chunk) {
             failure.item = None; // the counter is of an earlier task
@@ -147,6 +148,7 @@ impl Core {
     pub(super) fn resolve(&mut self, task: TaskId, outcome: Outcome, now: Time) {
         // Only after `abandon`, which has resolved everything, can the entry be missing.
         let Some(entry) = self.entries.remove(task) else { return };
+        self.earlier.forget(task);
         self.waiting_bytes -= entry.work.payload.len();
         self.resolved = true;
         if entry.slot.is_retained() {

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::failure::Ended;
+use super::evidence::{Baseline, Earlier, OomWatch};
+use super::failure::{Ended, end_in_words};
 use super::history::History;
 use super::names::Names;
 use super::nested::Nested;
@@ -25,7 +26,7 @@ use super::work::Work;
 use crate::ipc::{Arena, HostBell};
 use crate::scheduler::types::{Assignment, Shutdown, TaskId, Time, WorkerId};
 use crate::scheduler::{Scheduler, TaskMap};
-use crate::supervisor::{Exit, Process, Spawned};
+use crate::supervisor::{Process, Spawned};
 
 /// How often heartbeats are read, and processes without a pidfd looked at. Four looks within the limit after
 /// which an idle worker counts as frozen; two wake-ups a second cost an idle pool nothing measurable.
@@ -91,6 +92,9 @@ pub(super) struct Core {
     rested: Time,
     /// The arena is to rest: by the driver, and without the lock, since giving pages back takes long.
     pub(super) rest_due: bool,
+    pub(super) oom: OomWatch,
+    /// Of tasks that are tried again.
+    pub(super) earlier: Earlier,
     /// Tasks that raised: answered, as far as the scheduler knows.
     pub(super) raised: u64,
     /// The workers were asked to go by SIGTERM, and have so long.
@@ -160,6 +164,8 @@ impl Core {
             spawns: VecDeque::new(),
             sleeps_until: None,
             last_ended: None,
+            oom: OomWatch::default(),
+            earlier: Earlier::default(),
             raised: 0,
             ticked: Time::ZERO,
             rested: Time::ZERO,
@@ -209,7 +215,7 @@ impl Core {
     }
 
     /// The driver has started this process.
-    pub(super) fn install(&mut self, id: WorkerId, spawned: Spawned) {
+    pub(super) fn install(&mut self, id: WorkerId, spawned: Spawned, baseline: Option<Baseline>) {
         let config = Arc::clone(&self.config);
         let waker = Arc::clone(&self.waker);
         let now = self.now();
@@ -217,6 +223,10 @@ impl Core {
         let seat = &mut self.seats[place];
         seat.install(spawned, &waker, id);
         seat.started = now;
+        if let Some(baseline) = &baseline {
+            self.oom.started(baseline, now);
+        }
+        seat.baseline = baseline;
         if let Some(link) = seat.link.as_mut() {
             link.configure(&config);
         }
@@ -226,10 +236,7 @@ impl Core {
     /// This process could not be started.
     pub(super) fn spawn_failed(&mut self, id: WorkerId, error: &std::io::Error) {
         let problem = format!("could not be started: {error}");
-        self.note_end(
-            id,
-            Ended { pid: 0, exit: Exit::Unknown, stderr: String::new(), item: None, problem: Some(problem) },
-        );
+        self.note_end(id, Ended { problem: Some(problem), ..Ended::unknown() });
         let now = self.now();
         self.scheduler.handle_spawn_failed(id, crate::supervisor::is_transient(error), now);
         self.run_actions(now);
@@ -250,7 +257,8 @@ impl Core {
             link.bury(&self.arena);
         }
         let (newest, output) = (self.scheduler.submitted(), Arc::clone(&self.output));
-        let buried = self.seat(id).and_then(|seat| seat.bury(&waker, newest, &output));
+        let place = self.place(id);
+        let buried = self.seats[place].bury(&waker, newest, &output, &mut self.oom);
         let Some((begun, ended)) = buried else { return };
         let nest = self.seat(id).map(|seat| seat.nest.close(&waker, id)).unwrap_or_default();
         self.ended(id, begun, ended);
@@ -258,10 +266,21 @@ impl Core {
     }
 
     fn ended(&mut self, id: WorkerId, begun: Option<Assignment>, ended: Ended) {
+        let how = begun.map(|run| (run, end_in_words(&ended)));
         self.note_end(id, ended);
         let now = self.now();
         self.scheduler.handle_exit(id, begun, now);
         self.run_actions(now);
+        if let Some((run, how)) = how {
+            self.note_lost(run, &how);
+        }
+    }
+
+    /// An attempt has ended so. If that was not the end of the task, it is remembered.
+    pub(super) fn note_lost(&mut self, run: Assignment, how: &str) {
+        if self.entries.contains(run.task) {
+            self.earlier.add(run, how);
+        }
     }
 
     fn note_end(&mut self, id: WorkerId, ended: Ended) {
@@ -280,6 +299,7 @@ impl Core {
             self.rest_due = true;
         }
         self.results.evict(now);
+        self.oom.look(now);
         self.end_gentleness(now);
         for slot in 0..self.seats.len() {
             let seat = &mut self.seats[slot];

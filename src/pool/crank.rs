@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::answer::{error_text, shown};
 use super::core::Core;
+use super::evidence::raised_in_words;
 use super::slot::Outcome;
 use crate::ipc::{Answer, Order, Received};
 use crate::scheduler::types::{Completion, Time, WorkerId};
@@ -88,9 +90,16 @@ impl Core {
         } else {
             self.scheduler.handle_completed(id, run, Some(ran), now)
         };
-        if completion == Completion::Final {
-            self.raised += u64::from(raised || answer == Answer::Error);
-            self.resolve(run.task, outcome, now);
+        match (completion, &outcome) {
+            (Completion::Final, _) => {
+                self.raised += u64::from(raised || answer == Answer::Error);
+                self.resolve(run.task, outcome, now);
+            }
+            (Completion::Again, Outcome::Error(payload)) => {
+                let error = error_text(&shown(payload));
+                self.note_lost(run, &raised_in_words(&error.type_name, &error.message));
+            }
+            (Completion::Again | Completion::Stale, _) => {}
         }
     }
 

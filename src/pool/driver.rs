@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::Shared;
 use super::core::Core;
+use super::evidence::Baseline;
 use super::waker::{Event, Topic};
 use crate::ipc::block_all_signals;
-use crate::supervisor::{SpawnSpec, spawn};
+use crate::supervisor::{OomCounters, SpawnSpec, spawn};
 
 /// Waking this much later than planned means that the whole process (or machine) stood still.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -17,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The thread's body.
 pub(super) fn run(shared: &Arc<Shared>, spec: SpawnSpec) {
     block_all_signals();
-    let mut driver = Driver { shared: Arc::clone(shared), spec };
+    let mut driver = Driver { shared: Arc::clone(shared), spec, counters: OomCounters::default() };
     let why = match catch_unwind(AssertUnwindSafe(|| driver.work())) {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(format!(
@@ -39,6 +40,7 @@ pub(super) fn run(shared: &Arc<Shared>, spec: SpawnSpec) {
 struct Driver {
     shared: Arc<Shared>,
     spec: SpawnSpec,
+    counters: OomCounters,
 }
 
 impl Driver {
@@ -101,9 +103,11 @@ impl Driver {
         core.renew(&mut self.spec);
         drop(core);
         let spawned = spawn(&self.spec, &self.shared.bell, self.shared.waker.bell());
+        let baseline =
+            spawned.as_ref().ok().map(|spawned| Baseline::of(spawned.process.pid(), &mut self.counters));
         let mut core = self.shared.core.lock();
         match spawned {
-            Ok(spawned) => core.install(id, spawned),
+            Ok(spawned) => core.install(id, spawned, baseline),
             Err(error) => core.spawn_failed(id, &error),
         }
         true

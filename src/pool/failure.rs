@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::evidence::{Oom, bytes_in_words, earlier_in_words};
 use super::slot::Outcome;
 use crate::scheduler::types::{FailReason, KillReason, TaskId};
 use crate::supervisor::Exit;
@@ -69,8 +70,16 @@ pub struct Failure {
     pub exit_status: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
+    /// Whether the kernel's out-of-memory killer ended it, if that is known.
+    pub oom_killed: Option<bool>,
+    /// The most bytes that it had in memory, as far as is known.
+    pub peak_memory: Option<u64>,
     /// The last lines that the worker wrote to its stderr.
     pub stderr: String,
+    /// Its Python stacks when a fatal signal came.
+    pub stack: String,
+    /// How the earlier attempts ended, the last ones at least.
+    pub earlier_attempts: Vec<String>,
     /// The item of a chunk that it was at.
     pub item: Option<u32>,
     /// The outcome of the task that failed first, where this one only needed its value.
@@ -84,21 +93,60 @@ pub(super) struct Ended {
     pub(super) pid: i32,
     pub(super) exit: Exit,
     pub(super) stderr: String,
+    pub(super) stack: String,
+    pub(super) peak_memory: Option<u64>,
+    /// Where it was killed, and not by us.
+    pub(super) oom: Option<Oom>,
     /// The item that it was at, if what it ran was a chunk.
     pub(super) item: Option<u32>,
     /// What was wrong with the link or the handshake, if that is why.
     pub(super) problem: Option<String>,
+    /// For what we have ended it.
+    pub(super) killed: Option<KillReason>,
+}
+
+impl Ended {
+    /// Nothing is known.
+    pub(super) fn unknown() -> Self {
+        Self {
+            pid: 0,
+            exit: Exit::Unknown,
+            stderr: String::new(),
+            stack: String::new(),
+            peak_memory: None,
+            oom: None,
+            item: None,
+            problem: None,
+            killed: None,
+        }
+    }
+
+    /// Whether the kernel's out-of-memory killer ended it: that sends SIGKILL.
+    fn oom_killed(&self) -> Option<bool> {
+        match self.exit {
+            Exit::Signal(libc::SIGKILL) => self.oom.and_then(|oom| oom.killed),
+            Exit::Status(_) | Exit::Signal(_) => Some(false),
+            Exit::Unknown => None,
+        }
+    }
 }
 
 impl Failure {
-    pub(super) fn new(reason: FailReason, task: u64, name: &str, ended: Option<&Ended>) -> Self {
+    pub(super) fn new(
+        reason: FailReason,
+        task: u64,
+        name: &str,
+        ended: Option<&Ended>,
+        earlier_attempts: Vec<String>,
+    ) -> Self {
         let pid = ended.map(|ended| ended.pid);
         let worker = pid.map_or_else(|| "the worker".to_owned(), |pid| format!("worker pid {pid}"));
         let (kind, attempts, ended, message) = match reason {
             FailReason::Crashed { attempts, killed, .. } => {
                 let how = describe(ended, killed);
                 let tries = if attempts > 1 { format!(" (attempt {attempts})") } else { String::new() };
-                let message = format!("{worker} {how} while it ran task {task} ({name}){tries}");
+                let facts = facts_in_words(ended, &earlier_attempts);
+                let message = format!("{worker} {how} while it ran task {task} ({name}){tries}{facts}");
                 (FailureKind::WorkerCrashed, attempts, ended, message)
             }
             FailReason::TimedOut { attempts, .. } => {
@@ -126,7 +174,11 @@ impl Failure {
             exit_status: exit
                 .and_then(|exit| if let Exit::Status(status) = exit { Some(status) } else { None }),
             signal: exit.and_then(|exit| if let Exit::Signal(signal) = exit { Some(signal) } else { None }),
+            oom_killed: ended.and_then(Ended::oom_killed),
+            peak_memory: ended.and_then(|ended| ended.peak_memory),
             stderr: ended.map(|ended| ended.stderr.clone()).unwrap_or_default(),
+            stack: ended.map(|ended| ended.stack.clone()).unwrap_or_default(),
+            earlier_attempts,
             item: ended.and_then(|ended| ended.item),
             cause: None,
         }
@@ -146,7 +198,11 @@ impl Failure {
             pid: None,
             exit_status: None,
             signal: None,
+            oom_killed: None,
+            peak_memory: None,
             stderr: String::new(),
+            stack: String::new(),
+            earlier_attempts: Vec::new(),
             item: None,
             cause: None,
         }
@@ -168,6 +224,32 @@ impl Failure {
         let failure = Self::broken(&message, task, name);
         Self { kind: FailureKind::DependencyFailed, cause: cause.map(Box::new), ..failure }
     }
+
+    /// For people: the stack, and the last words, of which it may be a part.
+    pub fn details(&self) -> String {
+        let apart = !self.stack.is_empty() && !self.stderr.contains(&self.stack);
+        match (apart, &*self.stderr) {
+            (false, stderr) => stderr.to_owned(),
+            (true, "") => self.stack.clone(),
+            (true, stderr) => format!("{}\n\nThe last lines of its stderr:\n{stderr}", self.stack),
+        }
+    }
+}
+
+/// What is known besides how it ended.
+fn facts_in_words(ended: Option<&Ended>, earlier: &[String]) -> String {
+    let peak = ended.and_then(|ended| ended.peak_memory);
+    let peak = peak.map(|peak| format!("; its peak memory was {}", bytes_in_words(peak)));
+    format!("{}{}", peak.unwrap_or_default(), earlier_in_words(earlier))
+}
+
+/// How an attempt ended that was not the last: "worker pid 7 exited with status 7".
+pub(super) fn end_in_words(ended: &Ended) -> String {
+    let how = match ended.killed {
+        Some(KillReason::Timeout) => "was killed, as it ran longer than its timeout".to_owned(),
+        killed => describe(Some(ended), killed),
+    };
+    format!("worker pid {} {how}", ended.pid)
 }
 
 /// "exited with status 7", "was killed by signal 11 (SIGSEGV)" …
@@ -188,7 +270,11 @@ fn describe(ended: Option<&Ended>, killed: Option<KillReason>) -> String {
         Exit::Status(status) => format!("exited with status {status}"),
         // Our own doing, for the reason below.
         Exit::Signal(libc::SIGKILL) if ended.problem.is_some() => "was killed".to_owned(),
-        Exit::Signal(signal) => format!("was killed by signal {signal}{}", signal_name(signal)),
+        Exit::Signal(signal) => {
+            let oom = ended.oom.filter(|_| signal == libc::SIGKILL);
+            let name = oom.map(|oom| format!(" (SIGKILL{})", oom.in_words()));
+            format!("was killed by signal {signal}{}", name.as_deref().unwrap_or(signal_name(signal)))
+        }
         Exit::Unknown => "died (its exit status was taken by somebody else's waitpid)".to_owned(),
     };
     match &ended.problem {
@@ -199,7 +285,7 @@ fn describe(ended: Option<&Ended>, killed: Option<KillReason>) -> String {
 
 fn signal_name(signal: i32) -> &'static str {
     match signal {
-        libc::SIGKILL => " (SIGKILL; perhaps the kernel was out of memory)",
+        libc::SIGKILL => " (SIGKILL; perhaps the kernel was out of memory)", // where it does not count
         libc::SIGSEGV => " (SIGSEGV)",
         libc::SIGABRT => " (SIGABRT)",
         libc::SIGBUS => " (SIGBUS)",

@@ -136,7 +136,7 @@ fn tell(outcome: &Outcome) -> (&'static str, String, String) {
             ("failed", line, tail(&error.traceback, TRACEBACK_CHARS))
         }
         Outcome::Failed(failure) => {
-            ("failed", head(&failure.message, LINE_CHARS), tail(&failure.stderr, TRACEBACK_CHARS))
+            ("failed", head(&failure.message, LINE_CHARS), tail(&failure.details(), TRACEBACK_CHARS))
         }
         Outcome::Cancelled => ("cancelled", String::new(), String::new()),
     }

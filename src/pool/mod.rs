@@ -22,6 +22,7 @@ mod cancel;
 mod core;
 mod crank;
 mod driver;
+mod evidence;
 mod failure;
 mod greeting;
 mod history;

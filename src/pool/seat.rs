@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
 use super::core::Core;
+use super::evidence::{Baseline, OomWatch, report_in};
 use super::failure::Ended;
 use super::nested::Nest;
 use super::output::Output;
 use super::streams::{Speaker, Streams};
 use super::waker::{Topic, Waker};
 use crate::ipc::HostLink;
-use crate::scheduler::types::{Assignment, TaskId, Time, WorkerId};
-use crate::supervisor::{Process, Spawned};
+use crate::scheduler::types::{Assignment, KillReason, TaskId, Time, WorkerId};
+use crate::supervisor::{Exit, Process, Spawned};
 
 /// A place has room for two processes: for the one that fills it, and for one that is started before the other has gone.
 pub(super) const SEATS_PER_SLOT: usize = 2;
@@ -38,6 +39,9 @@ pub(super) struct Seat {
     /// The socket is closed; `true` once that has been so for a tick.
     hung_up: Option<bool>,
     problem: Option<String>,
+    /// We have sent it a signal, for this.
+    pub(super) killed: Option<KillReason>,
+    pub(super) baseline: Option<Baseline>,
     /// Dispatches for which the ring has no room yet.
     pub(super) outbox: VecDeque<Assignment>,
     /// It is to be told to leave.
@@ -61,6 +65,8 @@ impl Default for Seat {
             doomed: false,
             hung_up: None,
             problem: None,
+            killed: None,
+            baseline: None,
             outbox: VecDeque::new(),
             stopping: false,
             unwatched: false,
@@ -236,15 +242,17 @@ impl Seat {
         waker: &Waker,
         newest: u64,
         output: &Output,
+        oom: &mut OomWatch,
     ) -> Option<(Option<Assignment>, Ended)> {
         self.process.as_ref()?.kill_group();
         let begun = self.link.as_ref().and_then(HostLink::begun);
         let speaker = self.speaker(begun.map(|run| run.task), newest);
         self.streams.read_all(speaker, output);
         let process = self.process.take()?;
-        let item = self.link.as_ref().and_then(|link| link.items().checked_sub(1));
+        let link = self.link.take();
+        let item = link.as_ref().and_then(|link| link.items().checked_sub(1));
         // The socket is still open where a process that the task started holds the worker's end.
-        if let Some(link) = self.link.take().filter(|_| self.hung_up.is_none()) {
+        if let Some(link) = link.as_ref().filter(|_| self.hung_up.is_none()) {
             waker.watch(link.as_fd(), Topic::Link, self.id, false);
         }
         for topic in [Topic::Stdout, Topic::Stderr, Topic::Output] {
@@ -253,10 +261,19 @@ impl Seat {
         if let Some(pidfd) = process.exit_watch() {
             waker.watch(pidfd, Topic::Exit, self.id, false);
         }
+        let foreign = self.killed.is_none() && self.problem.is_none();
+        let baseline = self.baseline.take().filter(|_| foreign && process.was_killed());
+        let oom = baseline.and_then(|baseline| oom.judge(process.pid(), &baseline));
         let pid = process.pid();
-        let exit = process.reap();
-        let ended =
-            Ended { pid, exit, stderr: self.streams.tail.take_text(), item, problem: self.problem.take() };
-        Some((begun, ended))
+        let (exit, counted) = process.reap();
+        let stderr = self.streams.tail.take_text();
+        let shown = self.streams.fatal.take_text();
+        let stack = match exit {
+            Exit::Signal(_) if !shown.is_empty() => shown,
+            exit => report_in(&stderr, exit).to_owned(),
+        };
+        let peak_memory = link.as_ref().and_then(|link| link.peak_memory(counted));
+        let (problem, killed) = (self.problem.take(), self.killed);
+        Some((begun, Ended { pid, exit, stderr, stack, peak_memory, oom, item, problem, killed }))
     }
 }

@@ -21,20 +21,62 @@ const MESSAGES: usize = 1024;
 /// What is kept of each worker's stderr: a faulthandler stack of a deep recursion with some lines before it.
 const TAIL_BYTES: usize = 8 * 1024;
 
-/// The last bytes of a stream.
-#[derive(Debug, Default)]
-pub(super) struct Tail(Vec<u8>);
+/// What is kept of the stacks that a worker shows when it dies: a hundred frames, which is the most that `faulthandler`
+/// shows of a thread, several times. The main thread, where tasks run, comes last.
+const STACK_BYTES: usize = 32 * 1024;
 
-impl Tail {
+/// Begins the report of a fatal signal, in a message of its own.
+const FATAL: &[u8] = b"Fatal Python error: ";
+
+/// The last bytes of a stream.
+#[derive(Debug)]
+pub(super) struct Tail<const BYTES: usize = TAIL_BYTES>(Vec<u8>);
+
+impl<const BYTES: usize> Default for Tail<BYTES> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<const BYTES: usize> Tail<BYTES> {
     fn push(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
-        let excess = self.0.len().saturating_sub(TAIL_BYTES);
+        let excess = self.0.len().saturating_sub(BYTES);
         self.0.drain(..excess);
     }
 
     pub(super) fn take_text(&mut self) -> String {
         let bytes = std::mem::take(&mut self.0);
         String::from_utf8_lossy(&bytes).trim_end().to_owned()
+    }
+}
+
+/// The report of a fatal signal: its first line, and the stacks.
+#[derive(Debug, Default)]
+pub(super) struct Fatal {
+    title: Vec<u8>,
+    stacks: Tail<STACK_BYTES>,
+}
+
+impl Fatal {
+    /// A piece of a stack has come. `false`: it is not of such a report.
+    fn push(&mut self, text: &[u8]) -> bool {
+        if text.starts_with(FATAL) {
+            *self = Self { title: text.to_vec(), stacks: Tail::default() };
+        } else if self.title.is_empty() {
+            return false;
+        } else if self.title.contains(&b'\n') || self.title.len() > TAIL_BYTES {
+            self.stacks.push(text);
+        } else {
+            self.title.extend_from_slice(text);
+        }
+        true
+    }
+
+    pub(super) fn take_text(&mut self) -> String {
+        let title = std::mem::take(&mut self.title);
+        let text = format!("{}{}", String::from_utf8_lossy(&title), self.stacks.take_text());
+        text.trim_end().to_owned()
     }
 }
 
@@ -46,6 +88,8 @@ pub(super) struct Streams {
     records: Option<OutputReceiver>,
     scratch: Vec<u8>,
     pub(super) tail: Tail,
+    /// What it has shown of itself in its last moment.
+    pub(super) fatal: Fatal,
     /// A stack on its way.
     pub(super) stack: Option<Vec<u8>>,
 }
@@ -114,8 +158,17 @@ impl Streams {
                     let task = if known { Some(task) } else { None };
                     output.push(Piece { task, pid: speaker.pid, stream, raw: false, bytes: text.to_vec() });
                 }
-                Ok(Some(Said::Stack(text))) => {
-                    if let Some(stack) = &mut self.stack {
+                Ok(Some(Said::Stack(from, text))) => {
+                    let fatal = if from.is_none_or(|from| from == speaker.pid) {
+                        self.fatal.push(text)
+                    } else {
+                        true // a child's: its parent's end is not told by it
+                    };
+                    if fatal {
+                        // Where such reports go without us.
+                        let (task, pid, stream) = (speaker.begun, speaker.pid, Stream::Stderr);
+                        output.push(Piece { task, pid, stream, raw: true, bytes: text.to_vec() });
+                    } else if let Some(stack) = &mut self.stack {
                         stack.extend_from_slice(text);
                     }
                 }
@@ -162,12 +215,33 @@ mod tests {
 
     #[test]
     fn the_tail_is_bounded_and_keeps_the_end() {
-        let mut tail = Tail::default();
+        let mut tail: Tail = Tail::default();
         for line in 0..2000 {
             tail.push(format!("line {line}\n").as_bytes());
         }
         let text = tail.take_text();
         assert!(text.len() <= TAIL_BYTES);
         assert!(text.ends_with("line 1999"), "{text}");
+    }
+
+    #[test]
+    fn the_report_of_a_fatal_signal_is_told_from_other_stacks_and_bounded() {
+        let mut fatal = Fatal::default();
+        assert!(!fatal.push(b"Thread 0x1 (most recent call first):\n"), "somebody has asked for that");
+        let pieces: [&[u8]; 4] = [b"Fatal Python error: ", b"Aborted", b"\n\n", b"Current thread\n"];
+        for piece in pieces {
+            assert!(fatal.push(piece));
+        }
+        assert_eq!(fatal.take_text(), "Fatal Python error: Aborted\n\nCurrent thread");
+        assert!(!fatal.push(b"  File"), "that was it");
+        for piece in pieces {
+            fatal.push(piece);
+        }
+        for frame in 0..5000 {
+            fatal.push(format!("  File \"x.py\", line {frame} in f\n").as_bytes());
+        }
+        let text = fatal.take_text();
+        assert!(text.starts_with("Fatal Python error: Aborted\n\n") && text.ends_with("line 4999 in f"));
+        assert!(text.len() < STACK_BYTES + 100);
     }
 }

@@ -4,8 +4,10 @@
 //! can be caught in it. Nothing here uses `pre_exec`, which would make the standard library fork (a hundred
 //! milliseconds with a large host) where it can otherwise use `posix_spawn`.
 
+mod oom;
 mod procfs;
 
+pub use oom::{OomCounter, OomCounters, OomScope, oom_kills_of_machine};
 pub use procfs::{Usage, resident_bytes, usage};
 
 use std::ffi::OsString;
@@ -21,7 +23,7 @@ use rustix::process::{
     pidfd_send_signal, waitid,
 };
 
-use crate::ipc::{Asked, Backing, HostBell, HostFd, HostLink, OutputReceiver, stack_signal};
+use crate::ipc::{Asked, Backing, HostBell, HostFd, HostLink, OutputReceiver, Reaped, reap, stack_signal};
 
 /// How to start a worker.
 ///
@@ -150,6 +152,13 @@ impl Process {
         !matches!(waitid(WaitId::Pid(self.pid), options), Ok(None) | Err(Errno::INTR))
     }
 
+    /// Whether it was ended by SIGKILL, and waits to be reaped.
+    pub fn was_killed(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let ended = waitid(WaitId::Pid(self.pid), options).ok().flatten();
+        ended.and_then(|status| status.terminating_signal()) == Some(libc::SIGKILL)
+    }
+
     /// Whether the number still stands for our child. Somebody else's `waitpid(-1)`, or SIGCHLD being ignored, can
     /// take it away; then it may be a stranger's by now.
     fn is_ours(&self) -> bool {
@@ -189,21 +198,25 @@ impl Process {
         }
     }
 
-    /// Sweep up after a process that has ended: what is left of its group dies, then the status is taken.
-    pub fn reap(self) -> Exit {
+    /// Sweep up after a process that has ended: what is left of its group dies, then the status is taken, and what the
+    /// kernel has counted as its peak of memory ([`HostLink::peak_memory`]).
+    pub fn reap(self) -> (Exit, Option<u64>) {
         self.kill_group();
         loop {
             // It has ended, so this does not wait; were it gone and its number a sibling's, it must not.
-            let status = match waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-                Ok(Some(status)) => status,
+            let Reaped { status, peak } = match reap(self.pid) {
+                Ok(Some(reaped)) => reaped,
                 Err(Errno::INTR) => continue,
-                Ok(None) | Err(_) => return Exit::Unknown,
+                Ok(None) | Err(_) => return (Exit::Unknown, None),
             };
-            return match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => Exit::Status(code),
-                (None, Some(signal)) => Exit::Signal(signal),
-                (None, None) => Exit::Unknown,
+            let exit = if libc::WIFEXITED(status) {
+                Exit::Status(libc::WEXITSTATUS(status))
+            } else if libc::WIFSIGNALED(status) {
+                Exit::Signal(libc::WTERMSIG(status))
+            } else {
+                Exit::Unknown
             };
+            return (exit, Some(peak));
         }
     }
 }
