@@ -174,7 +174,7 @@ impl Worker {
 
     /// What is expected of its prefetched tasks, in nanoseconds.
     pub(crate) fn prefetched_nanos(&self) -> u64 {
-        self.backlog - self.held.front().map_or(0, |first| first.estimate())
+        self.backlog - self.held.front().map_or(0, Held::estimate)
     }
 
     /// Whether it shows that processes can start here. One that we kill does so as well, if it was ready: it
