@@ -125,9 +125,10 @@ def documented_attributes(kind):
 
 
 def members(kind):
-    """Public ones, also those that it has from the standard library's executors and futures."""
+    """Public ones, also those from the standard library's executors and futures; of an exception, documented ones."""
     for base in kind.__mro__:
-        if base.__module__.split(".")[0] in ("disttask", "concurrent"):
+        ours = base.__module__.split(".")[0] in ("disttask", "concurrent")
+        if ours and not issubclass(kind, BaseException):
             yield from (name for name in vars(base) if not name.startswith("_"))
     yield from documented_attributes(kind)
 
