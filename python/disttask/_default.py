@@ -48,13 +48,13 @@ def configure(
     """Set up the executor behind `disttask.submit`: before its first use, or after it broke or was shut down.
 
     Args:
-        max_workers: as for `Executor`.
-        keep_results: finished results that `get_results` can look back on.
-        keep_bytes: their bytes.
-        keep_seconds: their age.
+        max_workers: number of worker processes, as for `Executor`.
+        keep_results: how many finished results `get_results` can look back on (100,000).
+        keep_bytes: how many bytes their pickles may have (256 MiB).
+        keep_seconds: how many seconds they are kept (3600).
 
     Raises:
-        RuntimeError: it is running already.
+        DefaultExecutorError: it is running already.
         ValueError: a number is out of range.
         TypeError: something is not a number.
     """
@@ -79,7 +79,7 @@ def default_executor() -> Executor:
     """The executor behind `disttask.submit`; started by the first call, and anew in a forked child.
 
     Raises:
-        RuntimeError: called inside a task, where `disttask.submit` joins the pool that runs the task.
+        DefaultExecutorError: called inside a task, where `disttask.submit` joins the pool that runs the task.
     """
     executor = _default.executor
     if executor is not None:
