@@ -66,7 +66,9 @@ def test_storm(tmp_path):
         killer = Killer(executor, seed)
         killer.start()
         try:
-            submit = executor.options(retries=50).submit
+            # The waits do not double for long: on a busy machine a new worker takes longer to import this module than
+            # the killer waits, so the same task may be hit again and again.
+            submit = executor.options(retries=50, backoff=(0.1, 1)).submit
             futures = [submit(work, log, number) for number in range(TASKS)]
             assert not wait(futures, timeout=1500 if FULL else 100).not_done
         finally:
