@@ -202,3 +202,39 @@ def test_calls_after_shutdown(make_executor):
     with pytest.raises(RuntimeError, match=r"after shutdown: make a new Executor"):
         executor.submit(add, threading.Lock())
     assert executor.status()["accepting"] is False
+
+
+@pytest.mark.parametrize(
+    ("serve", "error", "text"),
+    [
+        ({"port": 70000}, ValueError, "port must be between 0 and 65535"),
+        ({"port": "80"}, TypeError, "port must be an int"),
+        ({"max_body": 0}, ValueError, "max_body must be between 1"),
+        ({"tls": "cert.pem"}, TypeError, "certificate, key"),
+        ({"allow_hosts": "example.org"}, TypeError, "example.org'\\]"),
+    ],
+)
+def test_what_cannot_be_served(executor, serve, error, text):
+    with pytest.raises(error, match=text):
+        executor.serve(**{"port": 0, "no_auth": True} | serve)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [
+        ({"keep_seconds": "x"}, TypeError, "keep_seconds must be a number of seconds, not str"),
+        ({"keep_seconds": True}, TypeError, "keep_seconds"),
+        ({"keep_seconds": -1}, ValueError, "negative"),
+        ({"keep_bytes": 1.5}, TypeError, "keep_bytes must be an int"),
+        ({"keep_results": -1}, ValueError, "keep_results must be between 0"),
+    ],
+)
+def test_settings_that_are_none(default, settings, error, text):
+    with pytest.raises(error, match=text):
+        disttask.configure(**settings)
+
+
+@pytest.mark.parametrize(("timeout", "error"), [("x", TypeError), (True, TypeError), (0, ValueError), (-1, ValueError)])
+def test_a_client_needs_time(timeout, error):
+    with pytest.raises(error, match="timeout"):
+        disttask.Client("http://127.0.0.1:1", token="", timeout=timeout)

@@ -1,5 +1,6 @@
 """What `multiprocessing` makes: locks, queues, pipes, shared values and memory, managers, sockets."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -42,6 +43,15 @@ def test_a_queue_also_for_a_worker_that_comes_later(make_executor):
     assert pid != other
     queue.close()
     queue.join_thread()
+
+
+def test_a_lock_that_nobody_else_holds(make_executor):
+    executor = make_executor(1, initializer=start_tasks.take, initargs=(SPAWN.Lock(),))
+    gc.collect()
+    assert executor.submit(start_tasks.held_lock_is_seen).result(timeout=20), "the worker has it now"
+    with pytest.raises(disttask.WorkerCrashed):
+        executor.submit(DEATHS["kill"]).result(timeout=20)
+    assert not executor.submit(start_tasks.held_lock_is_seen).result(timeout=20), "a later one has it, too: still taken"
 
 
 def test_an_event(make_executor):

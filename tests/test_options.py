@@ -231,7 +231,7 @@ print(gone())
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"retry": 3}, TypeError, "retry"),
+        ({"retry": 3}, TypeError, "no option 'retry': there are .*retries"),
         ({"retry_on": ValueError}, ValueError, "retries"),
         ({"retries": 1, "retry_on": "ValueError"}, TypeError, "exception class"),
         ({"retries": 1, "retry_on": int}, TypeError, "exception class"),

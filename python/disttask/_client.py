@@ -9,6 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ._answers import ServerRefused, ServerUnreachable, is_pending, record_of
+from ._checks import seconds
 from ._exceptions import UnknownTask
 from ._options import Options
 from ._proof import ServerUnproven, is_local, token_for
@@ -45,7 +46,8 @@ class Client(Transport):
     the token or its certificate: `ServerUnproven` is raised otherwise.
 
     Raises:
-        ValueError: the address is none, or not one to send a token or a task to; the token cannot be sent.
+        ValueError: the address is none, or not one to send a token or a task to; the token cannot be sent; `timeout` is
+            not more than 0.
         TokenFileError: the user's token file cannot be used.
     """
 
@@ -67,6 +69,8 @@ class Client(Transport):
                 "change the tasks: use https, or say allow_plaintext where something else encrypts"
             )
         self._url = parts
+        if not seconds("timeout", timeout) > 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
         self._timeout = timeout
         self._token = token_for(parts, token)
         self._trusted = parts.scheme == "https" or self._token is not None

@@ -7,6 +7,7 @@ import sys
 import threading
 
 from . import _handshake
+from ._checks import seconds, whole
 from ._exceptions import DisttaskError
 from ._executor import KEEP_BYTES, KEEP_RESULTS, KEEP_SECONDS, Executor
 from ._start import checked_workers
@@ -59,11 +60,8 @@ def configure(
         TypeError: something is not a number.
     """
     for name, value in (("keep_results", keep_results), ("keep_bytes", keep_bytes)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-        if not 0 <= value <= sys.maxsize:
-            raise ValueError(f"{name} must be between 0 and {sys.maxsize}, not {value}")
-    if not keep_seconds >= 0:
+        whole(name, value, 0, sys.maxsize)
+    if not seconds("keep_seconds", keep_seconds) >= 0:
         raise ValueError(f"keep_seconds cannot be negative, as {keep_seconds} is")
     workers = checked_workers(max_workers)
     with _default.lock:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ._checks import seconds as number_of_seconds
+from ._checks import whole
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,10 +63,13 @@ class Options:
         name: str | None = None,
         tags: Iterable[str] = (),
         kill_on_cancel: bool = False,
+        **unknown: object,
     ) -> None:
-        self.retries = _whole("retries", retries, 0, _MAX_COUNT)
-        self.priority = _whole("priority", priority, -(2**31), 2**31 - 1)
-        self.crash_limit = None if crash_limit is None else _whole("crash_limit", crash_limit, 1, _MAX_COUNT)
+        for other in unknown:
+            raise TypeError(f"there is no option {other!r}: there are {', '.join(self.__slots__)}")
+        self.retries = whole("retries", retries, 0, _MAX_COUNT)
+        self.priority = whole("priority", priority, -(2**31), 2**31 - 1)
+        self.crash_limit = None if crash_limit is None else whole("crash_limit", crash_limit, 1, _MAX_COUNT)
         self.timeout = _checked_limit("timeout", timeout)
         self.soft_timeout = _checked_limit("soft_timeout", soft_timeout)
         if timeout is not None and soft_timeout is not None and not soft_timeout < timeout:
@@ -126,22 +132,9 @@ class Options:
         return None if self.backoff is None else (round(self.backoff[0] * 1000), round(self.backoff[1] * 1000))
 
 
-def _whole(name: str, value: int, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be between {low} and {high}, not {value}")
-    return value
-
-
-def _number(name: str, value: float, otherwise: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds{otherwise}, not {type(value).__name__}")
-
-
 def _checked_limit(name: str, seconds: float | None) -> float | None:
     if seconds is not None:
-        _number(name, seconds, " or None")
+        number_of_seconds(name, seconds, " or None")
         if not seconds > 0:
             raise ValueError(f"{name} must be more than 0 seconds, not {seconds}; None means no limit")
     return seconds
@@ -166,9 +159,9 @@ def _checked_backoff(backoff: float | tuple[float, float] | None) -> tuple[float
     if backoff is None:
         return None
     base, cap = backoff if isinstance(backoff, tuple) and len(backoff) == 2 else (backoff, None)
-    _number("backoff", base, " or a pair of them")
+    number_of_seconds("backoff", base, " or a pair of them")
     cap = max(base, _BACKOFF_CAP) if cap is None else cap
-    _number("backoff", cap, " or a pair of them")
+    number_of_seconds("backoff", cap, " or a pair of them")
     if not 0 <= base <= cap <= _MAX_WAIT:  # so is NaN refused
         raise ValueError(f"backoff must be 0 <= base <= cap <= {_MAX_WAIT:.0f} seconds, not {backoff}")
     return base, cap

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import _native
+from ._checks import whole
 from ._token import default_path, ensure_token
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 PORT = 5000
+_MAX_PORT = 2**16 - 1
 MAX_BODY_BYTES = 64 * 2**20
 """A larger request is refused; a task that needs more should name its data, not carry it."""
 
@@ -83,6 +85,12 @@ def serve(
     max_body: int,
 ) -> Server:
     """See `Executor.serve`."""
+    whole("port", port, 0, _MAX_PORT)
+    whole("max_body", max_body, 1, sys.maxsize)
+    if tls is not None and (not isinstance(tls, tuple) or len(tls) != 2):
+        raise TypeError("tls must be a pair of paths: (certificate, key)")
+    if isinstance(allow_hosts, str):
+        raise TypeError(f"allow_hosts must be several names, not one: allow_hosts=[{allow_hosts!r}]")
     loopback = is_loopback(host)
     if not loopback and no_auth:
         raise ValueError(f"{host} can be reached from other machines, so a token is needed: leave no_auth out")

@@ -51,6 +51,8 @@ class Start:
         self._capture_output = bool(capture_output)
         self._forward_logging = bool(forward_logging)
         self._context = context
+        # What only they hold, such as a lock of multiprocessing, is to be there when a later worker unpickles them.
+        self._kept = (initializer, initargs, finalizer)
         self._initialize, self.descriptors = _pickled(initializer, initargs, finalizer)
         self._tracker = _sharing.tracker_descriptor()
         if self._tracker is not None:
