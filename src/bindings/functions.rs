@@ -17,8 +17,7 @@ use pyo3::types::{
 use super::buffer;
 use super::pool::Pool;
 use super::submitter::{place, room};
-use crate::ipc::Code;
-use crate::ipc::Payload;
+use crate::ipc::{Code, Payload, Purpose};
 use crate::pool::Shared;
 
 /// Functions that are remembered. A program that makes functions without end has each looked at once, and forgets the
@@ -216,12 +215,17 @@ fn new_code(py: Python<'_>, pool: &Shared, pickle: &[u8], reuse: bool) -> PyResu
     let mut marked = Vec::with_capacity(pickle.len() + 1);
     marked.push(if reuse { CODE_REUSED } else { CODE_LOADED_ANEW });
     marked.extend_from_slice(pickle);
-    let pickle = place(py, pool, &marked)?;
+    let pickle = place(py, pool, Purpose::Kept, &marked)?;
     Ok(Arc::new(Code { number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed), pickle }))
 }
 
 /// A pickle (of arguments, say) in a place that workers can see, as long as it needs nothing from `__main__`.
-pub(super) fn dumps(py: Python<'_>, pool: &Shared, value: &Bound<'_, PyAny>) -> PyResult<Option<Payload>> {
+pub(super) fn dumps(
+    py: Python<'_>,
+    pool: &Shared,
+    purpose: Purpose,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<Option<Payload>> {
     let pickled = match buffer::dumps(py, value) {
         Ok(pickled) => pickled,
         Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None), // cloudpickle may know how
@@ -231,8 +235,8 @@ pub(super) fn dumps(py: Python<'_>, pool: &Shared, value: &Bound<'_, PyAny>) -> 
         return Ok(None);
     }
     if pickled.is_plain() {
-        return place(py, pool, pickled.pickle.as_bytes()).map(Some);
+        return place(py, pool, purpose, pickled.pickle.as_bytes()).map(Some);
     }
-    let range = room(py, pool, pickled.size(py)?)?;
+    let range = room(py, pool, purpose, pickled.size(py)?)?;
     Ok(Some(Payload::Ours(Arc::new(pickled.fill(py, range)?))))
 }

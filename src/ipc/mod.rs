@@ -48,7 +48,7 @@ mod soft;
 mod worker;
 mod worker_lane;
 
-pub use arena::{Arena, NoRoom, Obstacle};
+pub use arena::{Arena, NoRoom, Obstacle, Purpose};
 pub use bell::HostBell;
 pub use exposed::{after_fork_in_parent, before_fork};
 pub use fds::{ClosedInChildren, HostFd, duplicate, fork_generation};
