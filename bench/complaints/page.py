@@ -53,6 +53,14 @@ def totals(found: Found) -> list[str]:
     return lines
 
 
+def shared_success(found: Found) -> str:
+    """Where others do as well."""
+    passed = [[system for system in SYSTEMS if found[key][system]["mark"] == "ok"] for key in CASES]
+    all_pass = sum(len(systems) == len(SYSTEMS) for systems in passed)
+    alone = sum(systems == ["disttask"] for systems in passed)
+    return f"All pass {all_pass} of the {len(CASES)} rows; disttask alone passes {alone}.\n"
+
+
 def versions() -> str:
     """Of the packages that are compared."""
     modules = [kind.module for kind in SYSTEMS.values() if "." not in kind.module]
@@ -81,7 +89,8 @@ def made() -> str:
 
 def made_again(system: str, keys: list[str]) -> str:
     """By which run some of it was replaced."""
-    return f"{AGAIN} at {build()}, with Python {platform.python_version()}: {system} in {', '.join(keys)}."
+    which = "all rows" if len(keys) == len(CASES) else ", ".join(keys)
+    return f"{AGAIN} at {build()}, with Python {platform.python_version()}: {system} in {which}."
 
 
 INTRO = f"""\
@@ -104,7 +113,7 @@ def page(found: Found, history: list[str]) -> str:
     """All of it. `history`: what `made` and `made_again` have said."""
     title = "# What users of process pools complain of, tried"
     systems = " | ".join(SYSTEMS)
-    lines = [title, "", *(line + "\n" for line in history), INTRO, *totals(found), "", NUMBERS]
+    lines = [title, "", *(line + "\n" for line in history), INTRO, *totals(found), "", shared_success(found), NUMBERS]
     lines.append(f"| | complaint | what is tried, and when it is passed | {systems} |")
     lines.append("|---|---|---|" + "---|" * len(SYSTEMS))
     for key, case in CASES.items():
