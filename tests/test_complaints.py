@@ -8,16 +8,11 @@ from complaints.page import history_of, outcomes_of, page, row_head, rows
 from complaints.peers import SYSTEMS
 from complaints.run import run_cell
 
-NOT_YET = {"23-warning_filters", "23-context_variables"}
-"""What does not work: red on the page, too."""
-
 PAGE = Path(__file__).parents[1] / "docs" / "complaints.md"
 
 
 @pytest.mark.parametrize("key", [key for key, case in CASES.items() if not case.slow])
-def test_no_complaint_of_disttask(key, request):
-    if key in NOT_YET:
-        request.applymarker(pytest.mark.xfail(reason="not there yet"))
+def test_no_complaint_of_disttask(key):
     cell = run_cell("disttask", key)
     assert cell["mark"] in {"ok", "skip"}, f"{cell['saw']}\n{cell['log']}"
 
@@ -39,7 +34,7 @@ def test_the_page_has_the_cases_that_there_are():
 
 def test_no_row_of_ours_is_red_on_the_page():
     outcomes = outcomes_of(PAGE.read_text())
-    assert {key for key, found in outcomes.items() if found["disttask"]["mark"] != "ok"} == NOT_YET
+    assert [key for key, found in outcomes.items() if found["disttask"]["mark"] != "ok"] == []
 
 
 def test_a_page_that_is_read_is_written_again_as_it_was():
