@@ -7,7 +7,7 @@ CARGO_CORE := cargo test --no-default-features
 PYTEST_ARGS ?=
 WHEEL_ARGS ?= --profile dev
 
-.PHONY: help setup wheel demo test test-rust test-python test-abi3 test-wheel lint format bench docs shows clean
+.PHONY: help setup wheel demo test test-rust test-python test-abi3 test-wheel lint format bench complaints docs shows clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -76,6 +76,13 @@ bench: ## beside other pools, in one run (PEERS=... names them; ray, dask and sc
 	if command -v wrk >/dev/null; then .venv-bench/bin/python bench/over_http.py | tee .venv-bench/http.md; else echo "no wrk here: HTTP is left out" | tee .venv-bench/http.md; fi
 	./bench/write_docs.sh .venv-bench
 
+COMPLAINT_PACKAGES ?= loky "mpire[dill]" pebble
+
+complaints: ## what users of process pools complain of, tried with five and with disttask; writes docs/complaints.md
+	$(MAKE) VENV=.venv-complaints wheel
+	.venv-complaints/bin/python -m pip install --quiet $(COMPLAINT_PACKAGES)
+	PYTHONPATH=bench .venv-complaints/bin/python -m complaints --md docs/complaints.md $(COMPLAINT_ARGS)
+
 docs: ## the Rust side's documentation, private items included
 	cargo doc --no-deps --no-default-features --document-private-items
 
@@ -83,4 +90,4 @@ shows: ## what does not fit CI: each interpreter found, both kinds of build, a t
 	./tests/shows.sh
 
 clean: ## remove what was built
-	rm -rf target target-abi3 .venv .venv-abi3 .venv-bench
+	rm -rf target target-abi3 .venv .venv-abi3 .venv-bench .venv-complaints

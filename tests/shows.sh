@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What does not fit CI: a million schedules, the rings' protocol to a greater depth, the whole suite on every interpreter
-# found in both kinds of build, a thousand kills, the storms in full size, HTTP's fuzz. Writes docs/shows.md with the commit.
+# found in both kinds of build, a thousand kills, the storms in full size, HTTP's fuzz, what users of pools complain of. Writes
+# docs/shows.md with the commit.
 # Run it with `make shows`; an hour and a half with two processors. Rows can be named: `tests/shows.sh kills storm`.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -68,4 +69,5 @@ row hammer "everything that waits, 8 threads, 60 s" env DISTTASK_HAMMER_SECONDS=
 row memory "100,000 results of 1 MB, four ways" "${full[@]}" tests/test_flow_memory.py
 "$venv/bin/python" -m pip install --quiet "schemathesis>=4"
 row fuzz "HTTP, schemathesis, 300 cases per operation" "$venv/bin/python" tests/fuzz_http.py
+row complaints "[what users complain of](complaints.md), five pools" make --silent complaints PYTHON="$last"
 exit $failed

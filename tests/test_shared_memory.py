@@ -1,5 +1,7 @@
 """Memory for arguments that is full and stays so; arrays of results in a forked child."""
 
+import contextlib
+import os
 import signal
 import threading
 
@@ -163,3 +165,22 @@ print(wrong)
 """
     )
     assert run_script(source, timeout=60).out == "0\n"
+
+
+def arena_bytes():
+    """What the arenas of this process take of the memory."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if "memfd:disttask-arena" in os.readlink(f"/proc/self/fd/{name}"):
+                status = os.stat(f"/proc/self/fd/{name}")
+                found[status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
+
+
+def test_what_is_put_takes_its_own_size_and_no_more(make_executor):
+    executor = make_executor(1)
+    array, before = np.ones(32 * MB), arena_bytes()
+    ref = executor.put(array)
+    assert [executor.submit(tasks.sum_of, ref).result(timeout=10) for _ in range(20)] == [32 * MB] * 20
+    assert array.nbytes <= arena_bytes() - before < 1.5 * array.nbytes

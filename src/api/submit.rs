@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::body::{JsonBody, Object};
 use super::error::{ApiError, ErrorBody};
 use super::{Shares, State};
-use crate::ipc::Form;
+use crate::ipc::{Form, Purpose};
 use crate::pool::{Backlog, Keep, NewTask, PoolError, Work};
 use crate::scheduler::types::TaskSpec;
 
@@ -157,7 +157,7 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<NewTask<'a>, A
     if payload.is_empty() {
         return Err(ApiError::invalid_task("the task is damaged: its body is empty"));
     }
-    let payload = state.pool.payload(&payload)?.ok_or(PoolError::Full(payload.len()))?;
+    let payload = state.pool.payload(Purpose::Passing, &payload)?.ok_or(PoolError::Full(payload.len()))?;
     Ok(NewTask {
         work: Work { form: Form::ToDescribe, code: None, payload, needs: Box::default() },
         name,

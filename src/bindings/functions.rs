@@ -18,8 +18,7 @@ use super::buffer;
 use super::pickling::apart;
 use super::pool::Pool;
 use super::submitter::{place, room};
-use crate::ipc::Code;
-use crate::ipc::Payload;
+use crate::ipc::{Code, Payload, Purpose};
 use crate::pool::Shared;
 
 /// Functions that are remembered. A program that makes functions without end has each looked at once, and forgets the
@@ -220,20 +219,26 @@ fn new_code(py: Python<'_>, pool: &Shared, pickle: &[u8], reuse: bool) -> PyResu
     let mut marked = Vec::with_capacity(pickle.len() + 1);
     marked.push(if reuse { CODE_REUSED } else { CODE_LOADED_ANEW });
     marked.extend_from_slice(pickle);
-    let pickle = place(py, pool, &marked)?;
+    let pickle = place(py, pool, Purpose::Kept, &marked)?;
     Ok(Arc::new(Code { number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed), pickle }))
 }
 
 /// A pickle (of arguments, say) in a place that workers can see, as long as it needs nothing from `__main__`.
-pub(super) fn dumps(py: Python<'_>, pool: &Shared, value: &Bound<'_, PyAny>) -> PyResult<Option<Payload>> {
+pub(super) fn dumps(
+    py: Python<'_>,
+    pool: &Shared,
+    purpose: Purpose,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<Option<Payload>> {
     let _apart = apart();
-    dumps_noting(py, pool, value)
+    dumps_noting(py, pool, purpose, value)
 }
 
 /// As [`dumps`], for the call that the thread is pickling for: it notes the futures and refs that are met.
 pub(super) fn dumps_noting(
     py: Python<'_>,
     pool: &Shared,
+    purpose: Purpose,
     value: &Bound<'_, PyAny>,
 ) -> PyResult<Option<Payload>> {
     let pickled = match buffer::dumps(py, value) {
@@ -245,8 +250,8 @@ pub(super) fn dumps_noting(
         return Ok(None);
     }
     if pickled.is_plain() {
-        return place(py, pool, pickled.pickle.as_bytes()).map(Some);
+        return place(py, pool, purpose, pickled.pickle.as_bytes()).map(Some);
     }
-    let range = room(py, pool, pickled.size(py)?)?;
+    let range = room(py, pool, purpose, pickled.size(py)?)?;
     Ok(Some(Payload::Ours(Arc::new(pickled.fill(py, range)?))))
 }

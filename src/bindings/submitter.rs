@@ -17,7 +17,7 @@ use super::input::{Input, needs};
 use super::numbers;
 use super::pool::Pool;
 use super::wait::wait_interruptibly;
-use crate::ipc::{Form, Payload, Range};
+use crate::ipc::{Form, Payload, Purpose, Range};
 use crate::pool::{Keep, Manner, Need, Patience, PoolError, Shared, Slot, Work};
 use crate::scheduler::types::{Backoff, TaskSpec};
 
@@ -144,7 +144,7 @@ impl Binding {
         let args = if spread { item.cast_into::<PyTuple>()? } else { PyTuple::new(py, [item])? };
         let payload = match codec::encode_tuple(&args) {
             Some(bytes) => Some(Payload::Private(bytes)),
-            None => dumps(py, &self.pool, args.as_any())?,
+            None => dumps(py, &self.pool, Purpose::Passing, args.as_any())?,
         };
         if let Some(payload) = payload {
             let code = Some(Arc::clone(&function.code));
@@ -164,7 +164,8 @@ impl Binding {
     ) -> PyResult<(Payload, Box<[Need]>)> {
         let plain = items.len() == 1 || items.iter().all(|item| codec::encode(&item).is_some());
         if plain
-            && let Some(payload) = dumps(py, &self.pool, (spread, false, items).into_pyobject(py)?.as_any())?
+            && let Some(payload) =
+                dumps(py, &self.pool, Purpose::Passing, (spread, false, items).into_pyobject(py)?.as_any())?
         {
             return Ok((payload, Box::default()));
         }
@@ -177,18 +178,18 @@ impl Binding {
 
     /// A place for a payload; waits for one, interruptibly.
     fn payload(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<Payload> {
-        place(py, &self.pool, bytes)
+        place(py, &self.pool, Purpose::Passing, bytes)
     }
 }
 
 /// A place for a payload in memory that workers can see; waits until there is one, interruptibly.
-pub(super) fn place(py: Python<'_>, pool: &Shared, bytes: &[u8]) -> PyResult<Payload> {
-    once_there_is_room(py, pool, bytes.len(), || pool.payload(bytes))
+pub(super) fn place(py: Python<'_>, pool: &Shared, purpose: Purpose, bytes: &[u8]) -> PyResult<Payload> {
+    once_there_is_room(py, pool, bytes.len(), || pool.payload(purpose, bytes))
 }
 
 /// Room for a payload, to be filled; waits until there is some, interruptibly.
-pub(super) fn room(py: Python<'_>, pool: &Shared, bytes: usize) -> PyResult<Range> {
-    once_there_is_room(py, pool, bytes, || pool.room(bytes))
+pub(super) fn room(py: Python<'_>, pool: &Shared, purpose: Purpose, bytes: usize) -> PyResult<Range> {
+    once_there_is_room(py, pool, bytes, || pool.room(purpose, bytes))
 }
 
 fn once_there_is_room<T: Send>(
@@ -247,7 +248,7 @@ impl Submitter {
         if plain && let Some(function) = inner.functions.get(&inner.pool, func)? {
             let payload = match codec::encode_tuple(args) {
                 Some(bytes) => Some(Payload::Private(bytes)),
-                None => dumps(py, &inner.pool, args.as_any())?,
+                None => dumps(py, &inner.pool, Purpose::Passing, args.as_any())?,
             };
             if let Some(payload) = payload {
                 let work = Work {
@@ -293,7 +294,7 @@ impl Submitter {
         let payload = match (data, codec::encode_tuple(args)) {
             (Some(data), _) => inner.payload(py, data)?,
             (None, Some(bytes)) => Payload::Private(bytes),
-            (None, None) => match dumps_noting(py, &inner.pool, args.as_any())? {
+            (None, None) => match dumps_noting(py, &inner.pool, Purpose::Passing, args.as_any())? {
                 Some(payload) => payload,
                 None => return Ok(None),
             },
@@ -367,9 +368,9 @@ impl Submitter {
     ) -> PyResult<Option<Input>> {
         let inner = self.inner()?;
         let payload = match (data, codec::encode(value)) {
-            (Some(data), _) => inner.payload(py, data)?,
+            (Some(data), _) => place(py, &inner.pool, Purpose::Kept, data)?,
             (None, Some(bytes)) => Payload::Private(bytes),
-            (None, None) => match dumps(py, &inner.pool, value)? {
+            (None, None) => match dumps(py, &inner.pool, Purpose::Kept, value)? {
                 Some(payload) => payload,
                 None => return Ok(None),
             },

@@ -110,6 +110,15 @@ pub struct Obstacle {
     pub freed: u64,
 }
 
+/// What a range is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// On its way to somebody: others of its size are likely to follow.
+    Passing,
+    /// One object that stays for long: memory made ready for another would lie there as long, for nothing.
+    Kept,
+}
+
 /// Why there is no range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
@@ -131,8 +140,13 @@ impl Arena {
         })
     }
 
-    /// Room for so many bytes.
+    /// Room for so many bytes that pass.
     pub fn take(self: &Arc<Self>, bytes: usize) -> Result<Range, NoRoom> {
+        self.take_for(Purpose::Passing, bytes)
+    }
+
+    /// Room for so many bytes.
+    pub fn take_for(self: &Arc<Self>, purpose: Purpose, bytes: usize) -> Result<Range, NoRoom> {
         let Some(whole) = whole(bytes).filter(|&whole| whole <= self.budget) else {
             return Err(NoRoom::Never);
         };
@@ -153,11 +167,8 @@ impl Arena {
             })?,
         };
         // Not in a worker, whose arena has no budget: there it was measured to slow the first results down.
-        let next = if pages == Pages::Fresh && self.budget < usize::MAX / 2 {
-            self.inner.lock().next_to_prepare(whole, self.budget)
-        } else {
-            None
-        };
+        let likely = purpose == Purpose::Passing && pages == Pages::Fresh && self.budget < usize::MAX / 2;
+        let next = if likely { self.inner.lock().next_to_prepare(whole, self.budget) } else { None };
         if let Some((another, at)) = next {
             self.prepare([(another, at), (Arc::clone(&block), offset)], whole);
         }

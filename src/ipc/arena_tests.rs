@@ -39,3 +39,16 @@ fn what_is_held_is_never_emptied() {
     });
     assert_eq!(arena.inner.lock().used, 0);
 }
+
+/// What is put into a pool stays, perhaps for ever, and with it whatever was made ready beside it.
+#[test]
+fn what_is_kept_has_nothing_made_ready_beside_it() {
+    let touched = |purpose| {
+        let arena = Arena::new(Backing::Memfd, 64 << 20);
+        let range = arena.take_for(purpose, PREPARED_BYTES).expect("room");
+        let touched = arena.inner.lock().blocks[0].ranges.touched();
+        (range.len(), touched < 2 * PREPARED_BYTES)
+    };
+    assert_eq!(touched(Purpose::Passing), (PREPARED_BYTES, false));
+    assert_eq!(touched(Purpose::Kept), (PREPARED_BYTES, true));
+}

@@ -52,7 +52,7 @@ mod soft;
 mod worker;
 mod worker_lane;
 
-pub use arena::{Arena, NoRoom, Obstacle};
+pub use arena::{Arena, NoRoom, Obstacle, Purpose};
 pub use asker::{Asked, Asker, Ended, Refusal, Standing};
 pub use bell::HostBell;
 pub use exposed::{after_fork_in_parent, before_fork, make_private};

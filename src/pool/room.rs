@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{PoolError, Shared};
-use crate::ipc::{MAX_INLINE_BYTES, NoRoom, Payload, Range};
+use crate::ipc::{MAX_INLINE_BYTES, NoRoom, Payload, Purpose, Range};
 
 /// Tasks that run may be about to let go of what is kept, and so are given so many times as long as an idle pool.
 const BUSY_FACTOR: u32 = 10;
@@ -24,11 +24,11 @@ impl Default for Patience {
 
 impl Shared {
     /// A place for a payload of this size, to be filled. `None`: there is no room now; see [`Self::wait_for_room`].
-    pub fn payload(&self, bytes: &[u8]) -> Result<Option<Payload>, PoolError> {
+    pub fn payload(&self, purpose: Purpose, bytes: &[u8]) -> Result<Option<Payload>, PoolError> {
         if bytes.len() <= MAX_INLINE_BYTES {
             return Ok(Some(Payload::copied(bytes)));
         }
-        let range = self.room(bytes.len())?;
+        let range = self.room(purpose, bytes.len())?;
         Ok(range.map(|range| {
             range.write(0, bytes);
             Payload::Ours(Arc::new(range))
@@ -36,9 +36,9 @@ impl Shared {
     }
 
     /// Room for a payload of so many bytes, to be filled. `None`: not now; see [`Self::wait_for_room`].
-    pub fn room(&self, bytes: usize) -> Result<Option<Range>, PoolError> {
+    pub fn room(&self, purpose: Purpose, bytes: usize) -> Result<Option<Range>, PoolError> {
         self.check_owner()?;
-        match self.arena.take(bytes) {
+        match self.arena.take_for(purpose, bytes) {
             Ok(range) => Ok(Some(range)),
             Err(NoRoom::Full) => Ok(None),
             Err(NoRoom::Never) => Err(PoolError::TooLarge(bytes, self.arena_bytes)),
