@@ -83,7 +83,7 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As `result`, for the exception."""
         exc = self._outcome(timeout)[1]
-        if issubclass(type(exc), cf.CancelledError) and self.cancelled():
+        if exc is not None and issubclass(type(exc), cf.CancelledError) and self.cancelled():
             raise exc
         return exc
 
