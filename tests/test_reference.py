@@ -218,7 +218,7 @@ def keywords(function):
     ("name", "wanted"),
     [
         ("Executor", keywords(disttask.Executor)),
-        ("Executor.options", list(inspect.signature(_options.Options).parameters)),
+        ("Executor.options", keywords(_options.Options)),
         ("Executor.map", keywords(disttask.Executor.map)),
         ("configure", keywords(disttask.configure)),
     ],
