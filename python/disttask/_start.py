@@ -52,12 +52,16 @@ class Start:
         self._forward_logging = bool(forward_logging)
         self._context = context
         # What only they hold, such as a lock of multiprocessing, is to be there when a later worker unpickles them.
-        self._kept = (initializer, initargs, finalizer)
+        self._kept: tuple[object, ...] = (initializer, initargs, finalizer)
         self._initialize, self.descriptors = _pickled(initializer, initargs, finalizer)
         self._tracker = _sharing.tracker_descriptor()
         if self._tracker is not None:
             self.descriptors.append(self._tracker)
             self._tracker = len(self.descriptors) - 1
+
+    def let_go(self) -> None:
+        """There will be no more workers."""
+        self._kept = ()
 
     def is_slow(self) -> bool:
         """Whether they run code of the user's before they are ready."""

@@ -73,6 +73,7 @@ class Workers:
         self._pool.shutdown("cancel" if cancel_futures else "drain")
         if wait:
             self._pool.wait_gone()
+            self._start.let_go()
             self._collector.join()
             for server in list(self._servers):  # up to here they tell of the work that is left
                 server.stop()
