@@ -365,6 +365,8 @@ def test_what_is_kept_can_be_chosen(start):
 def test_options_of_a_task(run, tmp_path):
     ended = run("submit", "tasks:sleep", "60", "--timeout", "0.2", "--wait", status=FAILED)
     assert "TaskTimeout" in ended.stdout
+    large = run("submit", "memory_tasks:grow", "2000", "--max-memory", "20000000", "--wait", status=FAILED)
+    assert "TaskMemoryExceeded" in large.stdout
     assert re.fullmatch(r"[0-9a-f]{16}-\d+\n", ended.stderr), "the id comes before the wait"
     log = tmp_path / "log"
     assert "survived" in run("submit", "tasks:fail_once", log, "kill", "--retries", "1", "--wait").stdout

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import disttask
+import memory_tasks
 import tasks
 from disttask import _client, _transport
 from helpers import wait_until
@@ -75,6 +76,20 @@ def test_a_crash_and_a_timeout_are_told(client, native):
     late = native.submit(tasks.sleep, 60, timeout=0.1)
     with pytest.raises(disttask.TaskTimeout, match="longer than its timeout"):
         raise client.get_results([late])[0]["error"]
+
+
+def test_a_limit_on_memory_is_kept_and_told(client, native):
+    (record,) = client.get_results([client.options(max_memory=2**24).submit(memory_tasks.grow, 2000)])
+    error = record["error"]
+    assert (type(error), error.name, error.attempts) == (disttask.TaskMemoryExceeded, "grow", 1)
+    assert isinstance(error, MemoryError)
+    assert error.memory_limit == 2**24 < error.memory_growth
+    (summary,) = [task for task in native.get("/api/v1/tasks")["past"] if task["task_id"] == record["task_id"]]
+    assert summary["failure"] == "task_memory_exceeded"
+    (record,) = client.get_results([client.options(max_memory=2**80).submit(tasks.add, 1)])
+    assert record["result"] == 2
+    with pytest.raises(ValueError, match="max_memory must be >= 1"):
+        client.options(max_memory=0)
 
 
 def test_the_evidence_of_a_crash_is_told(client, native):

@@ -8,6 +8,7 @@ import time
 import pytest
 
 import disttask
+import memory_tasks
 import tasks
 from helpers import wait_until
 from web import open_door, running_executor
@@ -130,6 +131,8 @@ def test_options(door, tmp_path):
     assert door.result(retried)["result"] == "survived"
     late = door.submit(tasks.sleep, 60, timeout=0.2)
     assert door.result(late)["error"]["type"] == "disttask.TaskTimeout"
+    large = door.submit(memory_tasks.grow, 2000, max_memory=2**24)
+    assert door.result(large)["error"]["type"] == "disttask.TaskMemoryExceeded"
 
 
 def test_priority_goes_first(door, hold):

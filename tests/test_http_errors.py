@@ -35,6 +35,8 @@ BAD = [
     ("POST", "/submit_task", {**GOOD, "retires": 1}, 400, "bad_request", "retires"),
     ("POST", "/submit_task", {**GOOD, "retries": -1}, 400, "bad_request", "-1"),
     ("POST", "/submit_task", {**GOOD, "retries": 10**9}, 400, "bad_request", "1000000000"),
+    ("POST", "/submit_task", {**GOOD, "max_memory": 0}, 400, "bad_request", "max_memory must be at least 1 byte"),
+    ("POST", "/submit_task", {**GOOD, "max_memory": 1.5}, 400, "bad_request", "1.5"),
     ("POST", "/submit_task", {**GOOD, "priority": 2**40}, 400, "bad_request", "i32"),
     ("POST", "/submit_task", {**GOOD, "timeout": 0}, 400, "bad_request", "timeout"),
     ("POST", "/submit_task", {**GOOD, "timeout": -1.5}, 400, "bad_request", "timeout"),

@@ -210,6 +210,9 @@ def _what_is_waited_for(status: dict[str, Any]) -> str:
     "--timeout", type=float, callback=_seconds, help="Seconds that one attempt may take.  [default: no limit]"
 )
 @click.option(
+    "--max-memory", type=click.IntRange(1), help="Bytes that its worker may grow by while it runs.  [default: no limit]"
+)
+@click.option(
     "--retries", type=click.IntRange(0, 1000), default=0, help="How often it may run again if its worker dies."
 )
 @click.option("--priority", type=click.IntRange(-(2**31), 2**31 - 1), default=0, help="Higher goes first.")
@@ -220,6 +223,7 @@ def submit(
     arguments: tuple[str, ...],
     wait: bool,
     timeout: float | None,
+    max_memory: int | None,
     retries: int,
     priority: int,
     client: Client,
@@ -231,7 +235,9 @@ def submit(
     """
     call = _imported(function)
     given = [_json_or_text(argument) for argument in arguments]
-    submitter = _asked(lambda: client.options(retries=retries, timeout=timeout, priority=priority))
+    submitter = _asked(
+        lambda: client.options(retries=retries, timeout=timeout, max_memory=max_memory, priority=priority)
+    )
     task_id = _asked(lambda: submitter.submit(call, *given))
     if wait:
         click.echo(task_id, err=True)  # for whoever gives up waiting

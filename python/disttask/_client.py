@@ -101,9 +101,13 @@ class Client(Transport):
         """
         return self.options().submit_many(tasks)
 
-    def options(self, *, retries: int = 0, timeout: float | None = None, priority: int = 0) -> ClientSubmitter:
+    def options(
+        self, *, retries: int = 0, timeout: float | None = None, max_memory: int | None = None, priority: int = 0
+    ) -> ClientSubmitter:
         """Options for what is submitted through the object returned; see `Executor.options`."""
-        return ClientSubmitter(self, Options(retries=retries, timeout=timeout, priority=priority))
+        return ClientSubmitter(
+            self, Options(retries=retries, timeout=timeout, max_memory=max_memory, priority=priority)
+        )
 
     def cancel(self, task_id: str) -> bool:
         """Cancel a task that waits. ``False``: it runs or has ended.
@@ -229,7 +233,8 @@ class ClientSubmitter:
 
     def __init__(self, client: Client, options: Options) -> None:
         self._client = client
-        self._options = {"retries": options.retries, "timeout": options.timeout, "priority": options.priority}
+        names = ("retries", "timeout", "max_memory", "priority")
+        self._options = {name: getattr(options, name) for name in names}
 
     def submit(self, task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> str:
         """As `Client.submit`."""

@@ -4,6 +4,7 @@
     ├── WorkerCrashed          (BrokenExecutor*)  the worker died while it ran this task
     ├── TaskTimeout            (TimeoutError)     the task ran longer than its timeout
     │   └── SoftTimeout                           ... than its soft_timeout: raised inside it
+    ├── TaskMemoryExceeded     (MemoryError)      the task took more memory than its max_memory
     ├── PoolBroken             (BrokenExecutor*)  workers cannot be started: make a new Executor
     ├── DependencyFailed                          a task whose value this one needs failed or was cancelled
     ├── PoolShutdown           (BrokenExecutor*)  the pool was stopped before the task had finished
@@ -60,6 +61,8 @@ class _TaskFailure(DisttaskError):
         signal: int | None = None,
         oom_killed: bool | None = None,
         peak_memory: int | None = None,
+        memory_limit: int | None = None,
+        memory_growth: int | None = None,
         stderr: str = "",
         stack: str = "",
         earlier_attempts: Sequence[str] = (),
@@ -75,6 +78,8 @@ class _TaskFailure(DisttaskError):
         self.signal = signal
         self.oom_killed = oom_killed
         self.peak_memory = peak_memory
+        self.memory_limit = memory_limit
+        self.memory_growth = memory_growth
         self.stderr = stderr
         self.stack = stack
         self.earlier_attempts = tuple(earlier_attempts)
@@ -182,6 +187,24 @@ class SoftTimeout(TaskTimeout):
     """
 
 
+class TaskMemoryExceeded(_TaskFailure, MemoryError):
+    """The task's worker grew by more than the ``max_memory`` given in `Executor.options`, and was killed.
+
+    A `MemoryError`, as one that the task has raised itself; ``except disttask.TaskMemoryExceeded`` tells them apart::
+
+        try:
+            executor.options(max_memory=2**30).submit(load, path).result()
+        except disttask.TaskMemoryExceeded as error:
+            print(f"{error.name} had taken {error.memory_growth} bytes, and may take {error.memory_limit}")
+
+    Attributes:
+        memory_limit: the ``max_memory``, in bytes (`int`).
+        memory_growth: by how many bytes the worker had grown when that was seen (`int`).
+
+    The others (`task`, `name`, `tags`, `attempts`, `pid`, `peak_memory` ...) are those of `WorkerCrashed`.
+    """
+
+
 class PoolBroken(_TaskFailure, BrokenExecutor):
     """Workers die again and again before they are ready: nothing can run. Mend the cause, make a new `Executor`.
 
@@ -274,6 +297,7 @@ class RemoteTraceback(Exception):
 _FAILURES: dict[str, type[_TaskFailure]] = {
     "worker_crashed": WorkerCrashed,
     "task_timeout": TaskTimeout,
+    "task_memory_exceeded": TaskMemoryExceeded,
     "pool_broken": PoolBroken,
     "pool_shutdown": PoolShutdown,
     "dependency_failed": DependencyFailed,

@@ -180,7 +180,8 @@ class Executor(Tasks, Workers, cf.Executor):
                 exception. It has then run at least in part: use it for functions that may run twice.
             retry_on: an exception class, a tuple of them, or a function that takes the exception and says whether to
                 try again (``None``: no exception is tried again). It is looked at in the worker. Where a class covers
-                `TaskTimeout`, attempts that ran out of time are tried again as well.
+                `TaskTimeout` (or `TaskMemoryExceeded`), attempts that ran out of time (or took too much memory) are
+                tried again as well.
             backoff: seconds; the longest wait before the first retry, or that and the longest before any, as a pair
                 (``(0.1, 30.0)``). The bound doubles with each retry; the wait is random below it.
             crash_limit: after so many worker deaths the task is given up, whatever its retries (`int`; ``None``: 3, or
@@ -194,6 +195,11 @@ class Executor(Tasks, Workers, cf.Executor):
                 lives on, and it is tried again where `retry_on` covers it. The clock starts when a worker takes the
                 task up, in each attempt. The exception reaches the main thread, also in a sleep or a system call, but
                 not code in C before that returns to Python.
+            max_memory: bytes by which the worker of one attempt may grow (`int`; ``None``: no limit). When it is found
+                to have grown by more since the task was sent to it, it is killed, and the future fails with
+                `TaskMemoryExceeded`. It is looked at ten times a second: a limit may be passed for that long, or
+                unseen. What counts is the worker's own memory: its resident set without what is shared, as large
+                arrays are that were passed. What the task imports counts; what processes have that it starts does not.
             priority: higher goes first among the waiting tasks; equal ones in order of submission (`int`, 0).
             name: what to call the task in errors, `status` and the dashboard (``None``: its function's name).
             tags: up to 16 strings that are shown with the name (``()``).

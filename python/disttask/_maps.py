@@ -62,7 +62,7 @@ class Maps:
             chunksize: how many calls make one task; ``None`` measures, and makes chunks of about a millisecond. When a
                 worker dies, calls of the same chunk that were done but not yet sent back (a millisecond of work) are
                 made again; ``chunksize=1`` is the strict promise of `submit`. With ``options(retries=...)`` or
-                ``options(timeout=...)``, which speak of one call, ``None`` is 1.
+                ``options(timeout=...)`` or ``options(max_memory=...)``, which speak of one call, ``None`` is 1.
             buffersize: how many calls may be submitted whose results were not yielded yet: a full buffer pauses the
                 reading of the input. With a `chunksize`, so many chunks. ``None``: enough to keep the workers busy.
             ordered: ``False`` yields results as they come.

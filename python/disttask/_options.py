@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         retries: int
         timeout: float | None
         soft_timeout: float | None
+        max_memory: int | None
         priority: int
         retry_on: Catch | None
         backoff: float | tuple[float, float] | None
@@ -31,6 +32,9 @@ _MAX_COUNT = 2**32 - 1
 
 _MAX_WAIT = _MAX_COUNT / 1000
 """Seconds between retries, 49 days: the scheduler counts milliseconds in 32 bits, for there are many tasks."""
+
+_MAX_BYTES = 2**64 - 1
+"""More than there is memory: the native side counts in 64 bits."""
 
 _BACKOFF_CAP = 30.0
 """Seconds. As in `src/scheduler/retry.rs`."""
@@ -46,8 +50,8 @@ class Options:
     """How a task is run. See `Executor.options`. Not a dataclass: that takes as long to import as all of ours."""
 
     __slots__ = (
-        "backoff", "crash_limit", "kill_on_cancel", "name", "priority", "retries", "retry_on", "soft_timeout", "tags",
-        "timeout"
+        "backoff", "crash_limit", "kill_on_cancel", "max_memory", "name", "priority", "retries", "retry_on",
+        "soft_timeout", "tags", "timeout"
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +60,7 @@ class Options:
         retries: int = 0,
         timeout: float | None = None,
         soft_timeout: float | None = None,
+        max_memory: int | None = None,
         priority: int = 0,
         retry_on: Catch | None = None,
         backoff: float | tuple[float, float] | None = None,
@@ -77,6 +82,7 @@ class Options:
                 f"soft_timeout must be less than timeout, not {soft_timeout} and {timeout}: between the two the task "
                 "can clean up"
             )
+        self.max_memory = _checked_bytes("max_memory", max_memory)
         self.retry_on = _checked_catch(retry_on, retries)
         self.backoff = _checked_backoff(backoff)
         if name is not None and not isinstance(name, str):
@@ -103,8 +109,8 @@ class Options:
 
     def speak_of_one_call(self) -> bool:
         """Whether each item of `map` must be a task of its own."""
-        limited = self.timeout is not None or self.soft_timeout is not None
-        return bool(limited or self.retries or self.crash_limit is not None)
+        limits = (self.timeout, self.soft_timeout, self.max_memory)
+        return bool(any(limit is not None for limit in limits) or self.retries or self.crash_limit is not None)
 
     def guarded(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The function with those terms of its call that are the worker's business, if there are any."""
@@ -123,8 +129,18 @@ class Options:
         """Whether what is caught includes `TaskTimeout`. That is raised here, not in the worker."""
         from ._exceptions import TaskTimeout
 
+        return self._covers(TaskTimeout)
+
+    @property
+    def retry_over_memory(self) -> bool:
+        """The same of `TaskMemoryExceeded`."""
+        from ._exceptions import TaskMemoryExceeded
+
+        return self._covers(TaskMemoryExceeded)
+
+    def _covers(self, kind: type[BaseException]) -> bool:
         catches: list[object] = list(self.retry_on) if isinstance(self.retry_on, tuple) else [self.retry_on]
-        return any(isinstance(catch, type) and issubclass(TaskTimeout, catch) for catch in catches)
+        return any(isinstance(catch, type) and issubclass(kind, catch) for catch in catches)
 
     @property
     def backoff_ms(self) -> tuple[int, int] | None:
@@ -138,6 +154,16 @@ def _checked_limit(name: str, seconds: float | None) -> float | None:
         if not seconds > 0:
             raise ValueError(f"{name} must be more than 0 seconds, not {seconds}; None means no limit")
     return seconds
+
+
+def _checked_bytes(name: str, value: int | None) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a number of bytes (an int) or None, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be >= 1, not {value}; None means no limit")
+    return min(value, _MAX_BYTES)
 
 
 def _checked_catch(retry_on: Catch | None, retries: int) -> Catch | None:

@@ -55,6 +55,10 @@ pub(super) struct Submission {
     #[serde(default)]
     #[schema(exclusive_minimum = 0.0)]
     timeout: Option<f64>,
+    /// Bytes that its worker may grow by while it runs.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    max_memory: Option<u64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -138,6 +142,9 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<NewTask<'a>, A
         Some(seconds) if seconds > 0.0 => std::time::Duration::try_from_secs_f64(seconds).ok(),
         Some(_) => return Err(ApiError::bad_request("timeout must be more than 0 seconds")),
     };
+    if submission.max_memory == Some(0) {
+        return Err(ApiError::bad_request("max_memory must be at least 1 byte"));
+    }
     let retries = submission.retries.unwrap_or(0);
     if retries > MAX_RETRIES {
         return Err(ApiError::bad_request(format!(
@@ -148,6 +155,7 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<NewTask<'a>, A
         priority: submission.priority.unwrap_or(0),
         retries: u32::from(retries),
         timeout,
+        max_memory: submission.max_memory,
         ..TaskSpec::default()
     };
     let (name, body) = parse_text(&submission.task, &state.python)?;

@@ -38,7 +38,7 @@ pub(super) struct ErrorView {
 /// How a task ended that never answered.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct FailureView {
-    /// `worker_crashed`, `task_timeout`, `pool_broken` or `pool_shutdown`.
+    /// `worker_crashed`, `task_timeout`, `task_memory_exceeded`, `pool_broken` or `pool_shutdown`.
     #[schema(value_type = String)]
     kind: FailureKind,
     /// The task's number in its pool.
@@ -59,6 +59,10 @@ pub(super) struct FailureView {
     oom_killed: Option<bool>,
     /// The most bytes that it had in memory, as far as is known.
     peak_memory: Option<u64>,
+    /// By how many bytes it was to grow at most, where it was ended for that.
+    memory_limit: Option<u64>,
+    /// By how many it had.
+    memory_growth: Option<u64>,
     /// The last lines that it wrote to its stderr: 8 KiB at most.
     stderr: String,
     /// Its Python stacks when a fatal signal came: about 32 KiB at most.
@@ -156,6 +160,8 @@ impl ResultView {
                         signal: failure.signal,
                         oom_killed: failure.oom_killed,
                         peak_memory: failure.peak_memory,
+                        memory_limit: failure.memory_limit,
+                        memory_growth: failure.memory_growth,
                         stderr: failure.stderr.clone(),
                         stack: failure.stack.clone(),
                         earlier_attempts: failure.earlier_attempts.clone(),
@@ -192,7 +198,7 @@ pub(super) struct TaskView {
     /// The submitter's words for it.
     pub(super) tags: Vec<String>,
     pub(super) status: TaskStatus,
-    /// How it failed: `raised`, `worker_crashed`, `task_timeout`, `pool_broken` or `pool_shutdown`.
+    /// How it failed: `raised`, `worker_crashed`, `task_timeout`, `task_memory_exceeded`, `pool_broken` or `pool_shutdown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) failure: Option<&'static str>,
     /// Seconds from the submission to the (last) dispatch, or to now, or to the end.

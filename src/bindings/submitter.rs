@@ -30,6 +30,9 @@ struct Asked {
     crash_limit: Option<u32>,
     /// In seconds.
     timeout: Option<f64>,
+    /// In bytes.
+    max_memory: Option<u64>,
+    retry_over_memory: bool,
     backoff_ms: Option<(u32, u32)>,
     name: Option<String>,
     tags: Vec<String>,
@@ -45,6 +48,8 @@ impl Asked {
             crash_limit: self.crash_limit.and_then(NonZeroU32::new),
             // What is too long to express is no limit.
             timeout: self.timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            max_memory: self.max_memory,
+            retry_over_memory: self.retry_over_memory,
             backoff: self
                 .backoff_ms
                 .map_or_else(Backoff::default, |(base_ms, cap_ms)| Backoff { base_ms, cap_ms }),

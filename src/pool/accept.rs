@@ -51,11 +51,12 @@ impl Core {
         spec: TaskSpec,
         now: Time,
     ) {
-        let again = spec.retries > 0;
+        let (again, limited) = (spec.retries > 0, spec.max_memory.is_some());
         let slot = Arc::clone(slot);
         self.waiting_bytes += work.payload.len();
         let id = slot.id();
-        self.entries.insert(id, Entry { work, name, tags, slot, again, submitted: now, dispatched: None });
+        self.entries
+            .insert(id, Entry { work, name, tags, slot, again, limited, submitted: now, dispatched: None });
     }
 
     pub(super) fn usual(&mut self, name: &str, form: Form) -> Option<u64> {

@@ -64,7 +64,7 @@ impl Core {
         if std::mem::take(&mut self.resolved) {
             self.bell.wake();
         }
-        let earlier = match (self.scheduler.poll_timeout(), self.sleeps_until) {
+        let earlier = match (self.next_due(), self.sleeps_until) {
             (Some(due), Some(sleeping)) => due < sleeping,
             (Some(_), None) => true,
             (None, _) => false,
@@ -84,10 +84,14 @@ impl Core {
 
     fn send(&mut self, id: WorkerId, job: Assignment, now: Time) {
         let entry = self.entries.get_mut(job.task);
-        if let Some(entry) = entry {
+        let limited = entry.is_some_and(|entry| {
             entry.dispatched = Some((now, id));
-        }
+            entry.limited
+        });
         let slot = self.place(id);
+        if limited {
+            self.watch_memory(slot, job, now);
+        }
         if !self.seats[slot].outbox.is_empty() || !self.send_now(slot, job) {
             self.seats[slot].outbox.push_back(job);
         }
@@ -118,7 +122,9 @@ impl Core {
         let outcome = match reason {
             FailReason::Cancelled => Outcome::Cancelled,
             FailReason::DependencyFailed(of) => self.unmet(task, of),
-            FailReason::Crashed { worker, .. } | FailReason::TimedOut { worker, .. } => {
+            FailReason::Crashed { worker, .. }
+            | FailReason::TimedOut { worker, .. }
+            | FailReason::OverMemory { worker, .. } => {
                 let ended = self.ended_of(worker);
                 self.failure(task, reason, ended)
             }

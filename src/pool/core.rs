@@ -57,6 +57,8 @@ pub(super) struct Entry {
     pub(super) slot: Arc<Slot>,
     /// It may be begun more than once.
     pub(super) again: bool,
+    /// It has a limit on memory.
+    pub(super) limited: bool,
     pub(super) submitted: Time,
     pub(super) dispatched: Option<(Time, WorkerId)>,
 }
@@ -89,6 +91,8 @@ pub(super) struct Core {
     pub(super) sleeps_until: Option<Time>,
     pub(super) last_ended: Option<Ended>,
     ticked: Time,
+    /// When it is next looked how much memory those tasks take that have a limit, if some run.
+    pub(super) memory_look: Option<Time>,
     rested: Time,
     /// The arena is to rest: by the driver, and without the lock, since giving pages back takes long.
     pub(super) rest_due: bool,
@@ -168,6 +172,7 @@ impl Core {
             earlier: Earlier::default(),
             raised: 0,
             ticked: Time::ZERO,
+            memory_look: None,
             rested: Time::ZERO,
             rest_due: false,
             gentle_until: None,
@@ -338,8 +343,13 @@ impl Core {
 
     /// When the driver must look again, if nothing happens before.
     pub(super) fn next_wake(&self) -> Option<Time> {
-        let tick = self.next_tick();
-        [self.scheduler.poll_timeout(), tick, self.results.next_expiry()].into_iter().flatten().min()
+        let (due, tick) = (self.next_due(), self.next_tick());
+        [due, tick, self.results.next_expiry()].into_iter().flatten().min()
+    }
+
+    /// The same, of what may have come up since it fell asleep.
+    pub(super) fn next_due(&self) -> Option<Time> {
+        [self.scheduler.poll_timeout(), self.memory_look].into_iter().flatten().min()
     }
 
     /// This worker has something to say.

@@ -69,6 +69,7 @@ impl Driver {
             let now = core.now();
             core.look_at_all(now);
             core.scheduler.handle_timeout(now);
+            core.look_at_memory(now);
             core.results.evict(now);
             core.run_actions(now);
             if core.next_tick().is_some_and(|due| due <= now) {

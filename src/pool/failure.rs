@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::evidence::{Oom, bytes_in_words, earlier_in_words};
+use super::memory::MemoryUse;
 use super::slot::Outcome;
 use crate::scheduler::types::{FailReason, KillReason, TaskId};
 use crate::supervisor::Exit;
@@ -17,6 +18,8 @@ pub enum FailureKind {
     WorkerCrashed,
     /// The time-out was over.
     TaskTimeout,
+    /// It took more memory than it may.
+    TaskMemoryExceeded,
     /// Workers cannot be started.
     PoolBroken,
     /// The pool was shut down at once.
@@ -31,6 +34,7 @@ impl FailureKind {
         match self {
             Self::WorkerCrashed => "worker_crashed",
             Self::TaskTimeout => "task_timeout",
+            Self::TaskMemoryExceeded => "task_memory_exceeded",
             Self::PoolBroken => "pool_broken",
             Self::PoolShutdown => "pool_shutdown",
             Self::DependencyFailed => "dependency_failed",
@@ -42,6 +46,7 @@ impl FailureKind {
         match self {
             Self::WorkerCrashed => "disttask.WorkerCrashed",
             Self::TaskTimeout => "disttask.TaskTimeout",
+            Self::TaskMemoryExceeded => "disttask.TaskMemoryExceeded",
             Self::PoolBroken => "disttask.PoolBroken",
             Self::PoolShutdown => "disttask.PoolShutdown",
             Self::DependencyFailed => "disttask.DependencyFailed",
@@ -74,6 +79,10 @@ pub struct Failure {
     pub oom_killed: Option<bool>,
     /// The most bytes that it had in memory, as far as is known.
     pub peak_memory: Option<u64>,
+    /// By how many bytes it was to grow at most, where it was ended for that.
+    pub memory_limit: Option<u64>,
+    /// By how many it had.
+    pub memory_growth: Option<u64>,
     /// The last lines that the worker wrote to its stderr.
     pub stderr: String,
     /// Its Python stacks when a fatal signal came.
@@ -95,6 +104,8 @@ pub(super) struct Ended {
     pub(super) stderr: String,
     pub(super) stack: String,
     pub(super) peak_memory: Option<u64>,
+    /// What was last sent to it with a limit on memory, and what was seen.
+    pub(super) memory: Option<MemoryUse>,
     /// Where it was killed, and not by us.
     pub(super) oom: Option<Oom>,
     /// The item that it was at, if what it ran was a chunk.
@@ -114,6 +125,7 @@ impl Ended {
             stderr: String::new(),
             stack: String::new(),
             peak_memory: None,
+            memory: None,
             oom: None,
             item: None,
             problem: None,
@@ -154,6 +166,11 @@ impl Failure {
                     format!("task {task} ({name}) ran longer than its timeout; {worker} was killed");
                 (FailureKind::TaskTimeout, attempts, ended, message)
             }
+            FailReason::OverMemory { attempts, .. } => {
+                let how = memory_in_words(ended);
+                let message = format!("task {task} ({name}) {how}; {worker} was killed");
+                (FailureKind::TaskMemoryExceeded, attempts, ended, message)
+            }
             FailReason::PoolBroken
             | FailReason::PoolShutdown
             | FailReason::DependencyFailed(_)
@@ -163,6 +180,7 @@ impl Failure {
             }
         };
         let exit = ended.map(|ended| ended.exit);
+        let memory = ended.and_then(|ended| ended.memory).filter(|_| kind == FailureKind::TaskMemoryExceeded);
         Self {
             kind,
             message: message.into(),
@@ -176,6 +194,8 @@ impl Failure {
             signal: exit.and_then(|exit| if let Exit::Signal(signal) = exit { Some(signal) } else { None }),
             oom_killed: ended.and_then(Ended::oom_killed),
             peak_memory: ended.and_then(|ended| ended.peak_memory),
+            memory_limit: memory.map(|memory| memory.limit),
+            memory_growth: memory.map(|memory| memory.grown),
             stderr: ended.map(|ended| ended.stderr.clone()).unwrap_or_default(),
             stack: ended.map(|ended| ended.stack.clone()).unwrap_or_default(),
             earlier_attempts,
@@ -200,6 +220,8 @@ impl Failure {
             signal: None,
             oom_killed: None,
             peak_memory: None,
+            memory_limit: None,
+            memory_growth: None,
             stderr: String::new(),
             stack: String::new(),
             earlier_attempts: Vec::new(),
@@ -243,10 +265,20 @@ fn facts_in_words(ended: Option<&Ended>, earlier: &[String]) -> String {
     format!("{}{}", peak.unwrap_or_default(), earlier_in_words(earlier))
 }
 
+/// By how much it grew, and what its limit was.
+fn memory_in_words(ended: Option<&Ended>) -> String {
+    let Some(MemoryUse { limit, grown }) = ended.and_then(|ended| ended.memory) else {
+        return "grew its worker by more than its max_memory".to_owned();
+    };
+    let (limit, grown) = (bytes_in_words(limit), bytes_in_words(grown));
+    format!("grew its worker by {grown}, more than its max_memory of {limit}")
+}
+
 /// How an attempt ended that was not the last: "worker pid 7 exited with status 7".
 pub(super) fn end_in_words(ended: &Ended) -> String {
     let how = match ended.killed {
         Some(KillReason::Timeout) => "was killed, as it ran longer than its timeout".to_owned(),
+        Some(KillReason::Memory) => format!("was killed, as its task {}", memory_in_words(Some(ended))),
         killed => describe(Some(ended), killed),
     };
     format!("worker pid {} {how}", ended.pid)
@@ -258,7 +290,11 @@ fn describe(ended: Option<&Ended>, killed: Option<KillReason>) -> String {
         Some(KillReason::Frozen) => Some("stopped responding (its heartbeat stood still) and was killed"),
         Some(KillReason::Requested) => Some("was restarted on request"),
         Some(
-            KillReason::Shutdown | KillReason::Timeout | KillReason::Cancelled | KillReason::StartTimeout,
+            KillReason::Shutdown
+            | KillReason::Timeout
+            | KillReason::Memory
+            | KillReason::Cancelled
+            | KillReason::StartTimeout,
         ) => Some("was killed"),
         None => None,
     };

@@ -33,7 +33,7 @@ pub struct Past {
     pub tags: Option<Arc<Vec<String>>>,
     /// `succeeded`, `failed` or `cancelled`.
     pub status: &'static str,
-    /// Where it failed: `raised`, `worker_crashed`, `task_timeout`, `pool_broken` or `pool_shutdown`.
+    /// Where it failed: `raised`, `worker_crashed`, `task_timeout`, `task_memory_exceeded`, `pool_broken` or `pool_shutdown`.
     pub failure: Option<&'static str>,
     /// From the last dispatch to the end; zero where it was never dispatched.
     pub ran: Duration,

@@ -27,6 +27,7 @@ mod failure;
 mod greeting;
 mod history;
 mod look;
+mod memory;
 mod names;
 mod needs;
 mod nested;

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use super::core::Core;
 use super::evidence::{Baseline, OomWatch, report_in};
 use super::failure::Ended;
+use super::memory::Watched;
 use super::nested::Nest;
 use super::output::Output;
 use super::streams::{Speaker, Streams};
@@ -42,6 +43,8 @@ pub(super) struct Seat {
     /// We have sent it a signal, for this.
     pub(super) killed: Option<KillReason>,
     pub(super) baseline: Option<Baseline>,
+    /// What it was sent last that has a limit on memory.
+    pub(super) watched: Option<Watched>,
     /// Dispatches for which the ring has no room yet.
     pub(super) outbox: VecDeque<Assignment>,
     /// It is to be told to leave.
@@ -67,6 +70,7 @@ impl Default for Seat {
             problem: None,
             killed: None,
             baseline: None,
+            watched: None,
             outbox: VecDeque::new(),
             stopping: false,
             unwatched: false,
@@ -274,6 +278,7 @@ impl Seat {
         };
         let peak_memory = link.as_ref().and_then(|link| link.peak_memory(counted));
         let (problem, killed) = (self.problem.take(), self.killed);
-        Some((begun, Ended { pid, exit, stderr, stack, peak_memory, oom, item, problem, killed }))
+        let memory = self.watched.take().map(|watched| watched.usage);
+        Some((begun, Ended { pid, exit, stderr, stack, peak_memory, memory, oom, item, problem, killed }))
     }
 }

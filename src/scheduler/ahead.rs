@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::held::Held;
 use super::planted::Bug;
 use super::timer::Timer;
-use super::types::{Action, FailReason, KillReason, TaskId, Time, WorkerId};
+use super::types::{Action, Assignment, FailReason, KillReason, TaskId, Time, WorkerId};
 use super::worker::{PACK_NANOS, PREFETCH_NANOS, WorkerState};
 use super::{Scheduler, TaskState, TaskTable};
 
@@ -52,9 +52,10 @@ impl Scheduler {
             };
             let known = self.tasks.known(task);
             let (function, priority, timeout) = (known.function, known.priority, known.timeout());
+            let limited = timeout.is_some() || known.max_memory().is_some();
             let estimate = self.estimates.get(function);
             let urgent = priority > self.ahead_floor && !self.has(Bug::PrefetchOvertakes);
-            let Some(worker) = self.place(timeout.is_some() || urgent, estimate, now) else {
+            let Some(worker) = self.place(limited || urgent, estimate, now) else {
                 if urgent && !self.workers.ahead().is_empty() {
                     self.take_back_all(); // what has been sent ahead would go first
                     self.shallow_until = Some(now + SHALLOW_FOR);
@@ -81,7 +82,7 @@ impl Scheduler {
     /// Which worker takes the next task, if one does. Nothing but an idle one will do for a task (the first and the third
     /// of these are to be `alone`)
     ///
-    /// * with a time-out: its clock starts when it is sent;
+    /// * with a limit on time or memory: both are counted from when it is sent;
     /// * that nothing is known of: it may be long, and the worker that it waits for as well;
     /// * that is more urgent than something that has been sent ahead: that is taken back first;
     /// * of a pool that cancels what has not been begun: this one is a retry, and was.
@@ -166,15 +167,31 @@ impl Scheduler {
 
     /// What this worker runs is over its time.
     pub(super) fn time_out(&mut self, id: WorkerId) {
-        self.workers.change(id.slot, |worker| worker.condemned = true);
+        self.condemn(id, KillReason::Timeout);
+    }
+
+    /// The process was seen to have grown, during this dispatch, by more than that may take.
+    pub fn handle_over_memory(&mut self, id: WorkerId, run: Assignment) {
+        let blames_anybody = self.has(Bug::BlamesWhoeverIsInFront);
+        let Some(worker) = self.workers.current(id) else { return };
+        let front = worker.front();
+        if worker.state == WorkerState::Up && (front == Some(run) || blames_anybody && front.is_some()) {
+            self.condemn(id, KillReason::Memory);
+        }
+    }
+
+    /// What this worker runs is to be ended. The first reason counts.
+    fn condemn(&mut self, id: WorkerId, why: KillReason) {
+        self.timers.clear(Timer::Attempt(id));
+        self.workers.change(id.slot, |worker| worker.condemned = worker.condemned.or(Some(why)));
         self.execute(id);
     }
 
-    /// Kill a worker if what is in front of it is over its time or to be stopped, but only with nothing behind that: it
+    /// Kill a worker if what is in front of it is over a limit or to be stopped, but only with nothing behind that: it
     /// might begin it before the kill hits.
     pub(super) fn execute(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.current(id) else { return };
-        if !worker.condemned && !worker.sentenced || worker.state != WorkerState::Up {
+        if worker.condemned.is_none() && !worker.sentenced || worker.state != WorkerState::Up {
             return;
         }
         let is_doomed = |tasks: &TaskTable, held: &Held| tasks.get(held.task).is_some_and(|task| task.doomed);
@@ -186,14 +203,14 @@ impl Scheduler {
         let worker = self.workers.slot(id.slot);
         let why = match (doomed || sentenced && self.has(Bug::KillsWhoeverIsInFront), worker.condemned) {
             (true, _) => KillReason::Cancelled,
-            (false, true) => KillReason::Timeout,
-            (false, false) => return, // whatever is to be stopped is not what runs, as far as is known
+            (false, Some(limit)) => limit,
+            (false, None) => return, // whatever is to be stopped is not what runs, as far as is known
         };
         if worker.held.len() == 1 || self.has(Bug::KillsWithoutTakingBack) {
             self.kill(id, why);
         } else if worker.begun > 1 {
             // It is at another task, so what was meant has come to its end, and the answer is on its way.
-            self.workers.change(id.slot, |worker| worker.condemned = false);
+            self.workers.change(id.slot, |worker| worker.condemned = None);
         } else if worker.retracting.is_none() {
             self.take_back(id.slot, worker.unbegun());
         }
@@ -205,7 +222,7 @@ impl Scheduler {
 mod tests {
     use super::*;
     use crate::scheduler::retry::FREE_RETURNS;
-    use crate::scheduler::types::{Assignment, FunctionId, TaskSpec};
+    use crate::scheduler::types::{FunctionId, TaskSpec};
     use crate::scheduler::worker::PREFETCH_TASKS;
 
     const FUNCTION: FunctionId = FunctionId(1);

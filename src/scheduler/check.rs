@@ -82,14 +82,14 @@ impl Scheduler {
             let front = worker.front().and_then(|run| self.tasks.get(run.task));
             let limited =
                 worker.state == WorkerState::Up && front.is_some_and(|task| task.timeout().is_some());
-            // The clock has struck for what is condemned, and need not for what the worker has left behind.
-            if limited && !worker.condemned && worker.begun <= 1 {
+            // What is condemned needs no clock any more, nor does what the worker has left behind.
+            if limited && worker.condemned.is_none() && worker.begun <= 1 {
                 assert!(self.timers.is_set(Timer::Attempt(id)), "{id:?}: a time-out that nobody looks at");
-            } else if !limited || worker.condemned {
+            } else if !limited || worker.condemned.is_some() {
                 assert!(!self.timers.is_set(Timer::Attempt(id)), "{id:?}: a time-out of nothing");
             }
             assert!(
-                !worker.condemned || worker.retracting.is_some(),
+                worker.condemned.is_none() || worker.retracting.is_some(),
                 "{id:?} is condemned, and nothing follows"
             );
             let leaves = worker.state == WorkerState::Draining;

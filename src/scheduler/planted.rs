@@ -45,6 +45,8 @@ pub(crate) enum Bug {
     KillsWhoeverIsInFront,
     /// A place is vacant, and its standby is left standing.
     ForgetsTheStandby,
+    /// A worker is killed for the memory of something that it has answered.
+    BlamesWhoeverIsInFront,
 }
 
 impl Scheduler {
@@ -68,7 +70,7 @@ impl Scheduler {
 
 #[cfg(test)]
 impl Bug {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::DropsTheFence,
         Self::ForgetsToDispatch,
         Self::ForgetsToClearTheDeadline,
@@ -88,5 +90,6 @@ impl Bug {
         Self::RunsWhatWasGivenAway,
         Self::KillsWhoeverIsInFront,
         Self::ForgetsTheStandby,
+        Self::BlamesWhoeverIsInFront,
     ];
 }

@@ -73,9 +73,14 @@ impl Scheduler {
         let attempts = run.attempt.0;
         let reason = match killed {
             Some(KillReason::Timeout) => FailReason::TimedOut { worker, attempts },
+            Some(KillReason::Memory) => FailReason::OverMemory { worker, attempts },
             _ => FailReason::Crashed { worker, attempts, killed },
         };
-        let is_final = killed == Some(KillReason::Timeout) && !task.retries_timeouts();
+        let is_final = match killed {
+            Some(KillReason::Timeout) => !task.retries_timeouts(),
+            Some(KillReason::Memory) => !task.retries_over_memory(),
+            _ => false,
+        };
         if is_final
             || !(self.try_again(id, killed.is_none(), now) || for_ever && self.wait_for_retry(id, now))
         {
@@ -152,7 +157,7 @@ impl Scheduler {
         self.timers.clear(Timer::Leave(id));
         self.workers.change(id.slot, |worker| {
             worker.state = WorkerState::Killed(why);
-            worker.condemned = false;
+            worker.condemned = None;
             worker.sentenced = false;
         });
         self.actions.push_back(Action::Kill(id, why));
@@ -215,6 +220,7 @@ impl Scheduler {
             FailReason::Cancelled => self.totals.cancelled += 1,
             FailReason::Crashed { .. }
             | FailReason::TimedOut { .. }
+            | FailReason::OverMemory { .. }
             | FailReason::DependencyFailed(_)
             | FailReason::PoolBroken
             | FailReason::PoolShutdown => self.totals.failed += 1,

@@ -36,21 +36,24 @@ pub(crate) struct Task {
     terms: Option<Box<Terms>>,
 }
 
-/// What the submitter asked for beyond the usual, which is neither retries nor a time-out.
+/// What the submitter asked for beyond the usual, which is neither retries nor a limit.
 #[derive(Debug)]
 struct Terms {
     timeout: Option<Duration>,
     retry_timeouts: bool,
+    max_memory: Option<u64>,
+    retry_over_memory: bool,
     backoff: Backoff,
     budget: Budget,
 }
 
 impl Task {
     fn new(spec: &TaskSpec) -> Self {
-        let usual = spec.timeout.is_none() && spec.retries == 0;
+        let usual = spec.timeout.is_none() && spec.max_memory.is_none() && spec.retries == 0;
         let terms = (!usual).then(|| {
-            let TaskSpec { timeout, retry_timeouts, backoff, .. } = *spec;
-            Box::new(Terms { timeout, retry_timeouts, backoff, budget: Budget::new(spec) })
+            let TaskSpec { timeout, retry_timeouts, max_memory, retry_over_memory, backoff, .. } = *spec;
+            let budget = Budget::new(spec);
+            Box::new(Terms { timeout, retry_timeouts, max_memory, retry_over_memory, backoff, budget })
         });
         Self {
             function: spec.function,
@@ -71,6 +74,16 @@ impl Task {
     /// Whether a time-out is tried again as well, where there are retries.
     pub(crate) fn retries_timeouts(&self) -> bool {
         self.terms.as_ref().is_some_and(|terms| terms.retry_timeouts)
+    }
+
+    /// By how many bytes its worker may grow.
+    pub(crate) fn max_memory(&self) -> Option<u64> {
+        self.terms.as_ref().and_then(|terms| terms.max_memory)
+    }
+
+    /// Whether one that took more memory is tried again as well, where there are retries.
+    pub(crate) fn retries_over_memory(&self) -> bool {
+        self.terms.as_ref().is_some_and(|terms| terms.retry_over_memory)
     }
 
     /// A dispatch came back that was never begun. Whether that is free of charge.

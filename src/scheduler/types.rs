@@ -55,6 +55,10 @@ pub struct TaskSpec {
     pub timeout: Option<Duration>,
     /// Whether a time-out is tried again as well, where there are retries.
     pub retry_timeouts: bool,
+    /// So many bytes its worker may grow by while it runs.
+    pub max_memory: Option<u64>,
+    /// Whether an attempt that took more is tried again as well, where there are retries.
+    pub retry_over_memory: bool,
     /// How long it waits before it is tried again.
     pub backoff: Backoff,
 }
@@ -111,6 +115,13 @@ pub enum FailReason {
         /// How many dispatches there were.
         attempts: u32,
     },
+    /// Its worker grew by more than it may take.
+    OverMemory {
+        /// The process that was ended for it.
+        worker: WorkerId,
+        /// How many dispatches there were.
+        attempts: u32,
+    },
     /// It needs the value of this task, which has ended without one.
     DependencyFailed(TaskId),
     /// It was still waiting when the pool was shut down with `cancel_futures`, or it was stopped on request.
@@ -126,6 +137,8 @@ pub enum FailReason {
 pub enum KillReason {
     /// The attempt that it runs is over its time-out.
     Timeout,
+    /// The attempt that it runs takes more memory than it may.
+    Memory,
     /// The task that it runs is to be stopped.
     Cancelled,
     /// Its heartbeat stands still: the process is stopped or frozen.

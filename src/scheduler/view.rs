@@ -1,7 +1,7 @@
 //! What the layers above ask: what to do next, and how things stand.
 
 use super::task::TaskState;
-use super::types::{Action, FunctionId, TaskId, Time, WorkerId, WorkerPhase};
+use super::types::{Action, Assignment, FunctionId, TaskId, Time, WorkerId, WorkerPhase};
 use super::{Phase, Scheduler, SubmitError, Totals};
 
 impl Scheduler {
@@ -59,6 +59,17 @@ impl Scheduler {
     /// How long a task of this function takes, in nanoseconds, by those that have ended; `None` before one has.
     pub fn usual(&self, function: FunctionId) -> Option<u64> {
         self.estimates.get(function)
+    }
+
+    /// By how many bytes the worker that runs this task may grow, if there is a limit.
+    pub fn max_memory(&self, id: TaskId) -> Option<u64> {
+        self.tasks.get(id)?.max_memory()
+    }
+
+    /// Whether this very dispatch is what that process runs, or will next.
+    pub fn is_at(&self, id: WorkerId, run: Assignment) -> bool {
+        let worker = self.workers.slot(id.slot);
+        worker.incarnation == id.incarnation && worker.front() == Some(run)
     }
 
     /// The worker that this task was sent to.

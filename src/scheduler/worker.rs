@@ -73,8 +73,8 @@ pub(crate) struct Worker {
     pub(crate) tasks_done: u64,
     pub(crate) incarnation: u32,
     pub(crate) state: WorkerState,
-    /// What it runs is over its time; the kill waits for the answer to that retraction.
-    pub(crate) condemned: bool,
+    /// What it runs is over this limit; the kill waits for the answer to that retraction.
+    pub(crate) condemned: Option<KillReason>,
     /// Something that it has is to be stopped ([`super::task::Task::doomed`]). It gets nothing until that has gone.
     pub(crate) sentenced: bool,
     /// It was seen not to get on: nothing is sent after what it runs until it does.
@@ -123,8 +123,8 @@ impl Worker {
     /// Whoever was meant is no longer there. Looked at before it is written: reading bytes together that were just written
     /// one by one has the processor wait until all that was written before is in the cache.
     pub(crate) fn front_has_gone(&mut self) {
-        if self.condemned || self.stuck {
-            self.condemned = false;
+        if self.condemned.is_some() || self.stuck {
+            self.condemned = None;
             self.stuck = false;
         }
     }
@@ -156,7 +156,7 @@ impl Worker {
             && (self.held.len() == 1 || self.backlog < depth)
             && self.state == WorkerState::Up
             && self.retracting.is_none()
-            && !self.condemned
+            && self.condemned.is_none()
             && !self.sentenced
             && !self.stuck
             && self.may_take()

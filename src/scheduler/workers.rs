@@ -49,7 +49,7 @@ const VACANT: Worker = Worker {
     begun: 0,
     progress: Time::ZERO,
     retracting: None,
-    condemned: false,
+    condemned: None,
     sentenced: false,
     stuck: false,
     allowance: None,
@@ -180,7 +180,7 @@ impl WorkerTable {
             worker.begun = 0;
             worker.deadline = None;
             worker.retracting = None;
-            worker.condemned = false;
+            worker.condemned = None;
             worker.sentenced = false;
             worker.stuck = false;
             worker.held.take_last(usize::MAX)

@@ -56,6 +56,8 @@ pub(super) enum Event {
     /// There never was a process; whether the cause may pass.
     SpawnFailed(WorkerId, bool),
     Beat(WorkerId, u64),
+    /// The process was seen to take more memory than what it runs may.
+    OverMemory(WorkerId, Assignment),
     Pause(Duration),
     Timeout,
 }
@@ -102,6 +104,7 @@ impl Event {
             Self::Exit(id, begun) => scheduler.handle_exit(id, begun, now),
             Self::SpawnFailed(id, transient) => scheduler.handle_spawn_failed(id, transient, now),
             Self::Beat(id, count) => scheduler.handle_beat(id, count, now),
+            Self::OverMemory(id, run) => scheduler.handle_over_memory(id, run),
             Self::Pause(gap) => scheduler.handle_pause(gap),
             Self::Timeout => scheduler.handle_timeout(now),
         }

@@ -72,9 +72,12 @@ tally! {
     shared: "tasks taken back and sent to an idle worker",
     timeouts_with_more: "time-outs with something waiting behind",
     timeouts_spared: "... and the worker had gone on",
+    over_memory_with_more: "too much memory, with something waiting behind",
+    over_memory_in_vain: "... and what had taken it had ended",
     died_prefetched: "deaths with prefetched tasks",
     crashed: "failed as crashed",
     timed_out: "failed as timed out",
+    over_memory: "failed for their memory",
     cut_off: "failed by shutdown",
     dropped: "cancelled by shutdown",
     failed_broken: "failed by a broken pool",
@@ -92,6 +95,7 @@ tally! {
     rows_ended_by_age: "rows of early deaths ended by age",
     left: "left when told to stop",
     kill_timeout: "kills: time-out",
+    kill_memory: "kills: memory",
     kill_frozen: "kills: frozen",
     kill_start: "kills: start limit",
     kill_shutdown: "kills: shutdown",
@@ -165,6 +169,8 @@ impl Tally {
         self.refused_in_part += corners.refused_in_part;
         self.timeouts_with_more += corners.timeouts_with_more;
         self.timeouts_spared += corners.timeouts_spared;
+        self.over_memory_with_more += corners.over_memory_with_more;
+        self.over_memory_in_vain += corners.over_memory_in_vain;
         self.cancelled_prefetched += corners.cancelled_prefetched;
         self.shared += corners.shared;
         self.stuck += corners.stuck;
@@ -215,6 +221,7 @@ impl Tally {
             Action::Dispatch(..) => &mut self.dispatches,
             Action::Retract(..) => &mut self.retractions,
             Action::Kill(_, KillReason::Timeout) => &mut self.kill_timeout,
+            Action::Kill(_, KillReason::Memory) => &mut self.kill_memory,
             Action::Kill(_, KillReason::Cancelled) => &mut self.kill_cancelled,
             Action::Kill(_, KillReason::Frozen) => &mut self.kill_frozen,
             Action::Kill(_, KillReason::StartTimeout) => &mut self.kill_start,
@@ -222,6 +229,7 @@ impl Tally {
             Action::Kill(_, KillReason::Requested) => &mut self.kill_requested,
             Action::Fail(_, FailReason::Crashed { .. }) => &mut self.crashed,
             Action::Fail(_, FailReason::TimedOut { .. }) => &mut self.timed_out,
+            Action::Fail(_, FailReason::OverMemory { .. }) => &mut self.over_memory,
             Action::Fail(_, FailReason::DependencyFailed(_)) => &mut self.unmet,
             Action::Fail(_, FailReason::Cancelled) => &mut self.dropped,
             Action::Fail(_, FailReason::PoolBroken) => &mut self.failed_broken,
@@ -250,6 +258,7 @@ impl Tally {
             | Event::Unfit(_)
             | Event::Shutdown(_)
             | Event::Beat(..)
+            | Event::OverMemory(..)
             | Event::Retracted(..)
             | Event::TakenBack(..)
             | Event::KillTask(..)

@@ -18,6 +18,8 @@ pub(super) enum Whim {
     /// Somebody wants a task stopped that runs, or has just ended.
     Stop,
     Restart,
+    /// What a process runs, or has just said to have ended, was seen to take too much memory.
+    Swell,
     /// One worker is replaced when it is done, or all are, or there are to be more or fewer.
     Turnover,
     Shutdown,
@@ -38,11 +40,12 @@ pub(super) enum Whim {
 }
 
 impl Whim {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Submit,
         Self::Burst,
         Self::Cancel,
         Self::Stop,
+        Self::Swell,
         Self::Restart,
         Self::Turnover,
         Self::Shutdown,
@@ -163,6 +166,7 @@ impl Weather {
             Whim::Burst => self.bursts,
             Whim::Submit => 2 * self.load,
             Whim::Cancel | Whim::Stop | Whim::Restart => self.meddling,
+            Whim::Swell => 2 * self.meddling,
             Whim::Turnover => self.turnover,
             Whim::Shutdown => self.closing,
             Whim::Echo | Whim::Late => 2 * self.noise,
@@ -211,6 +215,8 @@ pub(super) fn any_spec(dice: &mut Dice) -> TaskSpec {
         crash_limit: NonZeroU32::new(dice.pick(&[0, 0, 0, 0, 0, 1, 1, 2, 3, u32::MAX])),
         timeout,
         retry_timeouts: dice.one_in(3),
+        max_memory: dice.one_in(5).then_some(1),
+        retry_over_memory: dice.one_in(3),
         backoff: Backoff {
             base_ms: dice.pick(&[100, 100, 0, 3, 40_000]),
             cap_ms: dice.pick(&[30_000, 0, 700]),

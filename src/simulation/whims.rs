@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::event::{Answer, Event, Needs};
 use super::schedule::Schedule;
 use super::weather::{Whim, any_spec};
-use crate::scheduler::types::{Cancel, Completion, Shutdown, TaskId, WorkerId};
+use crate::scheduler::types::{Assignment, Cancel, Completion, Shutdown, TaskId, WorkerId};
 
 /// Tasks in a burst: so many that four workers with a few each are not all.
 const BURST: u64 = 24;
@@ -26,6 +26,7 @@ impl Schedule<'_> {
             Whim::Cancel if self.dice.one_in(3) => self.withdraw(),
             Whim::Cancel => self.cancel(),
             Whim::Stop => self.stop(),
+            Whim::Swell => self.swell(),
             Whim::Restart => {
                 let worker = self.any_worker();
                 self.feed(Event::Restart(worker));
@@ -65,6 +66,7 @@ impl Schedule<'_> {
         let mut spec = any_spec(&mut self.dice);
         if !self.dice.one_in(4) {
             spec.timeout = None;
+            spec.max_memory = None;
         }
         for _ in 0..2 + self.dice.below(BURST) {
             let needs = if self.dice.one_in(4) { self.any_needs() } else { Needs::default() };
@@ -88,17 +90,32 @@ impl Schedule<'_> {
 
     /// What a process runs is to be stopped; or something that it has said to have ended.
     fn stop(&mut self) {
+        let targets = self.runs();
+        if !targets.is_empty() {
+            let (worker, run) = self.dice.pick(&targets);
+            self.feed(Event::KillTask(worker, run));
+        }
+    }
+
+    /// Nobody looks at what has no limit.
+    fn swell(&mut self) {
+        let mut targets = self.runs();
+        targets.retain(|(_, run)| self.oracle.spec(run.task).max_memory.is_some());
+        if !targets.is_empty() {
+            let (worker, run) = self.dice.pick(&targets);
+            self.feed(Event::OverMemory(worker, run));
+        }
+    }
+
+    /// What processes run, and something that one has said to have ended.
+    fn runs(&self) -> Vec<(WorkerId, Assignment)> {
         let at_work =
             self.world.processes.iter().filter_map(|process| Some((process.id, process.running()?)));
         let ended = self.said.iter().filter_map(|message| match *message {
             Event::Completed(id, run, _) | Event::Raised(id, run, _) => Some((id, run)),
             _ => None,
         });
-        let targets: Vec<_> = at_work.chain(ended.take(1)).collect();
-        if !targets.is_empty() {
-            let (worker, run) = self.dice.pick(&targets);
-            self.feed(Event::KillTask(worker, run));
-        }
+        at_work.chain(ended.take(1)).collect()
     }
 
     /// As a cancellation, but the task is run by whoever waits for it.

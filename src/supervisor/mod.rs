@@ -8,7 +8,7 @@ mod oom;
 mod procfs;
 
 pub use oom::{OomCounter, OomCounters, OomScope, oom_kills_of_machine};
-pub use procfs::{Usage, resident_bytes, usage};
+pub use procfs::{Usage, private_bytes, resident_bytes, usage};
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};

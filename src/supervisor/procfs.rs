@@ -21,6 +21,11 @@ pub fn resident_bytes(pid: i32) -> Option<u64> {
     resident(&fs::read_to_string(format!("/proc/{pid}/statm")).ok()?)
 }
 
+/// Of that, what stands in no file and no shared memory: what the process has made itself. `None` when it is gone.
+pub fn private_bytes(pid: i32) -> Option<u64> {
+    private(&fs::read_to_string(format!("/proc/{pid}/statm")).ok()?)
+}
+
 /// `None` when the process is gone.
 pub fn usage(pid: i32) -> Option<Usage> {
     let memory_bytes = resident_bytes(pid)?;
@@ -31,6 +36,11 @@ pub fn usage(pid: i32) -> Option<Usage> {
 fn resident(statm: &str) -> Option<u64> {
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
+}
+
+fn private(statm: &str) -> Option<u64> {
+    let shared: u64 = statm.split_ascii_whitespace().nth(2)?.parse().ok()?;
+    Some(resident(statm)?.saturating_sub(shared * rustix::param::page_size() as u64))
 }
 
 fn cpu_time(stat: &str) -> Option<Duration> {
@@ -49,6 +59,15 @@ mod tests {
     fn reads_itself() {
         let usage = usage(std::process::id().cast_signed()).expect("we are alive");
         assert!(usage.memory_bytes > 100_000, "{usage:?}");
+    }
+
+    #[test]
+    fn what_is_shared_does_not_count() {
+        let page = rustix::param::page_size() as u64;
+        assert_eq!(private("900 70 30 1 0 200 0"), Some(40 * page));
+        assert_eq!(private("900 70 80 1 0 200 0"), Some(0), "the counts are not of one moment");
+        assert_eq!(private("0 0 0 0 0 0 0"), Some(0), "a zombie");
+        assert_eq!(private(""), None);
     }
 
     #[test]

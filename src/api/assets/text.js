@@ -24,6 +24,7 @@ const FAILURES = new Map([
   ["raised", "raised"],
   ["worker_crashed", "crashed"],
   ["task_timeout", "timed out"],
+  ["task_memory_exceeded", "over memory"],
   ["pool_broken", "pool broken"],
   ["pool_shutdown", "cut off"],
 ]);

@@ -87,10 +87,14 @@ impl Oracle {
     fn check_ahead(&self, worker: &Worker, run: Assignment, expected: Option<u64>, now: Time) {
         let task = self.tasks.get(run.task).expect("its turn was checked");
         let id = worker.id;
-        assert!(task.spec.timeout.is_none(), "{run:?} has a time-out, and waits for {id:?}");
+        let limited = task.spec.timeout.is_some() || task.spec.max_memory.is_some();
+        assert!(!limited, "{run:?} has a limit, and waits for {id:?}");
         let Some(expected) = expected else { panic!("{run:?} waits for {id:?}, and may be long") };
         assert!(!self.cancelling, "{run:?} is sent ahead while everything of the kind is cancelled");
-        assert!(!worker.condemned && !worker.stuck, "{run:?} waits for {id:?}, which does not get on");
+        assert!(
+            worker.condemned.is_none() && !worker.stuck,
+            "{run:?} waits for {id:?}, which does not get on"
+        );
         let doomed = worker.held.iter().find(|sent| self.is_doomed(sent));
         assert!(doomed.is_none(), "{run:?} waits behind {doomed:?}, which is to be stopped");
         let backlog = sum(worker.held.iter());
@@ -124,10 +128,11 @@ impl Oracle {
         let stops = self.runs_doomed(id);
         let worker = self.current(id).expect("it is there");
         let still = clock && now >= worker.moved + LOOK_AFTER / 2;
-        let reason = cancelling || worker.condemned || stops || worker.dismissed || urgent || free || still;
+        let condemned = worker.condemned.is_some();
+        let reason = cancelling || condemned || stops || worker.dismissed || urgent || free || still;
         assert!(reason, "{count} are asked of {worker:?}, for nothing");
         // Nothing but a look at the clock comes to this.
-        let other = cancelling || worker.condemned || stops || worker.dismissed || urgent || free;
+        let other = cancelling || condemned || stops || worker.dismissed || urgent || free;
         worker.stuck = still && !other;
         worker.asked = Some(count);
         let stuck = worker.stuck;
@@ -147,8 +152,7 @@ impl Oracle {
         if worker.held.is_empty() {
             worker.clear();
         }
-        let spared = worker.condemned && worker.refused > 1;
-        worker.condemned &= !spared;
+        let spared = worker.refused > 1 && worker.condemned.take() == Some(KillReason::Timeout);
         for sent in &back {
             assert!(!sent.begun, "{sent:?} is taken back, and was begun");
             self.tasks.at(sent.run.task).taken_from = Some(id);
@@ -190,15 +194,38 @@ impl Oracle {
         1
     }
 
-    /// What is in front is over its time. It is killed for it, but only alone: what waits behind is not to be begun just
-    /// when the kill hits.
+    /// What is in front is over its time.
     pub(super) fn overdue(&mut self, slot: usize) {
+        let more = self.condemn(slot, KillReason::Timeout);
+        self.corners.timeouts_with_more += u64::from(more);
+    }
+
+    /// This takes too much memory. It is of no concern any more once it has ended, or its worker is to go anyhow.
+    pub(super) fn over_memory(&mut self, id: WorkerId, run: Assignment) {
+        let at_it = self.current(id).is_some_and(|worker| {
+            let front = worker.held.front().is_some_and(|sent| sent.run == run);
+            front && worker.life == Life::Up && worker.killed.is_none()
+        });
+        if at_it {
+            let more = self.condemn(id.slot as usize, KillReason::Memory);
+            self.corners.over_memory_with_more += u64::from(more);
+        } else {
+            self.corners.over_memory_in_vain += 1;
+        }
+    }
+
+    /// What is in front is over a limit. Its worker is killed for it, but only alone: what waits behind is not to be begun
+    /// just when the kill hits. Whether something does.
+    fn condemn(&mut self, slot: usize, why: KillReason) -> bool {
         let worker = &mut self.workers[slot];
         worker.limit = None;
-        worker.condemned = worker.refused <= 1;
-        let (id, more) = (worker.id, worker.held.len() > 1 && worker.condemned);
-        self.corners.timeouts_with_more += u64::from(more);
+        let at_it = worker.refused <= 1;
+        if at_it {
+            worker.condemned.get_or_insert(why);
+        }
+        let (id, more) = (worker.id, worker.held.len() > 1 && at_it);
         self.execute(id);
+        more
     }
 
     /// This one is to be stopped, wherever its worker has got to. Whether it is still there.
@@ -212,12 +239,13 @@ impl Oracle {
         true
     }
 
-    /// What is in front is to be stopped, or is over its time: a kill is owed once nothing is behind it.
+    /// What is in front is to be stopped, or is over a limit: a kill is owed once nothing is behind it.
     pub(super) fn execute(&mut self, id: WorkerId) {
         let stops = self.runs_doomed(id);
         let Some(worker) = self.current(id) else { return };
-        if worker.life == Life::Up && worker.held.len() == 1 && (stops || worker.condemned) {
-            self.doom(id, if stops { KillReason::Cancelled } else { KillReason::Timeout });
+        let why = if stops { Some(KillReason::Cancelled) } else { worker.condemned };
+        if let Some(why) = why.filter(|_| worker.life == Life::Up && worker.held.len() == 1) {
+            self.doom(id, why);
         }
     }
 
@@ -246,11 +274,11 @@ impl Oracle {
             if waiting == 0 || worker.asked.is_some() {
                 worker.waits_since = None;
                 shared |= worker.asked.is_some();
-                let follows = !worker.condemned || worker.asked.is_some();
-                assert!(follows, "{:?} is over its time, and nothing follows", worker.id);
+                let follows = worker.condemned.is_none() || worker.asked.is_some();
+                assert!(follows, "{:?} is over a limit, and nothing follows", worker.id);
                 continue;
             }
-            let spent = worker.condemned || stops;
+            let spent = worker.condemned.is_some() || stops;
             assert!(!spent, "{:?} is to be killed, and what waits is not asked back", worker.id);
             assert!(!worker.dismissed, "{:?} is to leave, and what waits is not asked back", worker.id);
             assert!(!self.cancelling, "what waits at {:?} is to be cancelled, and not asked back", worker.id);

@@ -31,6 +31,8 @@ pub(in crate::simulation) struct Corners {
     pub(in crate::simulation) refused_in_part: u64,
     pub(in crate::simulation) timeouts_with_more: u64,
     pub(in crate::simulation) timeouts_spared: u64,
+    pub(in crate::simulation) over_memory_with_more: u64,
+    pub(in crate::simulation) over_memory_in_vain: u64,
     pub(in crate::simulation) cancelled_prefetched: u64,
     pub(in crate::simulation) shared: u64,
     pub(in crate::simulation) stuck: u64,
@@ -145,10 +147,17 @@ impl Oracle {
     fn lose(&mut self, worker: WorkerId, run: Assignment, killed: Option<KillReason>, now: Time) {
         let task = self.tasks.at(run.task);
         let attempts = task.dispatches;
-        let late = killed == Some(KillReason::Timeout);
-        if late && !task.spec.retry_timeouts || !self.try_again(run, killed.is_none(), now) {
-            let crashed = FailReason::Crashed { worker, attempts, killed };
-            self.fail(run.task, if late { FailReason::TimedOut { worker, attempts } } else { crashed });
+        let (again, reason) = match killed {
+            Some(KillReason::Timeout) => {
+                (task.spec.retry_timeouts, FailReason::TimedOut { worker, attempts })
+            }
+            Some(KillReason::Memory) => {
+                (task.spec.retry_over_memory, FailReason::OverMemory { worker, attempts })
+            }
+            _ => (true, FailReason::Crashed { worker, attempts, killed }),
+        };
+        if !again || !self.try_again(run, killed.is_none(), now) {
+            self.fail(run.task, reason);
         }
     }
 

@@ -27,7 +27,10 @@ impl Oracle {
         match action {
             Action::Fail(id, reason) => {
                 let task = *self.tasks.at(id);
-                let blamed = matches!(reason, FailReason::Crashed { .. } | FailReason::TimedOut { .. });
+                let blamed = matches!(
+                    reason,
+                    FailReason::Crashed { .. } | FailReason::TimedOut { .. } | FailReason::OverMemory { .. }
+                );
                 match task.place {
                     _ if blamed && task.begun == 0 && task.returns < FREE_RETURNS => {
                         "it was never begun".into()

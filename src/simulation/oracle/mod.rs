@@ -136,6 +136,7 @@ impl Oracle {
                     self.doom(id, if starts { KillReason::StartTimeout } else { KillReason::Frozen });
                 }
             }
+            Event::OverMemory(id, run) => self.over_memory(id, run),
             Event::Pause(gap) => {
                 self.workers.iter_mut().for_each(|worker| worker.forgive(gap));
                 self.stop_limit = self.stop_limit.map(|limit| limit + gap);
@@ -157,7 +158,12 @@ impl Oracle {
 
     /// What this task runs.
     pub(super) fn function(&mut self, id: TaskId) -> FunctionId {
-        self.tasks.at(id).spec.function
+        self.spec(id).function
+    }
+
+    /// What was asked for.
+    pub(super) fn spec(&mut self, id: TaskId) -> TaskSpec {
+        self.tasks.at(id).spec
     }
 
     fn submit(&mut self, spec: TaskSpec, needs: &[TaskId]) -> Result<TaskId, SubmitError> {
@@ -296,7 +302,7 @@ impl Oracle {
             return false;
         }
         worker.killed = Some(why);
-        worker.condemned = false;
+        worker.condemned = None;
         self.touch(id);
         self.owed.push(Action::Kill(id, why));
         true
@@ -322,6 +328,7 @@ impl Oracle {
             FailReason::Cancelled => self.totals.cancelled += 1,
             FailReason::Crashed { .. }
             | FailReason::TimedOut { .. }
+            | FailReason::OverMemory { .. }
             | FailReason::DependencyFailed(_)
             | FailReason::PoolBroken
             | FailReason::PoolShutdown => self.totals.failed += 1,

@@ -40,7 +40,6 @@ impl Terms {
 }
 
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about one worker")]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) life: Life,
@@ -58,8 +57,8 @@ pub(super) struct Worker {
     pub(super) limit: Option<Time>,
     /// The end of the time of what is in front.
     pub(super) deadline: Option<Time>,
-    /// That is over, and what waits behind has been asked back.
-    pub(super) condemned: bool,
+    /// What is in front is over this limit, and what waits behind has been asked back.
+    pub(super) condemned: Option<KillReason>,
     /// So many were asked back, and there is no answer yet.
     pub(super) asked: Option<usize>,
     /// So many of those that it holds could not be taken back.
@@ -101,7 +100,7 @@ impl Worker {
             held: VecDeque::new(),
             limit: None,
             deadline: None,
-            condemned: false,
+            condemned: None,
             asked: None,
             refused: 0,
             moved: Time::ZERO,
@@ -130,7 +129,7 @@ impl Worker {
     /// Nothing is there any more; what was.
     pub(super) fn clear(&mut self) -> VecDeque<Sent> {
         self.limit = None;
-        self.condemned = false;
+        self.condemned = None;
         self.refused = 0;
         self.stuck = false;
         std::mem::take(&mut self.held)
@@ -141,7 +140,7 @@ impl Worker {
         self.refused -= usize::from(index < self.refused);
         if index == 0 {
             self.limit = None;
-            self.condemned = false;
+            self.condemned = None;
             self.stuck = false;
         }
         self.held.remove(index).expect("the index was looked up")
