@@ -101,9 +101,28 @@ class Client(Transport):
         """
         return self.options().submit_many(tasks)
 
-    def options(self, *, retries: int = 0, timeout: float | None = None, priority: int = 0) -> ClientSubmitter:
-        """Options for what is submitted through the object returned; see `Executor.options`."""
-        return ClientSubmitter(self, Options(retries=retries, timeout=timeout, priority=priority))
+    def options(
+        self,
+        *,
+        retries: int = 0,
+        timeout: float | None = None,
+        priority: int = 0,
+        backoff: float | tuple[float, float] | None = None,
+        crash_limit: int | None = None,
+        name: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> ClientSubmitter:
+        """Options for what is submitted through the object returned; see `Executor.options`.
+
+        Raises:
+            TypeError: an option has a wrong type.
+            ValueError: a value is out of range.
+        """
+        options = Options(
+            retries=retries, timeout=timeout, priority=priority, backoff=backoff, crash_limit=crash_limit, name=name,
+            tags=tags,
+        )  # fmt: skip
+        return ClientSubmitter(self, options)
 
     def cancel(self, task_id: str) -> bool:
         """Cancel a task that waits. ``False``: it runs or has ended.
@@ -229,7 +248,7 @@ class ClientSubmitter:
 
     def __init__(self, client: Client, options: Options) -> None:
         self._client = client
-        self._options = {"retries": options.retries, "timeout": options.timeout, "priority": options.priority}
+        self._options = options.given()  # the others may be unknown to an older server
 
     def submit(self, task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> str:
         """As `Client.submit`."""
