@@ -7,7 +7,7 @@ use std::time::Duration;
 use disttask::api::{Api, DoorConfig, MAX_BODY_BYTES};
 use disttask::ipc::{Backing, Form, Payload};
 use disttask::pool::{
-    Backlog, ForeignCursor, Keep, Lifetime, NewTask, PoolConfig, PoolError, RetentionLimits, Shared,
+    Backlog, ForeignCursor, Keep, Lifetime, Manner, NewTask, PoolConfig, PoolError, RetentionLimits, Shared,
     SpawnSpec, Work,
 };
 use disttask::scheduler::types::{Shutdown, TaskSpec};
@@ -81,12 +81,17 @@ fn a_batch_is_refused_whole() {
         work: Work { form: Form::Whole, code: None, payload: Payload::copied(&[1]), needs: Box::default() },
         name: "f",
         spec: TaskSpec::default(),
+        manner: Manner::default(),
     };
     let roomy = Backlog { tasks: 100, bytes: 100 };
     let tight = Backlog { tasks: 3, bytes: 100 };
     let ids = pool.submit_all(vec![task(), task()], Keep::ForEverybody, roomy).expect("accepted");
     assert_eq!(pool.submit_all(vec![task(), task()], Keep::ForEverybody, tight), Err(PoolError::Backlog));
     assert_eq!(ids.iter().map(|id| id.0).collect::<Vec<_>>(), [1, 2]);
+    let tags = Some(Arc::new(vec!["x".repeat(60), "y".repeat(60)]));
+    let tagged = NewTask { manner: Manner { tags, ..Manner::default() }, ..task() };
+    let refused = pool.submit_all(vec![tagged], Keep::ForEverybody, roomy);
+    assert_eq!(refused, Err(PoolError::Backlog), "tags take memory, too");
     end(&pool);
     assert!(pool.submit_all(vec![task(), task()], Keep::ForEverybody, roomy).is_err());
     assert_eq!(pool.status().totals.submitted, 2);

@@ -254,12 +254,26 @@ def test_how_a_task_failed_is_told_apart(tab, door):
         expect(tab.cell(tab.past(name), "state")).to_have_text(state)
 
 
+def test_tags_are_shown_and_searched(tab, door):
+    tab.log_in(door)
+    batch = [{**task_text(name, tasks.add, 1), "tags": tags} for name, tags in (("one", ["nightly"]), ("two", []))]
+    door.call("POST", "/api/v1/tasks", {"tasks": batch})
+    expect(tab.past("one · nightly")).to_be_visible()
+    expect(tab.past("two")).to_be_visible()
+    tab.page.locator("#name").fill("NIGHT")
+    expect(tab.past("two")).to_be_hidden()
+    expect(tab.past("one · nightly")).to_be_visible()
+
+
 # --- text that would like to be code ---------------------------------------------------------------
 
 
 def show_payloads(tab, door, payloads):
-    """Each as a task's name and result, and as an exception; all rows open; wait until they are in the page."""
-    batch = [task_text(payload, hostile.echo, payload) for payload in payloads]
+    """Each as a task's name, tag and result, and as an exception; all rows open; wait until they are in the page."""
+    batch = [
+        {**task_text("f", hostile.echo, payload), "name": payload[:255], "tags": [payload[:255], "tag"]}
+        for payload in payloads
+    ]
     batch += [task_text(payload, hostile.throw_text, payload) for payload in payloads]
     ids = door.call("POST", "/api/v1/tasks", {"tasks": batch}).json["task_ids"]
     found = [door.result(task_id) for task_id in ids]
@@ -281,6 +295,7 @@ def test_no_payload_runs_in_the_page(tab, door):
         ids = show_payloads(tab, door, payloads)
         shown = page.locator('#past-table [data-cell="name"]').evaluate_all("cells => cells.map(cell => cell.title)")
         assert {payload.replace(";", ",") for payload in payloads} <= set(shown), "as text, whole"
+        assert {f"{payload[:255]} · {payload[:255]} · tag" for payload in payloads} <= set(shown), "and so are tags"
         page.locator("#name").fill(payloads[-1][:20])  # the filter handles them, too
         page.locator("#name").fill("")
     assert page.locator("pre").count() >= len(PAYLOADS) / 2, "tracebacks were open"

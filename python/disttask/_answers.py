@@ -9,8 +9,8 @@ from ._exceptions import DisttaskError, InvalidTask, RemoteError, ResultEvicted,
 from ._loading import load_outcome
 
 _FAILURE_FIELDS = (
-    "kind", "task", "name", "attempts", "pid", "exit_status", "signal", "oom_killed", "peak_memory", "memory_limit",
-    "memory_growth", "stderr", "stack", "earlier_attempts"
+    "kind", "task", "name", "tags", "attempts", "pid", "exit_status", "signal", "oom_killed", "peak_memory",
+    "memory_limit", "memory_growth", "stderr", "stack", "earlier_attempts"
 )  # fmt: skip
 
 

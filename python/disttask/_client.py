@@ -102,12 +102,28 @@ class Client(Transport):
         return self.options().submit_many(tasks)
 
     def options(
-        self, *, retries: int = 0, timeout: float | None = None, max_memory: int | None = None, priority: int = 0
+        self,
+        *,
+        retries: int = 0,
+        timeout: float | None = None,
+        max_memory: int | None = None,
+        priority: int = 0,
+        backoff: float | tuple[float, float] | None = None,
+        crash_limit: int | None = None,
+        name: str | None = None,
+        tags: Iterable[str] = (),
     ) -> ClientSubmitter:
-        """Options for what is submitted through the object returned; see `Executor.options`."""
-        return ClientSubmitter(
-            self, Options(retries=retries, timeout=timeout, max_memory=max_memory, priority=priority)
-        )
+        """Options for what is submitted through the object returned; see `Executor.options`.
+
+        Raises:
+            TypeError: an option has a wrong type.
+            ValueError: a value is out of range.
+        """
+        options = Options(
+            retries=retries, timeout=timeout, max_memory=max_memory, priority=priority, backoff=backoff,
+            crash_limit=crash_limit, name=name, tags=tags,
+        )  # fmt: skip
+        return ClientSubmitter(self, options)
 
     def cancel(self, task_id: str) -> bool:
         """Cancel a task that waits. ``False``: it runs or has ended.
@@ -233,8 +249,7 @@ class ClientSubmitter:
 
     def __init__(self, client: Client, options: Options) -> None:
         self._client = client
-        names = ("retries", "timeout", "max_memory", "priority")
-        self._options = {name: getattr(options, name) for name in names}
+        self._options = options.given()  # the others may be unknown to an older server
 
     def submit(self, task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> str:
         """As `Client.submit`."""

@@ -91,6 +91,9 @@ def task(  # noqa: F811
     What it captures is then what it was at that time: a later change is not seen. Each task gets a fresh copy, unless
     all of it is immutable. Can be used as a decorator, also with options: ``@disttask.task(retries=3, timeout=60)``.
 
+    A call with keyword arguments, ``retry_on``, ``soft_timeout`` or context variables is pickled as a whole all the
+    same: for its data there is `Executor.put`.
+
     Args:
         func: any callable that can be pickled.
         **options: how it is run, wherever it is submitted; see `Executor.options`. Those given there go first.

@@ -27,6 +27,9 @@ PROTOCOL = 5
 TEXT_LIMIT_CHARS = 64 * 1024
 """A longer traceback or message is cut in the middle: both ends matter, and a recursion must not cost megabytes."""
 
+LARGE_BYTES = 10_000_000
+"""To pickle, send and unpickle so much takes ten milliseconds and more. Dask and Ray warn from about there on, too."""
+
 REPR_LIMIT_CHARS = 1024
 """What is shown of a value."""
 

@@ -11,7 +11,7 @@ from ._future import Future
 from ._loading import dumps_task
 from ._maps import Maps
 from ._options import Options
-from ._pickling import task_name
+from ._pickling import LARGE_BYTES, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ class Tasks(_native.Submitter, Maps):
                 if call.failed is not None:
                     return Future._failed(dependency_failed(name or task_name(fn), call.failed))
                 return Future._failed(exc)
+        if len(pickled.data) >= LARGE_BYTES:
+            from ._captures import note_large
+
+            note_large(self._pool.id, fn, can_be_task=not kwargs and self._function(fn) is None)
         future: Future = self._submit_pickled(pickled.data, name or task_name(fn), False, call.found)
         if _MANAGED in pickled.data:
             future.add_done_callback(_Held((fn, args, kwargs)))

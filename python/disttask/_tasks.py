@@ -16,7 +16,7 @@ from ._future import Future
 from ._inputs import Collecting, apart
 from ._loading import dumps_task, load_outcome
 from ._options import Options
-from ._pickling import Pickled, task_name
+from ._pickling import LARGE_BYTES, Pickled, task_name
 from ._submitter import Submitter
 
 TYPE_CHECKING = False
@@ -142,6 +142,10 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
                     return Future._failed(dependency_failed(name, call.failed))
                 raise
         found = call.found
+        if len(pickled.data) >= LARGE_BYTES:
+            from ._captures import note_large
+
+            note_large(executor._pool.id, func, can_be_task=False)
     else:
         raise TypeError(f"submit needs a task text or a callable, not {type(task).__name__}")
     if _handshake.nesting is not None:

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::views::TaskView;
 use super::{Shares, State};
-use crate::pool::PoolStatus;
+use crate::pool::{Filter, PoolStatus};
 
 /// Twice a second looks live, and reading `/proc` for a thousand workers costs less than a percent of a core.
 const EVERY: Duration = Duration::from_millis(500);
@@ -52,13 +52,17 @@ pub(super) async fn events(
 }
 
 fn picture(state: &Arc<State>, cursor: u64) -> (Event, u64) {
-    let pool = &state.pool;
-    let past = pool.past(cursor, PAST_PER_EVENT);
+    let (pool, all) = (&state.pool, Filter::default());
+    let past = pool.past(cursor, PAST_PER_EVENT, &all);
     let cursor = past.first().map_or(cursor, |newest| newest.number);
     let picture = Picture {
         run: pool.run().to_owned(),
         status: pool.status(),
-        present: pool.present(PRESENT_PER_EVENT).iter().map(|task| TaskView::present(pool, task)).collect(),
+        present: pool
+            .present(PRESENT_PER_EVENT, &all)
+            .iter()
+            .map(|task| TaskView::present(pool, task))
+            .collect(),
         past: past.into_iter().map(|past| TaskView::past(pool, past)).collect(),
         uptime_seconds: state.began.elapsed().as_secs_f64(),
     };

@@ -27,6 +27,7 @@ mod stack;
 mod status;
 mod submit;
 mod tasks;
+mod terms;
 mod views;
 mod workers;
 

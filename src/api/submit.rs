@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::body::{JsonBody, Object};
 use super::error::{ApiError, ErrorBody};
+use super::terms::{self, Waits};
 use super::{Shares, State};
 use crate::ipc::{Form, Purpose};
 use crate::pool::{Backlog, Keep, NewTask, PoolError, Work};
@@ -59,6 +60,22 @@ pub(super) struct Submission {
     #[serde(default)]
     #[schema(minimum = 1)]
     max_memory: Option<u64>,
+    /// Seconds before a retry: at most so many before the first, twice as many before each further one. 0.1 and 30 where
+    /// nothing is said.
+    #[serde(default)]
+    backoff: Option<Waits>,
+    /// After so many dead workers it is given up, whatever its retries.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    crash_limit: Option<u32>,
+    /// What to call it, instead of its function's name.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 255)]
+    name: Option<String>,
+    /// Words to find it by, each of 1 to 255 characters.
+    #[serde(default)]
+    #[schema(max_items = 16)]
+    tags: Option<Vec<String>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -156,8 +173,11 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<NewTask<'a>, A
         retries: u32::from(retries),
         timeout,
         max_memory: submission.max_memory,
+        backoff: terms::backoff(submission.backoff)?,
+        crash_limit: terms::crash_limit(submission.crash_limit)?,
         ..TaskSpec::default()
     };
+    let manner = terms::manner(submission.name.as_deref(), submission.tags.as_deref())?;
     let (name, body) = parse_text(&submission.task, &state.python)?;
     let payload = BASE64.decode(body).map_err(|error| {
         ApiError::invalid_task(format!("the task is damaged: its body is not base64 ({error})"))
@@ -170,6 +190,7 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<NewTask<'a>, A
         work: Work { form: Form::ToDescribe, code: None, payload, needs: Box::default() },
         name,
         spec,
+        manner,
     })
 }
 

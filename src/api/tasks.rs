@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::{ApiError, ErrorBody};
+use super::terms::check_length;
 use super::views::TaskView;
 use super::{Shares, results};
-use crate::pool::dropped_notice;
+use crate::pool::{Filter, dropped_notice};
 
 /// Tasks in one list.
 const MAX_LISTED: usize = 1000;
@@ -25,6 +26,10 @@ const LISTED: usize = 100;
 pub(super) struct Asked {
     /// At most so many of each kind, 1 to 1000.
     limit: Option<usize>,
+    /// Only tasks that are called so.
+    name: Option<String>,
+    /// Only tasks that have this tag.
+    tag: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -41,7 +46,7 @@ pub(super) struct Cancelled {
     cancelled: bool,
 }
 
-/// Tasks that run, wait and have ended.
+/// Tasks that run, wait and have ended. Of a longer queue, the next ten thousand are looked at for a name or a tag.
 #[utoipa::path(
     get, path = "/api/v1/tasks", params(Asked),
     responses((status = 200, body = TaskList), (status = 400, body = ErrorBody))
@@ -55,9 +60,14 @@ pub(super) async fn list(
     if !(1..=MAX_LISTED).contains(&limit) {
         return Err(ApiError::bad_request(format!("limit must be between 1 and {MAX_LISTED}")));
     }
+    let filter = Filter { name: asked.name, tag: asked.tag };
+    for (what, wanted) in [("name", &filter.name), ("tag", &filter.tag)] {
+        wanted.as_deref().map_or(Ok(()), |wanted| check_length(what, wanted))?;
+    }
     let pool = &state.pool;
-    let present = pool.present(limit).iter().map(|task| TaskView::present(pool, task)).collect();
-    let past: Vec<_> = pool.past(0, limit).into_iter().map(|past| TaskView::past(pool, past)).collect();
+    let present = pool.present(limit, &filter).iter().map(|task| TaskView::present(pool, task)).collect();
+    let past: Vec<_> =
+        pool.past(0, limit, &filter).into_iter().map(|past| TaskView::past(pool, past)).collect();
     let bytes = past.iter().map(|task| task.summary.len() + task.details.len()).sum();
     let text = state.heavy.run(bytes, move || serde_json::to_vec(&TaskList { present, past })).await?;
     let text = text.map_err(|_| ApiError::internal("the tasks cannot be written as JSON"))?;

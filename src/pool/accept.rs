@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::core::{Core, Entry};
 use super::needs::awaited;
 use super::slot::Slot;
-use super::work::{Keep, Manner, Work};
+use super::work::{Keep, Manner, Work, weight};
 use crate::ipc::Form;
 use crate::scheduler::SubmitError;
 use crate::scheduler::types::{TaskSpec, Time};
@@ -53,7 +53,7 @@ impl Core {
     ) {
         let (again, limited) = (spec.retries > 0, spec.max_memory.is_some());
         let slot = Arc::clone(slot);
-        self.waiting_bytes += work.payload.len();
+        self.waiting_bytes += weight(&work, &name, tags.as_ref());
         let id = slot.id();
         self.entries
             .insert(id, Entry { work, name, tags, slot, again, limited, submitted: now, dispatched: None });

@@ -8,7 +8,7 @@ use super::failure::{Ended, Failure, broken_text};
 use super::history::Facts;
 use super::seat::{SEATS_PER_SLOT, Seat};
 use super::slot::Outcome;
-use super::work::tags_of;
+use super::work::{tags_of, weight};
 use crate::ipc::{Form, Order};
 use crate::scheduler::types::{Action, Assignment, FailReason, TaskId, Time, WorkerId};
 
@@ -155,7 +155,7 @@ impl Core {
         // Only after `abandon`, which has resolved everything, can the entry be missing.
         let Some(entry) = self.entries.remove(task) else { return };
         self.earlier.forget(task);
-        self.waiting_bytes -= entry.work.payload.len();
+        self.waiting_bytes -= weight(&entry.work, &entry.name, entry.tags.as_ref());
         self.resolved = true;
         if entry.slot.is_retained() {
             self.results.finish(task, outcome.size(), now);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::work::{Keep, Manner, Work};
+use super::work::{Keep, Manner, Work, weight};
 use super::{PoolError, Shared};
 use crate::scheduler::types::{TaskId, TaskSpec};
 
@@ -15,6 +15,14 @@ pub struct NewTask<'a> {
     pub name: &'a str,
     /// How it is to be run.
     pub spec: TaskSpec,
+    /// How it is shown.
+    pub manner: Manner,
+}
+
+impl NewTask<'_> {
+    fn weight(&self) -> usize {
+        weight(&self.work, self.manner.name.as_deref().unwrap_or(self.name), self.manner.tags.as_ref())
+    }
 }
 
 /// How much may wait before no more is accepted.
@@ -22,7 +30,7 @@ pub struct NewTask<'a> {
 pub struct Backlog {
     /// Tasks that have not ended.
     pub tasks: usize,
-    /// Bytes of their payloads.
+    /// Bytes of their payloads, names and tags.
     pub bytes: usize,
 }
 
@@ -42,7 +50,7 @@ impl Shared {
         backlog: Backlog,
     ) -> Result<Vec<TaskId>, PoolError> {
         self.check_owner()?;
-        let more = (tasks.len(), tasks.iter().map(|task| task.work.payload.len()).sum());
+        let more = (tasks.len(), tasks.iter().map(NewTask::weight).sum());
         let mut core = self.core.lock();
         if let Some(why) = &core.broken {
             return Err(PoolError::Broken(Arc::clone(why)));
@@ -55,7 +63,7 @@ impl Shared {
             // What can refuse a task (a shutdown, a broken pool) needs the lock that is held here: it is the first one
             // that is refused, or none.
             let slot = core
-                .submit(task.work, task.name, task.spec, keep, &Manner::default())
+                .submit(task.work, task.name, task.spec, keep, &task.manner)
                 .map_err(|_| PoolError::ShutDown)?;
             ids.push(slot.id());
         }

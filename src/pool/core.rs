@@ -73,7 +73,7 @@ pub(super) struct Core {
     /// Called, under the lock, whenever a task has ended.
     pub(super) on_finish: Vec<OnFinish>,
     pub(super) entries: TaskMap<Entry>,
-    /// Bytes of their payloads.
+    /// Bytes of their payloads, names and tags.
     pub(super) waiting_bytes: usize,
     pub(super) born: Instant,
     pub(super) waker: Arc<Waker>,

@@ -144,6 +144,12 @@ impl Ended {
 }
 
 impl Failure {
+    /// Bytes that it keeps in memory, about.
+    pub(super) fn size(&self) -> usize {
+        let lists = self.tags.iter().chain(&self.earlier_attempts).map(String::len);
+        self.name.len() + self.stderr.len() + self.stack.len() + lists.sum::<usize>()
+    }
+
     pub(super) fn new(
         reason: FailReason,
         task: u64,

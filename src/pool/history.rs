@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{error_text, shown, value_repr};
+use super::look::Filter;
 use super::slot::Outcome;
+use super::work::tag_bytes;
 use crate::scheduler::types::{TaskId, Time};
 
 /// Tasks kept. More than a page shows.
@@ -51,7 +53,7 @@ pub struct Past {
 
 impl Past {
     fn size(&self) -> usize {
-        self.name.len() + self.summary.len() + self.details.len()
+        self.name.len() + tag_bytes(self.tags.as_ref()) + self.summary.len() + self.details.len()
     }
 }
 
@@ -101,8 +103,9 @@ impl History {
     }
 
     /// The last ones, newest first, that ended after the cursor.
-    pub(super) fn latest(&self, after: u64, limit: usize) -> Vec<Past> {
-        self.past.iter().rev().take_while(|past| past.number > after).take(limit).cloned().collect()
+    pub(super) fn latest(&self, after: u64, limit: usize, filter: &Filter) -> Vec<Past> {
+        let new = self.past.iter().rev().take_while(|past| past.number > after);
+        new.filter(|past| filter.admits(&past.name, past.tags.as_ref())).take(limit).cloned().collect()
     }
 
     pub(super) fn find(&self, task: TaskId) -> Option<Past> {
@@ -173,7 +176,7 @@ mod tests {
             history.record(facts, &Outcome::Cancelled);
         }
         assert_eq!(history.past.len(), HISTORY_TASKS);
-        let latest = history.latest(HISTORY_TASKS as u64 + 2, 2);
+        let latest = history.latest(HISTORY_TASKS as u64 + 2, 2, &Filter::default());
         assert_eq!(latest.iter().map(|past| past.task.0).collect::<Vec<_>>(), [1005, 1004]);
         assert!(history.find(TaskId(1)).is_none());
     }

@@ -29,6 +29,25 @@ pub struct Present {
     pub pid: Option<i32>,
 }
 
+/// Tasks of the queue that are looked at for those that a list is asked for: some hundred microseconds under the lock.
+const SEARCHED: usize = 10_000;
+
+/// Which tasks a list is to have: all, where nothing is said.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Called just so.
+    pub name: Option<String>,
+    /// One of their tags.
+    pub tag: Option<String>,
+}
+
+impl Filter {
+    pub(super) fn admits(&self, name: &str, tags: Option<&Arc<Vec<String>>>) -> bool {
+        self.name.as_ref().is_none_or(|wanted| wanted == name)
+            && self.tag.as_ref().is_none_or(|wanted| tags.is_some_and(|tags| tags.contains(wanted)))
+    }
+}
+
 /// A cursor of another pool, mostly that of an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForeignCursor;
@@ -109,8 +128,8 @@ impl Shared {
     }
 
     /// The last tasks that ended after a cursor (see [`Past::number`]), newest first.
-    pub fn past(&self, after: u64, limit: usize) -> Vec<Past> {
-        self.core.lock().history.latest(after, limit)
+    pub fn past(&self, after: u64, limit: usize, filter: &Filter) -> Vec<Past> {
+        self.core.lock().history.latest(after, limit, filter)
     }
 
     /// A task that ended, among the last thousand.
@@ -119,7 +138,7 @@ impl Shared {
     }
 
     /// Tasks that have not ended: those on workers, then the next in the queue.
-    pub fn present(&self, limit: usize) -> Vec<Present> {
+    pub fn present(&self, limit: usize, filter: &Filter) -> Vec<Present> {
         let core = self.core.lock();
         let on_workers = core.scheduler.workers().filter_map(|(_, phase, _)| match phase {
             WorkerPhase::Busy(job) => Some(job.task),
@@ -129,10 +148,14 @@ impl Shared {
             | WorkerPhase::Restarting
             | WorkerPhase::Gone => None,
         });
-        let mut tasks: Vec<_> = on_workers.collect();
-        tasks.extend(core.scheduler.next_in_queue(limit));
-        tasks.truncate(limit);
-        tasks.into_iter().filter_map(|task| core.present(task)).collect()
+        on_workers
+            .chain(core.scheduler.next_in_queue(SEARCHED))
+            .filter(|&task| {
+                core.entries.get(task).is_some_and(|entry| filter.admits(&entry.name, entry.tags.as_ref()))
+            })
+            .take(limit)
+            .filter_map(|task| core.present(task))
+            .collect()
     }
 
     /// A task that has not ended.

@@ -51,7 +51,7 @@ pub use answer::{error_text, value_json, value_pickle, value_repr};
 pub use batch::{Backlog, NewTask};
 pub use failure::{Failure, FailureKind};
 pub use history::Past;
-pub use look::{ForeignCursor, Present};
+pub use look::{Filter, ForeignCursor, Present};
 pub use needs::Need;
 pub use output::{Output, Piece, dropped_notice};
 pub use results::{Lookup, Page, RetentionLimits};

@@ -48,7 +48,7 @@ impl Outcome {
             Self::Value(bytes) | Self::Values(bytes, _) | Self::Described(bytes) | Self::Error(bytes) => {
                 bytes.len()
             }
-            Self::Failed(failure) => failure.stderr.len(),
+            Self::Failed(failure) => failure.size(),
             Self::Cancelled | Self::Released => 0,
         }
     }

@@ -32,6 +32,16 @@ pub(super) fn tags_of(tags: Option<&Arc<Vec<String>>>) -> Vec<String> {
     tags.map(|tags| tags.to_vec()).unwrap_or_default()
 }
 
+/// Bytes of tags.
+pub(super) fn tag_bytes(tags: Option<&Arc<Vec<String>>>) -> usize {
+    tags.map_or(0, |tags| tags.iter().map(String::len).sum())
+}
+
+/// Bytes that a task keeps while it has not ended, as far as its submitter chooses how many.
+pub(super) fn weight(work: &Work, name: &str, tags: Option<&Arc<Vec<String>>>) -> usize {
+    work.payload.len() + name.len() + tag_bytes(tags)
+}
+
 /// What a worker is to run.
 #[derive(Clone, Debug)]
 pub struct Work {

@@ -153,9 +153,12 @@ const showWorkers = keyed("workers", (item) => item.worker, restart, ({ cells, i
   set(cells.action, "ariaLabel", `Restart worker ${item.worker}`);
 });
 
+/** Its name, and the submitter's words for it. */
+const title = ({ name, tags }) => [name || "(no name)", ...tags].join(" · ");
+
 const showPresent = keyed("present", (item) => item.task_id, cancel, ({ cells, item }) => {
   const runs = item.status === "running";
-  putTitled(cells.name, item.name || "(no name)");
+  putTitled(cells.name, title(item));
   put(cells.id, shortId(item.task_id));
   set(cells.id, "title", item.task_id);
   putState(cells.state, item.status);
@@ -171,7 +174,7 @@ const past = { rows: [], seen: new Set(), held: [], paused: false };
 
 function matches({ task }) {
   const outcome = byId("outcome").value || task.status;
-  return task.status === outcome && task.name.toLowerCase().includes(byId("name").value.toLowerCase());
+  return task.status === outcome && title(task).toLowerCase().includes(byId("name").value.toLowerCase());
 }
 
 function toggle(row) {
@@ -193,7 +196,7 @@ function pastRow({ task, ended }) {
   put(cells.when, clock.format(ended));
   cells.when.dateTime = ended.toISOString();
   cells.when.title = ended.toLocaleString("sv");
-  putTitled(cells.name, task.name || "(no name)");
+  putTitled(cells.name, title(task));
   putState(cells.state, task.status);
   put(cells.state, outcomeText(task));
   put(cells.ran, task.pid === null && task.status === "cancelled" ? NONE : duration(task.ran_seconds));
