@@ -162,7 +162,7 @@ impl Scheduler {
         }
         task.state = TaskState::Queued;
         let priority = task.priority;
-        self.ready.push_front(priority, id);
+        self.ready.give_back(priority, id);
     }
 
     /// What this worker runs is over its time.
@@ -308,5 +308,50 @@ mod tests {
         }
         let shallow = (SHALLOW_NANOS / 1_000) as usize;
         assert!(moved <= PREFETCH_TASKS + URGENT * (shallow + 1), "{moved} tasks were moved");
+    }
+
+    /// Two workers in step, each of which is sent something ahead that it gives back: nothing stays behind for ever.
+    #[test]
+    fn what_is_given_back_again_and_again_has_its_turn() {
+        const RAN: Duration = Duration::from_millis(10);
+        let mut pool = Scheduler::new(2, 0, Time::ZERO);
+        let ids = [0, 1].map(|slot| WorkerId { slot, incarnation: 1 });
+        for id in ids {
+            pool.handle_ready(id, Time::ZERO);
+        }
+        for _ in 0..100 {
+            submit(&mut pool, 0);
+        }
+        let mut held = [const { std::collections::VecDeque::<Assignment>::new() }; 2];
+        let mut begun = Vec::new();
+        let mut now = Time::ZERO;
+        let drain = |pool: &mut Scheduler, held: &mut [std::collections::VecDeque<Assignment>; 2], now| {
+            while let Some(action) = pool.poll_action() {
+                match action {
+                    Action::Dispatch(id, run) => held[id.slot as usize].push_back(run),
+                    Action::Retract(id, count) => {
+                        held[id.slot as usize].truncate(1);
+                        pool.handle_retracted(id, count, now);
+                    }
+                    _ => {}
+                }
+            }
+        };
+        drain(&mut pool, &mut held, now);
+        while begun.len() < 100 {
+            for id in ids {
+                let Some(run) = held[id.slot as usize].pop_front() else { continue };
+                begun.push(run.task.0);
+                pool.handle_completed(id, run, Some(RAN), now);
+                drain(&mut pool, &mut held, now);
+            }
+            now += RAN;
+            while pool.poll_timeout().is_some_and(|at| at <= now) {
+                pool.handle_timeout(now);
+                drain(&mut pool, &mut held, now);
+            }
+        }
+        let late = begun.iter().zip(1..).map(|(&task, turn)| u64::abs_diff(task, turn)).max();
+        assert!(late.is_some_and(|late| late <= 4), "they ran in this order: {begun:?}");
     }
 }

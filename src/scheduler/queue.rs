@@ -1,7 +1,7 @@
 //! The ready queue: highest priority first, first come first served within one.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::types::TaskId;
 
@@ -10,9 +10,30 @@ use super::types::TaskId;
 /// cancelling costs O(1) and memory stays within a factor of two.
 const SWEEP_SLACK: usize = 1024;
 
+/// What waits with one priority.
+#[derive(Debug, Default)]
+struct Lane {
+    /// Was dispatched and not begun. By age, whoever gives it back first: put at the head one by one, what two workers give
+    /// back again and again would change places each time, and the older might never be run.
+    returned: BTreeSet<TaskId>,
+    waiting: VecDeque<TaskId>,
+}
+
+impl Lane {
+    fn front(&self) -> Option<TaskId> {
+        self.returned.first().or(self.waiting.front()).copied()
+    }
+
+    fn pop_front(&mut self) {
+        if self.returned.pop_first().is_none() {
+            self.waiting.pop_front();
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct ReadyQueue {
-    lanes: BTreeMap<Reverse<i32>, VecDeque<TaskId>>,
+    lanes: BTreeMap<Reverse<i32>, Lane>,
     entries: usize,
     dead: usize,
 }
@@ -20,20 +41,21 @@ pub(crate) struct ReadyQueue {
 impl ReadyQueue {
     /// A task that waits for its first attempt, or again after a backoff.
     pub(crate) fn push_back(&mut self, priority: i32, task: TaskId) {
-        self.lanes.entry(Reverse(priority)).or_default().push_back(task);
+        self.lanes.entry(Reverse(priority)).or_default().waiting.push_back(task);
         self.entries += 1;
     }
 
-    /// A task that was dispatched but never begun: it goes back to the head of its lane, free of charge.
-    pub(crate) fn push_front(&mut self, priority: i32, task: TaskId) {
-        self.lanes.entry(Reverse(priority)).or_default().push_front(task);
+    /// A task that was dispatched but never begun: it goes back to the head of its lane, free of charge, behind those that
+    /// are older and came back as well.
+    pub(crate) fn give_back(&mut self, priority: i32, task: TaskId) {
+        self.lanes.entry(Reverse(priority)).or_default().returned.insert(task);
         self.entries += 1;
     }
 
     /// The next task for which `is_live` holds. It stays where it is: see [`Self::pop_front`].
     pub(crate) fn front(&mut self, is_live: impl Fn(TaskId) -> bool) -> Option<TaskId> {
         while let Some(mut lane) = self.lanes.first_entry() {
-            while let Some(&task) = lane.get().front() {
+            while let Some(task) = lane.get().front() {
                 if is_live(task) {
                     return Some(task);
                 }
@@ -59,8 +81,9 @@ impl ReadyQueue {
         self.dead += 1;
         if self.dead > self.len() + SWEEP_SLACK {
             self.lanes.retain(|_, lane| {
-                lane.retain(|&task| is_live(task));
-                !lane.is_empty()
+                lane.returned.retain(|&task| is_live(task));
+                lane.waiting.retain(|&task| is_live(task));
+                lane.front().is_some()
             });
             self.entries -= self.dead;
             self.dead = 0;
@@ -74,7 +97,7 @@ impl ReadyQueue {
 
     /// Every entry in order, dead ones included.
     pub(crate) fn entries(&self) -> impl Iterator<Item = TaskId> {
-        self.lanes.values().flatten().copied()
+        self.lanes.values().flat_map(|lane| lane.returned.iter().chain(&lane.waiting)).copied()
     }
 }
 
@@ -88,14 +111,15 @@ mod tests {
         for (priority, id) in [(0, 1), (5, 2), (0, 3), (-1, 4), (5, 5)] {
             queue.push_back(priority, TaskId(id));
         }
-        queue.push_front(0, TaskId(6));
+        queue.give_back(0, TaskId(7));
+        queue.give_back(0, TaskId(6));
         let next = || {
             let front = queue.front(|_| true);
             queue.pop_front();
             front
         };
         let order: Vec<_> = std::iter::from_fn(next).map(|t| t.0).collect();
-        assert_eq!(order, [2, 5, 6, 1, 3, 4]);
+        assert_eq!(order, [2, 5, 6, 7, 1, 3, 4], "what came back first, the oldest before the others");
     }
 
     #[test]

@@ -11,10 +11,10 @@ use crate::scheduler::types::{Assignment, Backoff, TaskId, TaskSpec, Time, Worke
 pub(super) enum Place {
     /// It lacks values: see [`Tasks::who_needs`].
     Needs,
-    /// Nothing but a worker is missing. A rank: it was dispatched, never begun, and goes before all that were not, the
-    /// lowest rank first.
+    /// Nothing but a worker is missing. Back: it was dispatched, never begun, and goes before all that were not, the oldest
+    /// first.
     Waiting {
-        rank: Option<i64>,
+        back: bool,
     },
     /// Its retry was granted; it waits for a worker at this time at the latest, perhaps already.
     Backoff(Time),
@@ -97,14 +97,12 @@ pub(super) struct Tasks {
     /// The values that those in [`Place::Needs`] lack.
     needs: BTreeMap<TaskId, BTreeSet<TaskId>>,
     turns: u64,
-    /// The lowest rank that was given out.
-    head: i64,
 }
 
 impl Tasks {
     pub(super) fn add(&mut self, spec: TaskSpec, needs: &[TaskId]) -> TaskId {
         let turn = self.next_turn();
-        let place = if needs.is_empty() { Place::Waiting { rank: None } } else { Place::Needs };
+        let place = if needs.is_empty() { Place::Waiting { back: false } } else { Place::Needs };
         self.all.push(Task::new(spec, place, turn));
         let id = TaskId(self.submitted());
         if place == Place::Needs {
@@ -134,7 +132,7 @@ impl Tasks {
                 self.needs.remove(&id);
                 let turn = self.next_turn();
                 let task = self.at(id);
-                task.place = Place::Waiting { rank: None };
+                task.place = Place::Waiting { back: false };
                 task.turn = turn;
                 released += 1;
             }
@@ -185,12 +183,10 @@ impl Tasks {
         self.at(run.task).enter(run);
     }
 
-    /// These come back unbegun, in this order, and go before all others of their priority.
+    /// These come back unbegun, and go before all others of their priority.
     pub(super) fn put_first(&mut self, tasks: &[TaskId]) {
-        for &id in tasks.iter().rev() {
-            self.head -= 1;
-            let rank = Some(self.head);
-            self.at(id).place = Place::Waiting { rank };
+        for &id in tasks {
+            self.at(id).place = Place::Waiting { back: true };
         }
     }
 
@@ -200,7 +196,7 @@ impl Tasks {
         for &id in &self.live {
             let task = &mut self.all[id.0 as usize - 1];
             if matches!(task.place, Place::Backoff(until) if over(until)) {
-                task.place = Place::Waiting { rank: None };
+                task.place = Place::Waiting { back: false };
             }
         }
     }
@@ -211,28 +207,26 @@ impl Tasks {
     /// longer over all of them: one that was sent ahead waits for its worker, while another worker is faster.
     pub(super) fn check_turn(&self, run: Assignment) {
         let task = *self.get(run.task).unwrap_or_else(|| panic!("{run:?} was never submitted"));
-        let rank = match task.place {
-            Place::Waiting { rank } => rank,
-            Place::Backoff(_) => None,
+        let back = match task.place {
+            Place::Waiting { back } => back,
+            Place::Backoff(_) => false,
             Place::Needs => panic!("{run:?} is dispatched without {:?}", self.needs.get(&run.task)),
             Place::On(worker) => panic!("{run:?} is dispatched while {worker:?} has it"),
             Place::Ended => panic!("{run:?} is dispatched after the task was resolved"),
         };
         assert_eq!(run.attempt.0, task.dispatches + 1, "{run:?}: attempts count up by one");
         for (id, other) in self.live().filter(|&(id, _)| id != run.task) {
-            let Place::Waiting { rank: other_rank } = other.place else { continue };
+            let Place::Waiting { back: other_back } = other.place else { continue };
             let (mine, theirs) = (task.spec.priority, other.spec.priority);
             assert!(mine >= theirs, "{run:?} of priority {mine} overtakes {id:?} of {theirs}");
             if mine > theirs {
                 continue;
             }
-            match (rank, other_rank) {
-                (Some(rank), Some(other)) => {
-                    assert!(rank < other, "{run:?} overtakes {id:?}: both came back");
-                }
-                (None, Some(_)) => panic!("{run:?} overtakes {id:?}, which was never begun"),
-                (Some(_), None) => {}
-                (None, None) => {
+            match (back, other_back) {
+                (true, true) => assert!(run.task < id, "{run:?} overtakes {id:?}: both came back"),
+                (false, true) => panic!("{run:?} overtakes {id:?}, which was never begun"),
+                (true, false) => {}
+                (false, false) => {
                     let earlier = other.dispatches == 0 && other.turn < task.turn;
                     assert!(!earlier, "{run:?} overtakes {id:?}, which was there first");
                 }
