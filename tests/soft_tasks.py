@@ -92,3 +92,16 @@ def disturbed(seconds):
         signal.pthread_kill(threading.get_ident(), _native.soft_signal())
         count += 1
     return count
+
+
+def log_for(seconds):
+    """Nearly all of its time goes by inside `logging`."""
+    import logging
+
+    end = time.monotonic() + seconds
+    try:
+        while time.monotonic() < end:
+            logging.getLogger("soft").warning("at work")
+    except disttask.SoftTimeout:
+        return "told"
+    return "not told"

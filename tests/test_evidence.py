@@ -292,7 +292,7 @@ def test_it_survives_pickling_copying_and_nested_tasks(executor):
     assert (kind, exitcode) == ("WorkerCrashed", -signal.SIGKILL)
     assert oom_killed in (False, None)
     assert peak >= 100 * MIB
-    assert "(have_and_die); its peak memory was 1" in text
+    assert "(have_and_die); its peak memory was at least 1" in text
 
 
 def oom_kills_of_this_machine():

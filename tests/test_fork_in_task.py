@@ -180,3 +180,12 @@ def test_forks_of_a_host_copy_a_result_once(executor):
     again = [executor.submit(tasks.array_filled, 1_000_000, 3 + n).result(timeout=20) for n in range(4)]
     assert place in [one.ctypes.data for one in again], "the place is used again"
     assert all((one == 3 + n).all() for n, one in enumerate(again))
+
+
+@pytest.mark.parametrize("chunksize", [1, 10])
+def test_a_child_that_returns_from_an_item_of_map_runs_no_other(executor, tmp_path, chunksize):
+    path = tmp_path / "log"
+    assert list(executor.map(fork_tasks.fork_at, [(path, n) for n in range(10)], chunksize=chunksize)) == list(
+        range(10)
+    )
+    assert sorted(tasks.lines(path)) == sorted(map(str, range(10)))

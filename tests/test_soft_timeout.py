@@ -229,3 +229,9 @@ def test_nested_tasks_cannot_have_one(executor):
 
 def nested_with_one():
     disttask.options(soft_timeout=1).submit(abs, 1)
+
+
+def test_it_reaches_a_task_that_logs(make_executor):
+    executor = make_executor(2, capture_output=False)
+    futures = [executor.options(soft_timeout=0.1).submit(soft_tasks.log_for, 20) for _ in range(6)]
+    assert [future.result(timeout=60) for future in futures] == ["told"] * 6

@@ -92,12 +92,18 @@ class _Watch:
 
 def _attach(logging: Any, worker: _native.Worker, levels: dict[str, int]) -> None:
     """Set the host's levels, and forward what reaches the root logger, unless a task sets up logging of its own."""
+    # Not with the first record: a child that is forked while another thread imports it would wait for that for ever.
+    import json  # noqa: F401
+
+    from ._worker import is_told
 
     class Forward(logging.Handler):  # type: ignore[misc]
         def emit(self, record: logging.LogRecord) -> None:
             try:
                 worker.write("log", _packed(record, self.format(record)))
-            except Exception:
+            except Exception as exc:
+                if is_told(exc):
+                    raise  # a soft time-out is for the task, not for the record that it has hit
                 self.handleError(record)
 
     handler = Forward()

@@ -51,7 +51,9 @@ impl<'py> Loop<'py> {
         for (item, index) in items.iter().zip(1_u32..) {
             link.set_items(index);
             let place = index - 1;
-            match self.run_item((&function, guard.as_ref()), item, spread, apart) {
+            let result = self.run_item((&function, guard.as_ref()), item, spread, apart);
+            self.check_fork(result.as_ref().err().map(|(_, error)| error))?; // a child has no business with the others
+            match result {
                 // Plain values cannot change while the others are computed.
                 Ok(value) if is_plain(&value) => values.push(value),
                 Ok(value) => {
@@ -63,12 +65,10 @@ impl<'py> Loop<'py> {
                 }
                 // The item is the whole chunk: `map` sees to that.
                 Err((AGAIN, error)) => {
-                    self.check_fork(Some(&error))?;
                     link.set_items(0);
                     return Ok(Reply::Bytes(Answer::Raised, self.described("run", error, None)?));
                 }
                 Err((stage, error)) => {
-                    self.check_fork(Some(&error))?;
                     values.push(self.py.None().into_bound(self.py));
                     errors.append((place, self.described(stage, error, None)?))?;
                 }

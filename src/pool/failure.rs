@@ -267,7 +267,7 @@ impl Failure {
 /// What is known besides how it ended.
 fn facts_in_words(ended: Option<&Ended>, earlier: &[String]) -> String {
     let peak = ended.and_then(|ended| ended.peak_memory);
-    let peak = peak.map(|peak| format!("; its peak memory was {}", bytes_in_words(peak)));
+    let peak = peak.map(|peak| format!("; its peak memory was at least {}", bytes_in_words(peak)));
     format!("{}{}", peak.unwrap_or_default(), earlier_in_words(earlier))
 }
 
