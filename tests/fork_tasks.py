@@ -129,7 +129,8 @@ def counted_by_a_thread(array, rounds):
     view = array.view()
     thread = threading.Thread(target=lambda: [np.add(view, 1, out=view) for _ in range(rounds)])
     thread.start()
-    time.sleep(0.003)
+    while view[0] == 0:  # until it is at it
+        pass
     right = in_child(lambda: array.size > 0)
     thread.join()
     return right and bool((array == rounds).all())
@@ -297,7 +298,7 @@ def half_a_line():
 def futures_of_a_thread(seconds):
     """Another thread runs one nested task, and asks about another, while this one forks."""
     slow = disttask.submit(time.sleep, seconds)
-    stop = threading.Event()
+    stop, asking = threading.Event(), threading.Event()
     asked = disttask.submit(abs, -1)
     ended = disttask.submit(abs, -2)
     assert ended.result() == 2
@@ -305,11 +306,12 @@ def futures_of_a_thread(seconds):
     def ask():
         while not stop.is_set():
             asked.running()
+            asking.set()
 
     threads = [threading.Thread(target=slow.result), threading.Thread(target=ask)]
     for thread in threads:
         thread.start()
-    time.sleep(0.05)
+    assert asking.wait(10)
 
     def look():
         for call in (slow.result, slow.done, slow.cancel, asked.done, asked.result, asked.cancel):
@@ -335,3 +337,25 @@ def fork_at(item):
     if number == 2 and (child := os.fork()):
         os.waitpid(child, 0)
     return number
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def fork_under_interrupts(path):
+    """The child returns into the worker's loop, where signals that raise keep it from leaving for a while."""
+    import atexit
+    import signal
+
+    def raises(_signum, _frame):
+        raise Interrupted
+
+    child = os.fork()
+    if child == 0:
+        atexit.register(log, path, "exit handlers ran in a child")
+        signal.signal(signal.SIGALRM, raises)
+        signal.setitimer(signal.ITIMER_REAL, 0.00005, 0.0005)
+        return 0
+    log(path, "forked")
+    return os.waitpid(child, 0)[0]

@@ -238,3 +238,19 @@ def test_settings_that_are_none(default, settings, error, text):
 def test_a_client_needs_time(timeout, error):
     with pytest.raises(error, match="timeout"):
         disttask.Client("http://127.0.0.1:1", token="", timeout=timeout)
+
+
+class Within:
+    """Is called as a class of ours, and cannot be pickled."""
+
+    def __call__(self):
+        """Never."""
+
+    def __reduce__(self):
+        raise TypeError("not this one")
+
+
+def test_an_unpicklable_callable_that_is_called_as_ours(executor):
+    text = failing(executor, disttask.SerializationError, Within())
+    assert text.startswith("the function Within cannot be pickled, so the task")
+    assert "TypeError: not this one" in text

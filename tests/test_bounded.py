@@ -198,7 +198,7 @@ def test_map_has_bounds_of_its_own(make_executor):
 
 def test_settings_are_checked():
     for wrong in (0, -1):
-        with pytest.raises(ValueError, match="max_pending must be at least 1"):
+        with pytest.raises(ValueError, match="max_pending must be >= 1, not"):
             disttask.Executor(1, max_pending=wrong)
     for wrong in (2.5, "3", True):
         with pytest.raises(TypeError, match="max_pending must be an int or None"):

@@ -190,3 +190,19 @@ def test_what_was_met_is_forgotten_with_it(executor):
 def test_a_function_that_cannot_be_told_again_is_left_alone(executor):
     numbers = [0] * (LARGE // 2)
     assert said(lambda: executor.submit(numbers.count, 0), 4) == [], "no weak reference to a list"
+
+
+class Task:
+    """The user's own, with a name that we have, too."""
+
+    def __init__(self):
+        self.data = b"x" * LARGE
+
+    def __call__(self):
+        return len(self.data)
+
+
+def test_a_class_of_the_same_name_is_not_ours(executor):
+    call = Task()
+    (caught,) = said(lambda: executor.submit(call), 3)
+    assert "Task carries" in str(caught.message)

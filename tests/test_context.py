@@ -16,6 +16,7 @@ import context_tasks
 import disttask
 import tasks
 from context_tasks import Fails, Odd, level, nested, see_or_fail, seen, set_and_see, user, warn, warn_odd
+from disttask import _filters
 from helpers import wait_busy, wait_idle
 
 
@@ -326,3 +327,17 @@ with disttask.Executor(1) as executor:
 print("disttask._filters" in names, "disttask._context" in names, "re" in names)
 """
     assert run_script(source).out == "False False False\n"
+
+
+def test_filters_that_only_a_lock_s_holder_may_change():
+    """As from Python 3.14 on."""
+    said = []
+
+    class Native:
+        def __getattr__(self, name):
+            if name == "_filters_mutated":
+                raise AttributeError(name)
+            return lambda: said.append(name)
+
+    _filters._say_so(Native())
+    assert said == ["_acquire_lock", "_filters_mutated_lock_held", "_release_lock"]

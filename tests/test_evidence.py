@@ -360,3 +360,9 @@ def small_cgroup():
 
 def test_the_kernels_out_of_memory_killer_is_named(small_cgroup, run_script):
     assert run_script(OOM, args=[str(small_cgroup)], timeout=60).out.endswith("done\n")
+
+
+@pytest.mark.parametrize("stderr", ["the last words", "the last words\n"])
+def test_the_text_has_the_last_words(stderr):
+    text = str(disttask.WorkerCrashed("it died", stderr=stderr))
+    assert text == "it died; the last lines of its stderr:\nthe last words"

@@ -189,3 +189,10 @@ def test_a_child_that_returns_from_an_item_of_map_runs_no_other(executor, tmp_pa
         range(10)
     )
     assert sorted(tasks.lines(path)) == sorted(map(str, range(10)))
+
+
+def test_a_child_leaves_though_signals_raise(executor, tmp_path):
+    path = tmp_path / "log"
+    for _ in range(30):
+        assert executor.submit(fork_tasks.fork_under_interrupts, path).result(timeout=20) > 0
+    assert tasks.lines(path) == ["forked"] * 30

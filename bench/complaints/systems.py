@@ -3,6 +3,7 @@
 Where a system has no means of its own for a verb, that raises `Missing`, which is what the table says.
 """
 
+import abc
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Wishes:
     """A large object that `arguments` gives to tasks."""
 
 
-class System:
+class System(abc.ABC):
     """A pool with the interface of `concurrent.futures`, which most have."""
 
     module = ""
@@ -60,14 +61,14 @@ class System:
             self.check_context()
         self.native = self.make(self.wishes)
 
+    @abc.abstractmethod
     def make(self, wishes: Wishes) -> Any:
         """Start it."""
-        raise NotImplementedError
 
     @staticmethod
+    @abc.abstractmethod
     def default_workers() -> int:
         """How many workers it takes where nobody says it."""
-        raise NotImplementedError
 
     def check_context(self) -> None:
         """Whether it can hand context variables on."""

@@ -12,7 +12,10 @@ import types
 import warnings
 import weakref
 
+from ._context import Within
+from ._functions import Task
 from ._inputs import Collecting
+from ._options import Guarded
 from ._pickling import LARGE_BYTES, dumps, task_name
 
 TYPE_CHECKING = False
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 _MAX_MEASURED = 3
 """How often one function's data is looked at, which costs a pickle. Where they all differ, nothing is wrong."""
 
-_WRAPPERS = ("Guarded", "Task", "Within")
+_WRAPPERS = (Guarded, Task, Within)
 """Ours: what is in them is the user's function."""
 
 
@@ -52,7 +55,7 @@ def note_large(pool_id: int, func: Callable[..., Any], *, can_be_task: bool) -> 
     Nothing was submitted yet, so the warning may be an exception. `can_be_task`: `disttask.task` would help.
     """
     carrier: Any = func
-    while type(carrier).__name__ in _WRAPPERS:
+    while isinstance(carrier, _WRAPPERS):
         carrier = carrier.func
     can_be_task = can_be_task and carrier is func  # what is wrapped is wrapped anew each time
     name = task_name(carrier)

@@ -94,7 +94,7 @@ class _TaskFailure(DisttaskError):
         text = super().__str__()
         if self.stack:
             text += f"; its stack:\n{_crashed_thread(self.stack)}"
-        if self.stderr and not self.stderr.endswith(self.stack or "\n"):
+        if self.stderr and not (self.stack and self.stderr.endswith(self.stack)):
             text += ("\nThe" if self.stack else "; the") + f" last lines of its stderr:\n{_last_lines(self.stderr)}"
         return text
 

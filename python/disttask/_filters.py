@@ -63,7 +63,19 @@ def adopt(told: list[Filter]) -> None:
         (action, _matcher(message), _category(*names), _matcher(module), line)
         for action, message, names, module, line in told
     ]
-    _warnings._filters_mutated()  # type: ignore[attr-defined]
+    _say_so(_warnings)
+
+
+def _say_so(native: Any) -> None:
+    """What was decided by other filters is to be decided anew. Private, and another function since Python 3.14."""
+    if hasattr(native, "_filters_mutated"):
+        native._filters_mutated()
+        return
+    native._acquire_lock()
+    try:
+        native._filters_mutated_lock_held()
+    finally:
+        native._release_lock()
 
 
 def _matcher(text: Text) -> Any:

@@ -56,8 +56,11 @@ _FOREIGN_FUTURE = "Only futures of an executor's own tasks can be given to its t
 def culprit(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, object]:
     """Which part of a call cannot be pickled: what to call it, and itself."""
     parts: list[tuple[str, object]] = []
-    within: Any = getattr(func, "func", None) if type(func).__name__ == "Guarded" else func
-    if type(within).__name__ == "Within":
+    from ._context import Within
+    from ._options import Guarded
+
+    within = func.func if isinstance(func, Guarded) else func
+    if isinstance(within, Within):
         values = ((name, value) for (_, name), (_, value) in within.values.items())
         parts += [(f"context variable {name!r} (of type {type(value).__name__})", value) for name, value in values]
     parts.append((f"the function {task_name(func)}", func))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ._checks import seconds as number_of_seconds
-from ._checks import whole
+from ._checks import bytes_limit, seconds, seconds_limit, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +31,6 @@ _MAX_COUNT = 2**32 - 1
 
 _MAX_WAIT = _MAX_COUNT / 1000
 """Seconds between retries, 49 days: the scheduler counts milliseconds in 32 bits, for there are many tasks."""
-
-_MAX_BYTES = 2**64 - 1
-"""More than there is memory: the native side counts in 64 bits."""
 
 _BACKOFF_CAP = 30.0
 """Seconds. As in `src/scheduler/retry.rs`."""
@@ -75,14 +71,14 @@ class Options:
         self.retries = whole("retries", retries, 0, _MAX_COUNT)
         self.priority = whole("priority", priority, -(2**31), 2**31 - 1)
         self.crash_limit = None if crash_limit is None else whole("crash_limit", crash_limit, 1, _MAX_COUNT)
-        self.timeout = _checked_limit("timeout", timeout)
-        self.soft_timeout = _checked_limit("soft_timeout", soft_timeout)
+        self.timeout = seconds_limit("timeout", timeout)
+        self.soft_timeout = seconds_limit("soft_timeout", soft_timeout)
         if timeout is not None and soft_timeout is not None and not soft_timeout < timeout:
             raise ValueError(
                 f"soft_timeout must be less than timeout, not {soft_timeout} and {timeout}: between the two the task "
                 "can clean up"
             )
-        self.max_memory = _checked_bytes("max_memory", max_memory)
+        self.max_memory = bytes_limit("max_memory", max_memory)
         self.retry_on = _checked_catch(retry_on, retries)
         self.backoff = _checked_backoff(backoff)
         if name is not None and not isinstance(name, str):
@@ -148,24 +144,6 @@ class Options:
         return None if self.backoff is None else (round(self.backoff[0] * 1000), round(self.backoff[1] * 1000))
 
 
-def _checked_limit(name: str, seconds: float | None) -> float | None:
-    if seconds is not None:
-        number_of_seconds(name, seconds, " or None")
-        if not seconds > 0:
-            raise ValueError(f"{name} must be more than 0 seconds, not {seconds}; None means no limit")
-    return seconds
-
-
-def _checked_bytes(name: str, value: int | None) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a number of bytes (an int) or None, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be >= 1, not {value}; None means no limit")
-    return min(value, _MAX_BYTES)
-
-
 def _checked_catch(retry_on: Catch | None, retries: int) -> Catch | None:
     if retry_on is None:
         return None
@@ -185,9 +163,9 @@ def _checked_backoff(backoff: float | tuple[float, float] | None) -> tuple[float
     if backoff is None:
         return None
     base, cap = backoff if isinstance(backoff, tuple) and len(backoff) == 2 else (backoff, None)
-    number_of_seconds("backoff", base, " or a pair of them")
+    seconds("backoff", base, " or a pair of them")
     cap = max(base, _BACKOFF_CAP) if cap is None else cap
-    number_of_seconds("backoff", cap, " or a pair of them")
+    seconds("backoff", cap, " or a pair of them")
     if not 0 <= base <= cap <= _MAX_WAIT:  # so is NaN refused
         raise ValueError(f"backoff must be 0 <= base <= cap <= {_MAX_WAIT:.0f} seconds, not {backoff}")
     return base, cap

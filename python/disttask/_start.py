@@ -6,6 +6,7 @@ import os
 import sys
 
 from . import _filters, _handshake, _native, _sharing
+from ._checks import bytes_limit, limit, seconds_limit
 from ._exceptions import SerializationError
 from ._inputs import apart
 from ._output import log_levels
@@ -108,33 +109,16 @@ def checked_bound(max_pending: int | None, on_full: str) -> tuple[int, bool] | N
     """How many tasks may be unfinished, and whether `submit` then waits; see `Executor`."""
     if on_full not in ("block", "raise"):
         raise ValueError(f'on_full must be "block" or "raise", not {on_full!r}')
-    if max_pending is None:
-        return None
-    if isinstance(max_pending, bool) or not isinstance(max_pending, int):
-        raise TypeError(f"max_pending must be an int or None, not {type(max_pending).__name__}")
-    if not 1 <= max_pending <= sys.maxsize:
-        raise ValueError(f"max_pending must be at least 1, not {max_pending}; None means no limit")
-    return max_pending, on_full == "block"
+    bound = limit("max_pending", max_pending, sys.maxsize)
+    return None if bound is None else (bound, on_full == "block")
 
 
 def checked_lifetime(tasks: int | None, age: float | None, memory: int | None) -> dict[str, Any]:
     """When workers are replaced, as `_native.Pool` takes it."""
-    for name, value in (("max_tasks_per_child", tasks), ("max_worker_memory", memory)):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
-        if value < 1:
-            raise ValueError(f"{name} must be >= 1, not {value}")
-    if age is not None:
-        if isinstance(age, bool) or not isinstance(age, (int, float)):
-            raise TypeError(f"max_worker_age must be a number of seconds or None, not {type(age).__name__}")
-        if not age > 0:
-            raise ValueError(f"max_worker_age must be more than 0 seconds, not {age}; None means no limit")
     return {
-        "max_tasks": None if tasks is None else min(tasks, 2**32 - 1),
-        "max_age": age,
-        "max_memory": None if memory is None else min(memory, 2**64 - 1),
+        "max_tasks": limit("max_tasks_per_child", tasks, 2**32 - 1),
+        "max_age": seconds_limit("max_worker_age", age),
+        "max_memory": bytes_limit("max_worker_memory", memory),
     }
 
 

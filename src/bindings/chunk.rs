@@ -52,7 +52,7 @@ impl<'py> Loop<'py> {
             link.set_items(index);
             let place = index - 1;
             let result = self.run_item((&function, guard.as_ref()), item, spread, apart);
-            self.check_fork(result.as_ref().err().map(|(_, error)| error))?; // a child has no business with the others
+            self.check_fork(result.as_ref().err().map(|(_, error)| error)); // a child has no business with the others
             match result {
                 // Plain values cannot change while the others are computed.
                 Ok(value) if is_plain(&value) => values.push(value),
@@ -75,7 +75,7 @@ impl<'py> Loop<'py> {
             }
         }
         link.set_items(0); // what kills the worker from here on is no item
-        self.check_fork(None)?;
+        self.check_fork(None);
         let values = PyList::new(self.py, values)?;
         if errors.is_empty()
             && pickles.is_empty()

@@ -77,7 +77,9 @@ pub(super) fn perform<'py>(
     let result = func.call(args, kwargs.as_ref());
     drop((func, kwargs));
     if fork_generation() != generation {
-        leave_child(py, steps, result.err().as_ref());
+        let error = result.as_ref().err();
+        let leave = twice(|| steps.getattr(intern!(py, "leave_child")));
+        leave.map_or_else(|_| std::process::exit(1), |(leave, _)| leave_child(py, &leave, error));
     }
     let value = match result {
         Ok(value) => value,
@@ -158,9 +160,9 @@ fn plain(message: &str) -> Vec<u8> {
 }
 
 /// The task has forked, and this is the child.
-fn leave_child(py: Python<'_>, steps: &Bound<'_, PyAny>, error: Option<&PyErr>) -> ! {
+pub(super) fn leave_child(py: Python<'_>, leave: &Bound<'_, PyAny>, error: Option<&PyErr>) -> ! {
     for _ in 0..TRIES {
-        let _ = steps.call_method1(intern!(py, "leave_child"), (error.map(|error| error.value(py)),));
+        let _ = leave.call1((error.map(|error| error.value(py)),)); // it does not return, unless a signal handler raises
     }
     std::process::exit(1)
 }

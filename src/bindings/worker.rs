@@ -15,6 +15,7 @@ use super::buffer;
 use super::codec;
 use super::functions::CODE_REUSED;
 use super::guarded::{AGAIN, Soft};
+use super::inline::leave_child;
 use super::input::Gifts;
 use super::memory::new_bytes;
 use super::nested::Nest;
@@ -233,15 +234,15 @@ impl<'py> Loop<'py> {
     ) -> PyResult<Reply<'py>> {
         match self.call(taken, form, payload, large) {
             Ok(value) => {
-                self.check_fork(None)?;
+                self.check_fork(None);
                 self.answer(&value, form)
             }
             Err((AGAIN, error)) => {
-                self.check_fork(Some(&error))?;
+                self.check_fork(Some(&error));
                 Ok(Reply::Bytes(Answer::Raised, self.described("run", error, None)?))
             }
             Err((stage, error)) => {
-                self.check_fork(Some(&error))?;
+                self.check_fork(Some(&error));
                 self.error(stage, error, None)
             }
         }
@@ -368,10 +369,9 @@ impl<'py> Loop<'py> {
     }
 
     /// A child that the task forked must not answer in its parent's place: it leaves, as it would have.
-    pub(super) fn check_fork(&self, error: Option<&PyErr>) -> PyResult<()> {
+    pub(super) fn check_fork(&self, error: Option<&PyErr>) {
         if fork_generation() != self.generation {
-            self.helpers.leave_child.call1((error.map(|error| error.value(self.py)),))?;
+            leave_child(self.py, &self.helpers.leave_child, error);
         }
-        Ok(())
     }
 }

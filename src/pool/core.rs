@@ -262,7 +262,6 @@ impl Core {
             link.bury(&self.arena);
         }
         let (newest, output) = (self.scheduler.submitted(), Arc::clone(&self.output));
-        let place = self.place(id);
         let buried = self.seats[place].bury(&waker, newest, &output, &mut self.oom);
         let Some((begun, ended)) = buried else { return };
         let nest = self.seat(id).map(|seat| seat.nest.close(&waker, id)).unwrap_or_default();
