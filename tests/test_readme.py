@@ -1,47 +1,151 @@
-"""The README's Python blocks run as they stand, each as a script of its own."""
+"""The Python blocks of README.md and docs/migrating.md run as they stand, each as a script of its own."""
 
+import doctest
+import inspect
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+import disttask
+from disttask import _options
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+MIGRATING = ROOT / "docs" / "migrating.md"
+PAGES = [README, MIGRATING]
+
+BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+"""A block of text right below one of code is what that prints."""
+
+
+@dataclass
+class Block:
+    page: Path
+    line: int
+    code: str
+    printed: str
+
+    def __str__(self):
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks_of(page):
+    text = page.read_text()
+    for found in BLOCK.finditer(text):
+        yield Block(page, text.count("\n", 0, found.start()) + 1, found["code"], found["printed"] or "")
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) >= 4
+    assert {page.name: page.read_text().count("```python\n") for page in PAGES} == {
+        page.name: sum(block.page == page for block in BLOCKS) for page in PAGES
+    }
+    assert min(sum(block.page == page for block in BLOCKS) for page in PAGES) >= 6
+    assert any(block.printed for block in BLOCKS)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[2][:30])
-def test_block_runs(block, tmp_path):
-    script = tmp_path / "block.py"
-    script.write_text(block)
+def run(block, folder):
+    """What it prints."""
+    script = folder / "block.py"
+    script.write_text(block.code)
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+        [sys.executable, "-W", "error", str(script)],
+        capture_output=True, text=True, timeout=60, check=False, cwd=folder,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_a_block_runs_and_prints_what_it_says(block, tmp_path):
+    printed = run(block, tmp_path)
+    assert doctest.OutputChecker().check_output(block.printed, printed, doctest.ELLIPSIS), f"{block} prints\n{printed}"
 
 
 def test_nobody_is_sent_to_a_strangers_package():
-    root = README.parent
-    for file in [*root.glob("*.md"), *root.glob("examples/**/*"), *root.glob("python/**/*.py")]:
+    for file in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/**/*"),
+        *ROOT.glob("python/**/*.py"),
+    ]:
         if file.suffix in (".md", ".py"):
             assert "disttask[" not in file.read_text(), file
+            assert "pip install disttask" not in file.read_text(), file
 
 
-def test_every_link_leads_somewhere():
-    text = README.read_text()
+def anchors(page):
+    """What a heading is linked by."""
+    return {
+        re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
+        for line in page.read_text().splitlines()
+        if line.startswith("#")
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    text = page.read_text()
     targets = re.findall(r"\]\(([^)\s]*)", text)
     assert len(targets) >= 6
     for target in targets:
-        assert target.startswith(("https://", "#")) or (README.parent / target).exists(), target
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        found = page.parent / file if file else page
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), target
     assert text.count("](") == len(re.findall(r"\]\([^)\s]+\)", text)), "a link without an end"
 
 
-def test_the_two_commands_exist():
-    makefile = (README.parent / "Makefile").read_text()
-    for command in re.findall(r"^make (\w+)", README.read_text(), re.MULTILINE):
+def test_the_commands_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    commands = re.findall(r"^make (\w+)", README.read_text(), re.MULTILINE)
+    assert {"demo", "test"} <= set(commands)
+    for command in commands:
         assert re.search(rf"^{command}:", makefile, re.MULTILINE), command
+
+
+# --- what tables say that one writes ----------------------------------------------------------------------------------
+
+OBJECTS = {"executor": disttask.Executor, "future": disttask.Future, "client": disttask.Client, "disttask": disttask}
+CALLS = {
+    "Executor": disttask.Executor,
+    "map": disttask.Executor.map,
+    "as_completed": disttask.as_completed,
+    "options": _options.Options,
+    "client.options": disttask.Client.options,
+}
+CODE = re.compile(r"`([^`]+)`")
+NAME = re.compile(r"\b(executor|future|client|disttask)\.(\w+)")
+CALL = re.compile(r"\b(Executor|client\.options|options|map|as_completed)\(([^()]*)\)")
+KEYWORD = re.compile(r"(?:^|, )(\w+)=")
+
+
+def advice():
+    """The code in the right-hand columns of docs/migrating.md."""
+    for line in MIGRATING.read_text().splitlines():
+        if line.startswith("| ") and "what you write" not in line:
+            _, (_, right) = line, [cell.strip() for cell in re.split(r" \| ", line.strip("| "))]
+            yield from CODE.findall(right)
+
+
+def test_what_one_is_told_to_write_exists():
+    names = {found for code in advice() for found in NAME.findall(code)}
+    assert len(names) > 25
+    assert [f"{owner}.{name}" for owner, name in names if not hasattr(OBJECTS[owner], name)] == []
+
+
+def test_the_arguments_that_one_is_told_to_write_exist():
+    found = [
+        (call, keyword) for code in advice() for call, args in CALL.findall(code) for keyword in KEYWORD.findall(args)
+    ]
+    assert len(found) > 20
+    for call, keyword in found:
+        assert keyword in inspect.signature(CALLS[call]).parameters, f"{call}({keyword}=...)"
