@@ -1,4 +1,7 @@
-"""The Python blocks of README.md and docs/migrating.md run as they stand, each as a script of its own."""
+"""The Python blocks of README.md and docs/migrating.md run as they stand, each as a script of its own.
+
+And the map of the source is of the files that there are.
+"""
 
 import doctest
 import inspect
@@ -149,3 +152,22 @@ def test_the_arguments_that_one_is_told_to_write_exist():
     assert len(found) > 20
     for call, keyword in found:
         assert keyword in inspect.signature(CALLS[call]).parameters, f"{call}({keyword}=...)"
+
+
+# --- the map ----------------------------------------------------------------------------------------------------------
+
+FILE = re.compile(r"`([\w./-]+\.(?:py|pyi|rs|toml|ipynb))`")
+
+
+def test_the_map_is_of_the_files_that_there_are():
+    places = [path for top in ("src", "python", "tests", "bench", "docs") for path in (ROOT / top).rglob("*.*")]
+    named = FILE.findall((ROOT / "ARCHITECTURE.md").read_text())
+    assert len(named) > 60
+    assert [name for name in named if not any(str(path).endswith(f"/{name}") for path in places)] == []
+
+
+def test_the_map_has_every_module():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    modules = [path.name for path in (ROOT / "python" / "disttask").rglob("*.py")]
+    assert len(modules) > 30
+    assert [name for name in modules if f"{name}`" not in text] == []
