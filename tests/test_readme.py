@@ -8,13 +8,14 @@ import inspect
 import re
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import disttask
-from disttask import _options
+from disttask import _cli, _options
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -113,6 +114,37 @@ def test_the_commands_exist():
     assert {"demo", "test"} <= set(commands)
     for command in commands:
         assert re.search(rf"^{command}:", makefile, re.MULTILINE), command
+
+
+# --- what is for a server ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_said_of_http_works(tmp_path):
+    """The example for `requests` and the requests for `curl`, at another port and with that server's token."""
+    text = README.read_text()
+    (example,) = re.findall(r"^```text\n(import requests\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert example.count("http://127.0.0.1:5000") == example.count("TOKEN") == 1
+    addresses = re.findall(r'^curl -H "Authorization: Bearer \$\(disttask token\)" (\S+)$', text, re.MULTILINE)
+    assert len(addresses) == 2
+    with disttask.Executor(1) as executor, executor.serve(port=0, token_file=tmp_path / "token") as server:
+        code = example.replace("http://127.0.0.1:5000", server.url).replace("TOKEN", server.token)
+        printed = run(Block(README, 0, code, ""), tmp_path)
+        assert re.fullmatch(r"\{'task_id': '\w+-\d+'\}\n", printed)
+        (record,) = disttask.Client(server.url, token=server.token).get_results(timeout=20)
+        assert record["result"] == 7
+        for address in addresses:
+            url = address.replace("http://127.0.0.1:5000", server.url)
+            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {server.token}"})
+            with urllib.request.urlopen(request) as answer:
+                assert answer.status == 200
+
+
+def test_the_commands_of_disttask_exist():
+    found = re.findall(r"^disttask (\w+)(.*?)(?:#.*)?$", README.read_text(), re.MULTILINE)
+    assert len(found) >= 3
+    for name, rest in found:
+        options = {option for parameter in _cli.main.commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"--[\w-]+", rest)) <= options
 
 
 # --- what tables say that one writes ----------------------------------------------------------------------------------
