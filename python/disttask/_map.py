@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import operator
+import sys
 import time
+import warnings
 from collections import deque
 
 from . import _native
@@ -100,6 +102,8 @@ class _Mapping:
         """The size is what the time of an item asks for."""
         self.failed: Exception | None = None
         """Why nothing more is read: raised after the values of what was read."""
+        self.asked = False
+        """Somebody has wanted a result, or has said that nobody does."""
         self._nanos_per_item = tasks._map_times.get(self._function.name, 0.0)
         if self._nanos_per_item:
             self._size = self._fitting()
@@ -240,8 +244,20 @@ class _Mapping:
         for chunk in self._under_way:
             chunk.future.cancel()
 
+    def warn_if_never_asked(self) -> None:
+        """Of calls that are not made, though who wrote them may have meant them for their effect."""
+        if self.asked or not (self._under_way or self.failed) or sys.is_finalizing():
+            return
+        name = self._function.name
+        text = (
+            f"nobody has taken a result of map({name}, ...), so what had not begun was cancelled: write "
+            f"list(executor.map({name}, ...)), or use submit"
+        )
+        warnings.warn(text, RuntimeWarning, stacklevel=3)  # where the last reference went
+
     def chunks(self) -> Generator[Iterable[Any]]:
         """All values, a chunk's at a time."""
+        self.asked = True
         try:
             while self._under_way:
                 yield from self.next_values()
@@ -331,14 +347,18 @@ class _Results(itertools.chain):  # type: ignore[type-arg]
 
     def close(self) -> None:
         """Nobody wants the rest: what has not begun is cancelled, and there are no more results."""
+        self.mapping.asked = True
         self.mapping.end()
         with contextlib.suppress(ValueError):  # another thread is in `next`, and has its values or a CancelledError
             self.chunks.close()
             deque(self, maxlen=0)
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # in a forked child there is nothing to cancel
+        try:
             self.mapping.end()
+        except Exception:  # in a forked child there is nothing to cancel
+            return
+        self.mapping.warn_if_never_asked()
 
 
 def adaptive_map(
