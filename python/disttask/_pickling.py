@@ -55,14 +55,14 @@ class Pickled:
         self.by_value = by_value
 
 
-def dumps(obj: object) -> Pickled:
-    """Pickle, by reference where that will do."""
-    try:
-        data = _pickle_dumps(obj, PROTOCOL)
-        if _MAIN not in data and _CONNECTION not in data:
-            return Pickled(data, by_value=False)
-    except Exception:  # cloudpickle may know how; if not, its error is the better one
-        pass
+def dumps(obj: object, hits: list[BaseException] | None = None) -> Pickled:
+    """Pickle, by reference where that will do.
+
+    What a signal handler raises meanwhile is added to `hits`, or else raised.
+    """
+    data = _by_reference(obj, hits)
+    if data is not None and _MAIN not in data and _CONNECTION not in data:
+        return Pickled(data, by_value=False)
     if "multiprocessing.reduction" in sys.modules:  # it knows how sockets and connections travel
         from ._sharing import dumps_with_reducers
 
@@ -70,6 +70,24 @@ def dumps(obj: object) -> Pickled:
     import cloudpickle  # 50 ms: only where it is needed
 
     return Pickled(cloudpickle.dumps(obj, PROTOCOL), by_value=True)
+
+
+def _by_reference(obj: object, hits: list[BaseException] | None) -> bytes | None:
+    """The plain pickle. ``None``: cloudpickle may know how; if not, its error is the better one."""
+    try:
+        return _pickle_dumps(obj, PROTOCOL)
+    except Exception as exc:
+        if exc.__traceback__ is None or exc.__traceback__.tb_next is None:
+            return None  # of the pickler's own, and not of any Python code that it has called
+        hit = exc
+    try:
+        data = _pickle_dumps(obj, PROTOCOL)
+    except Exception:
+        return None
+    if hits is None:
+        raise hit  # as in `_tried`
+    hits.append(hit)
+    return data
 
 
 def task_name(func: object) -> str:
