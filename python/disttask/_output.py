@@ -20,6 +20,7 @@ import threading
 import time
 
 from . import _notebook
+from ._pickling import importing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ class Outlet:
 
     def _log(self, data: bytes, task_id: str | None) -> None:
         """Hand a record to the logger of its name, as if it had been made here."""
+        importing("json")
         import json
 
         length = int.from_bytes(data[:4], "little")
@@ -202,6 +204,7 @@ class Outlet:
 
     def _write(self, fd: int, data: bytes, deadline: float | None) -> bool:
         """Write to a descriptor that may be stopped, or not block, without a lock of Python's. `False`: not all."""
+        importing("select")
         import select
 
         poll = select.poll()

@@ -45,6 +45,25 @@ _CONNECTION = b"multiprocessing.connection"
 """What pickle would make of a connection names a descriptor that is another one elsewhere."""
 
 
+_late: dict[str, None] = {}
+"""Modules that are imported here and there where they are needed, as far as that was begun."""
+
+
+def importing(name: str) -> None:
+    """Goes before an import in a function that any thread may call.
+
+    A child that is forked while another thread imports the module would wait for the end of that for ever, once it
+    needs the module itself. So forks wait: see `finish_imports`.
+    """
+    _late[name] = None
+
+
+def finish_imports() -> None:
+    """Before a fork: from here on no thread is in the midst of such an import."""
+    for name in list(_late):
+        __import__(name)
+
+
 class Pickled:
     """Bytes, and whether they hold code by value (which another Python version cannot load)."""
 
@@ -67,6 +86,7 @@ def dumps(obj: object, hits: list[BaseException] | None = None) -> Pickled:
         from ._sharing import dumps_with_reducers
 
         return Pickled(dumps_with_reducers(obj), by_value=True)
+    importing("cloudpickle")
     import cloudpickle  # 50 ms: only where it is needed
 
     return Pickled(cloudpickle.dumps(obj, PROTOCOL), by_value=True)
@@ -109,6 +129,7 @@ def dump_exception(stage: str, exc: BaseException, note: str = "", hits: list[Ba
     """
 
     def traceback() -> str:
+        importing("traceback")
         from traceback import format_exception
 
         return _cut(_plain("".join(format_exception(type(exc), exc, _own(exc, "__traceback__")))))
@@ -230,6 +251,7 @@ def describe(value: object) -> bytes:
     Raises:
         Exception: whatever pickling the value raises.
     """
+    importing("json")
     import json
 
     pickled = dumps(value).data
