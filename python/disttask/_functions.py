@@ -14,7 +14,7 @@ import weakref
 from _pickle import dumps as _pickle_dumps
 
 from ._options import Options
-from ._pickling import PROTOCOL, task_name
+from ._pickling import PROTOCOL, importing, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def _prepare_once(func: Any) -> tuple[bytes, str, list[Shape], bool] | None:
 
 
 def _by_value(func: Any) -> bytes | None:
+    importing("cloudpickle")
     import cloudpickle
 
     try:

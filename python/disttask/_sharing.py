@@ -219,6 +219,9 @@ def dumps_with_reducers(value: object) -> bytes:
     import io
     from collections import ChainMap
 
+    from ._pickling import importing
+
+    importing("cloudpickle")
     import cloudpickle
 
     reduction: Any = sys.modules["multiprocessing.reduction"]
