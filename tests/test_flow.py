@@ -271,7 +271,7 @@ def test_nothing_more_runs(make_executor, tmp_path, way, how):
     executor = make_executor(1)
     log, gate = str(tmp_path / "log"), tmp_path / "gate"
     blocker = executor.submit(tasks.wait_for_file, str(gate))
-    results = executor.map(tasks.log, itertools.repeat(log), range(1000), **way)
+    results = executor.map(tasks.log, itertools.repeat(log), itertools.count(), **way)
     if how == "close":
         results.close()
         assert next(results, "ended") == "ended"

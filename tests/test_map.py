@@ -166,14 +166,54 @@ def test_close_cancels_the_rest(make_executor, tmp_path):
     assert len(tasks.lines(tmp_path / "log")) <= 1
 
 
-@pytest.mark.parametrize(
+ARGUMENTS = pytest.mark.parametrize(
     "arguments", [{}, {"chunksize": 1}, {"ordered": False}, {"progress": {"disable": True}}], ids=str
 )
-def test_calls_that_nobody_asks_for_are_warned_about(executor, arguments):
-    """`ProcessPoolExecutor` makes them all."""
+
+
+@ARGUMENTS
+@pytest.mark.parametrize("length", [3, 2000])
+def test_calls_that_nobody_asks_for_are_made_if_the_input_ends(make_executor, tmp_path, arguments, length):
+    """As by `ProcessPoolExecutor`."""
+    with make_executor(2) as executor:
+        executor.map(tasks.log, itertools.repeat(str(tmp_path / "log")), range(length), **arguments)
+    assert sorted(map(int, tasks.lines(tmp_path / "log"))) == list(range(length))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"chunksize": 1}, {"chunksize": 7}], ids=str)
+@pytest.mark.parametrize("where", [2, 700])
+def test_an_item_that_cannot_be_pickled_keeps_no_other_from_being_made(make_executor, tmp_path, arguments, where):
+    items = [*range(where), threading.Lock(), *range(where, 1400), threading.Lock()]
+    with make_executor(2) as executor:
+        executor.map(tasks.log, itertools.repeat(str(tmp_path / "log")), items, **arguments)
+    assert sorted(map(int, tasks.lines(tmp_path / "log"))) == list(range(1400))
+
+
+def test_nor_does_one_that_kills_its_worker(make_executor, tmp_path):
+    gate = str(tmp_path / "gate")
+    with make_executor(1) as executor:
+        executor.submit(tasks.wait_for_file, gate)
+        executor.map(log_or_die, itertools.repeat(str(tmp_path / "log")), range(300))
+        (tmp_path / "gate").touch()
+    assert sorted(map(int, tasks.lines(tmp_path / "log"))) == [number for number in range(300) if number != 200]
+
+
+def log_or_die(path, number):
+    if number == 200:
+        os._exit(3)
+    tasks.log(path, number)
+
+
+@ARGUMENTS
+def test_calls_that_nobody_asks_for_are_warned_about_if_the_input_may_be_endless(executor, arguments):
     with pytest.warns(RuntimeWarning, match=r"nobody has taken a result of map\(double, \.\.\.\)") as caught:
-        executor.map(tasks.double, range(1000), **arguments)
+        executor.map(tasks.double, itertools.count(), **arguments)
     assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_bound_is_not_passed_for_results_that_nobody_asks_for(executor):
+    with pytest.warns(RuntimeWarning, match="nobody has taken a result"):
+        executor.map(tasks.double, range(1000), buffersize=10)
 
 
 def test_an_input_that_raises_before_anybody_asks_is_warned_about(executor):

@@ -15,8 +15,8 @@ from concurrent import futures as cf
 
 from . import _native
 from ._exceptions import DisttaskError, SerializationError, WorkerCrashed
-from ._loading import load_exception, load_outcome
-from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, _letting_go, _Mapping, _Results, _values
+from ._loading import letting_go, load_exception, load_outcome, values_of_chunk
+from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, _Mapping, _Results
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,7 +161,11 @@ class Flow(_Mapping):
                 self._under_way.append(_Group(refused, 1, None, exc))
             else:
                 self.failed = exc
+                self._unsent = [item for some, _ in todo for item in some]
                 return
+
+    def _run_to_end(self) -> bool:
+        return self._bound is None and super()._run_to_end()  # with a bound, no more may be submitted
 
     def _has_ended(self, group: _Group) -> bool:
         """Whether all of it has; if so, learn from it how large the next ones shall be."""
@@ -266,7 +270,7 @@ class Flow(_Mapping):
             return values
         loaded: list[Any] = []
         try:
-            for part in _values(errors, values, pickles):
+            for part in values_of_chunk(errors, values, pickles):
                 loaded += part
         except BaseException as exc:
             self._error = exc
@@ -291,7 +295,7 @@ class Flow(_Mapping):
                     break
                 if values:
                     count = len(values)
-                    yield _letting_go(values)
+                    yield letting_go(values)
                     self.handed_out(count)
                 elif self._error is None and self._under_way:
                     self._wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import threading
 import weakref
@@ -22,7 +23,7 @@ from ._pickling import Pickled, brief, dumps, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
 
@@ -246,3 +247,31 @@ _TRACKER_ID_AT = {"_make_skeleton_class": 4, "_make_skeleton_enum": 5}
 
 _unfinished: weakref.WeakSet[type] = weakref.WeakSet()
 """Classes whose state has not arrived: loading it failed or was interrupted, or goes on in another thread."""
+
+
+def values_of_chunk(
+    errors: list[tuple[int, bytes]], values: list[Any], pickles: list[tuple[int, bytes]]
+) -> Iterator[list[Any]]:
+    """The values up to the first error, which is then raised. Those that are not plain have a pickle each."""
+    first = min(errors, default=None)
+    for index, pickle in pickles:
+        if first is None or index < first[0]:
+            value, exc = load_outcome("value", pickle)
+            if exc is not None:
+                del values[index:]
+                yield values
+                raise exc
+            values[index] = value
+            del value  # it is the caller's
+    if first is None:
+        yield values
+    else:
+        del values[first[0] :]
+        yield values
+        raise load_exception(first[1])
+
+
+def letting_go(values: list[Any]) -> Iterator[Any]:
+    """Each of them once, and then no reference to it is left here: what is not plain may be large."""
+    values.reverse()
+    return map(values.pop, itertools.repeat(-1, len(values)))

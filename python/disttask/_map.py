@@ -18,7 +18,7 @@ from collections import deque
 from . import _native
 from ._exceptions import SerializationError, WorkerCrashed
 from ._inputs import Collecting, apart
-from ._loading import culprit, load_exception, load_outcome
+from ._loading import culprit, letting_go, values_of_chunk
 from ._native import Function
 from ._pickling import dumps, task_name
 
@@ -55,6 +55,9 @@ _REMEMBERED = 1000
 _MAX_ITEMS = 1 << 16
 """Items of one chunk, however quick they are."""
 
+_MOST_AT_ONCE = 512
+"""Items that are submitted by one call where each is a task of its own."""
+
 _CHUNKS_PER_WORKER = 3
 """Chunks that have not come back: one that runs, one that waits behind it, one on its way."""
 
@@ -89,6 +92,7 @@ class _Mapping:
         self._function = _function(tasks, fn)
         self._spread = starred or len(iterables) != 1
         lengths = [operator.length_hint(iterable, -1) for iterable in iterables if hasattr(iterable, "__len__")]
+        self._ends = bool(lengths)
         self._left = self.total = min(lengths) if len(lengths) == len(iterables) else None
         if starred:
             self._items: Iterator[Any] = map(tuple, iterables[0])
@@ -102,6 +106,8 @@ class _Mapping:
         """The size is what the time of an item asks for."""
         self.failed: Exception | None = None
         """Why nothing more is read: raised after the values of what was read."""
+        self._unsent: list[Any] = []
+        """What was read with an item that cannot be pickled."""
         self.asked = False
         """Somebody has wanted a result, or has said that nobody does."""
         self._nanos_per_item = tasks._map_times.get(self._function.name, 0.0)
@@ -140,7 +146,9 @@ class _Mapping:
                 Exception
             ) as exc:  # the input's, or that of an argument that cannot be pickled: after what came before
                 self.failed = exc
-                if items and not isinstance(exc, SerializationError):
+                if isinstance(exc, SerializationError):
+                    self._unsent = items
+                elif items:
                     self._under_way.append(self._submit(items))
 
     def _out_limit(self) -> int:
@@ -197,8 +205,8 @@ class _Mapping:
         outcome = chunk.future._chunk_outcome()
         if isinstance(outcome, BaseException):
             return self._after_crash(chunk, outcome)
-        values = _values(*outcome)
-        return map(_letting_go, values) if outcome[2] else values
+        values = values_of_chunk(*outcome)
+        return map(letting_go, values) if outcome[2] else values
 
     def _learn(self, chunk: _Chunk) -> None:
         """From how long a chunk has taken, how large the next ones shall be."""
@@ -244,16 +252,39 @@ class _Mapping:
         for chunk in self._under_way:
             chunk.future.cancel()
 
-    def warn_if_never_asked(self) -> None:
+    def let_go(self) -> None:
+        """Nobody holds the results any more."""
+        if self.asked or sys.is_finalizing():
+            self.end()
+        elif not self._run_to_end():
+            self.end()
+            self._warn()
+
+    def _run_to_end(self) -> bool:
+        """Make all calls though nobody has asked for a result, as `ProcessPoolExecutor` does, if the input ends."""
+        if not self._ends or not (self.failed is None or isinstance(self.failed, SerializationError)):
+            return not (self._under_way or self.failed)  # there are none
+        self.remember()
+        items = self._unsent
+        while True:
+            with contextlib.suppress(Exception):  # the input's; there is nobody to tell
+                self._take(items, max(_MOST_AT_ONCE - len(items), 0))
+            if not items:
+                return True
+            # One by one: nobody is there to send those again that were in a chunk with one that kills its worker.
+            calls, exc = self._tasks._submit_calls(self._function, self._spread, items, 1)
+            if exc is not None and not isinstance(exc, SerializationError):
+                return False
+            items = items[len(calls) + (exc is not None) :]
+
+    def _warn(self) -> None:
         """Of calls that are not made, though who wrote them may have meant them for their effect."""
-        if self.asked or not (self._under_way or self.failed) or sys.is_finalizing():
-            return
         name = self._function.name
         text = (
             f"nobody has taken a result of map({name}, ...), so what had not begun was cancelled: write "
             f"list(executor.map({name}, ...)), or use submit"
         )
-        warnings.warn(text, RuntimeWarning, stacklevel=3)  # where the last reference went
+        warnings.warn(text, RuntimeWarning, stacklevel=4)  # where the last reference went
 
     def chunks(self) -> Generator[Iterable[Any]]:
         """All values, a chunk's at a time."""
@@ -303,36 +334,8 @@ def pickled(pool_id: int, spread: bool, items: list[Any]) -> tuple[bytes, list[_
         ) from exc
 
 
-def _values(
-    errors: list[tuple[int, bytes]], values: list[Any], pickles: list[tuple[int, bytes]]
-) -> Iterator[list[Any]]:
-    """The values up to the first error, which is then raised. Those that are not plain have a pickle each."""
-    first = min(errors, default=None)
-    for index, pickle in pickles:
-        if first is None or index < first[0]:
-            value, exc = load_outcome("value", pickle)
-            if exc is not None:
-                del values[index:]
-                yield values
-                raise exc
-            values[index] = value
-            del value  # it is the caller's
-    if first is None:
-        yield values
-    else:
-        del values[first[0] :]
-        yield values
-        raise load_exception(first[1])
-
-
-def _letting_go(values: list[Any]) -> Iterator[Any]:
-    """Each of them once, and then no reference to it is left here: what is not plain may be large."""
-    values.reverse()
-    return map(values.pop, itertools.repeat(-1, len(values)))
-
-
 class _Results(itertools.chain):  # type: ignore[type-arg]
-    """What `map` returns: closing or dropping it cancels what has not begun."""
+    """What `map` returns: closing it, or dropping it halfway, cancels what has not begun."""
 
     mapping: _Mapping
     chunks: Generator[Iterable[Any]]
@@ -355,10 +358,11 @@ class _Results(itertools.chain):  # type: ignore[type-arg]
 
     def __del__(self) -> None:
         try:
-            self.mapping.end()
+            self.mapping.let_go()
+        except RuntimeWarning:
+            raise
         except Exception:  # in a forked child there is nothing to cancel
-            return
-        self.mapping.warn_if_never_asked()
+            pass
 
 
 def adaptive_map(
