@@ -136,13 +136,12 @@ def _prepare_once(func: Any) -> tuple[bytes, str, list[Shape], bool] | None:
 
 
 def _by_value(func: Any) -> bytes | None:
-    import cloudpickle
+    from . import _by_value
 
     try:
-        data: bytes = cloudpickle.dumps(func, PROTOCOL)
+        return _by_value.dumps(func)
     except Exception:
         return None  # the submit itself will find out, and say what is wrong
-    return data
 
 
 def _shapes(func: Any) -> list[Shape] | None:

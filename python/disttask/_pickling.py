@@ -67,9 +67,9 @@ def dumps(obj: object) -> Pickled:
         from ._sharing import dumps_with_reducers
 
         return Pickled(dumps_with_reducers(obj), by_value=True)
-    import cloudpickle  # 50 ms: only where it is needed
+    from . import _by_value  # cloudpickle takes 50 ms: only where it is needed
 
-    return Pickled(cloudpickle.dumps(obj, PROTOCOL), by_value=True)
+    return Pickled(_by_value.dumps(obj), by_value=True)
 
 
 def task_name(func: object) -> str:

@@ -221,8 +221,10 @@ def dumps_with_reducers(value: object) -> bytes:
 
     import cloudpickle
 
+    from ._by_value import DISPATCH_TABLE
+
     reduction: Any = sys.modules["multiprocessing.reduction"]
-    tables = ChainMap({}, reduction.ForkingPickler._extra_reducers, cloudpickle.CloudPickler.dispatch_table)
+    tables = ChainMap({}, reduction.ForkingPickler._extra_reducers, DISPATCH_TABLE)
     pickler = type("Pickler", (cloudpickle.CloudPickler,), {"dispatch_table": tables})
     file = io.BytesIO()
     pickler(file, 5).dump(value)
