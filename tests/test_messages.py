@@ -3,10 +3,16 @@
 import asyncio
 import inspect
 import os
+import pickle
 import signal
 import sys
 
+import pytest
+
 import disttask
+import tasks
+from disttask import _loading, _pickling
+from helpers import assert_usable
 
 
 class Frozen(Exception):
@@ -71,6 +77,143 @@ def notes(exc):
 
 def again(executor, retries=2, **options):
     return executor.options(retries=retries, backoff=0, **options)
+
+
+# --- retry_on that raises -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("predicate", [broken_predicate, lambda exc: exc.no_such_thing, exits])
+def test_a_predicate_that_raises_hides_nothing(executor, predicate):
+    error = again(executor, retry_on=predicate).submit(tasks.fail, ValueError, "mine").exception(timeout=10)
+    assert type(error) is ValueError
+    assert error.args == ("mine",)
+    (note,) = notes(error)
+    assert note.startswith("disttask: not tried again, because retry_on raised:\n")
+    assert ("SystemExit: 3" if predicate is exits else "AttributeError: 'ValueError'") in note
+    assert " in matches" not in note
+    assert f'File "{__file__}", line' in note
+    assert executor.status()["totals"]["retried"] == 0
+    assert_usable(executor, 10)
+
+
+@pytest.mark.parametrize("kind", [Frozen, Slotted])
+def test_its_error_is_noted_whatever_the_exception_is(executor, kind):
+    error = again(executor, retry_on=broken_predicate).submit(tasks.fail, kind, "mine").exception(timeout=10)
+    assert type(error) is kind
+    (note,) = notes(error)
+    assert "retry_on raised" in note
+    assert "no attribute 'no_such_thing'" in note
+
+
+def test_notes_of_the_tasks_own_stay_and_ours_come_last(executor):
+    def fail_with_a_note(path):
+        error = ValueError("mine")
+        error.add_note("by the task")
+        raise error
+
+    def look(exc):
+        raise KeyError(exc.__notes__[0])
+
+    error = again(executor, retry_on=look).submit(fail_with_a_note, None).exception(timeout=10)
+    own, ours = notes(error)
+    assert own == "by the task"
+    assert ours.endswith("KeyError: 'by the task'")
+    assert type(pickle.loads(pickle.dumps(error)).__notes__[1]) is str
+
+
+def test_an_exception_that_passes_through_two_tasks_keeps_our_notes():
+    error = Frozen("mine")
+    for _ in range(3):
+        _pickling.add_note(error, "again")
+        error = _loading.load_exception(_pickling.dump_exception("run", error))
+    assert type(error) is Frozen
+    assert notes(error) == ["again\nagain\nagain"]
+
+
+def test_each_item_of_map_has_its_own_error(executor):
+    results = again(executor, retry_on=broken_predicate).map(tasks.inverse_of_distance, [1, 2], [2, 2])
+    assert next(results) == -1
+    with pytest.raises(ZeroDivisionError) as caught:
+        next(results)
+    assert "retry_on raised" in notes(caught.value)[0]
+
+
+# --- how often it was tried -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ValueError, Frozen, Slotted])
+def test_the_last_exception_says_how_often_it_was_tried(executor, kind):
+    error = again(executor, retry_on=Exception).submit(tasks.fail, kind, "no").exception(timeout=10)
+    assert type(error) is kind
+    name = kind.__qualname__ if kind is ValueError else f"{__name__}.{kind.__qualname__}"
+    attempts = [f"attempt {number}: it raised {name}: no" for number in (1, 2)]
+    assert notes(error) == [f"disttask: attempt 3 of 3; {'; '.join(attempts)}"]
+
+
+def test_what_was_tried_once_says_nothing(executor):
+    for options in (executor, again(executor), again(executor, retry_on=KeyError)):
+        error = options.submit(tasks.fail, ValueError, "no").exception(timeout=10)
+        assert notes(error) == []
+    late = executor.options(timeout=0.1).submit(tasks.sleep, 60).exception(timeout=20)
+    assert "attempt" not in str(late)
+
+
+def test_an_exception_after_a_crash_says_what_came_before(executor, tmp_path):
+    def die_then_raise(path):
+        tasks.log(path, "run")
+        if len(tasks.lines(path)) == 1:
+            os._exit(7)
+        raise ValueError("now")
+
+    error = again(executor, retries=4).submit(die_then_raise, tmp_path / "runs").exception(timeout=20)
+    assert type(error) is ValueError
+    (note,) = notes(error)
+    assert note.startswith("disttask: attempt 2 of 5; attempt 1: worker pid ")
+    assert note.endswith("exited with status 7")
+
+
+def test_a_time_out_says_how_often_it_was_tried(make_executor):
+    options = again(make_executor(1), timeout=0.2, retry_on=TimeoutError)
+    error = options.submit(tasks.sleep, 60).exception(timeout=30)
+    assert type(error) is disttask.TaskTimeout
+    assert "(sleep) ran longer than its timeout (attempt 3 of 3); worker pid" in str(error)
+    assert (error.attempts, len(error.earlier_attempts)) == (3, 2)
+
+
+def test_a_crash_says_so_and_that_it_was_the_limit(executor):
+    crash = again(executor).submit(os._exit, 7).exception(timeout=20)
+    assert "(_exit) (attempt 3 of 3)" in str(crash)
+    crash = again(executor, retries=9, crash_limit=2).submit(os._exit, 7).exception(timeout=20)
+    assert "(_exit) (attempt 2 of 10); its crash_limit is reached" in str(crash)
+
+
+def test_what_was_sent_and_came_back_is_no_attempt(make_executor):
+    """The first one keeps its worker busy, so that the others wait there, and are taken back."""
+    executor = make_executor(2)
+    slow = [executor.submit(tasks.sleep, 0.5) for _ in range(2)]
+    futures = [again(executor, retries=1, retry_on=ValueError).submit(tasks.fail, ValueError) for _ in range(20)]
+    crashes = [again(executor, retries=1).submit(os._exit, 1) for _ in range(4)]
+    for future in futures:
+        assert notes(future.exception(timeout=20))[0].startswith("disttask: attempt 2 of 2; attempt 1: it raised")
+    for future in crashes:
+        crash = future.exception(timeout=20)
+        assert (crash.attempts, len(crash.earlier_attempts)) == (2, 1)
+        assert crash.earlier_attempts[0].startswith("attempt 1: ")
+    assert [future.result(timeout=10) for future in slow] == [None, None]
+
+
+def test_get_results_has_it_too(monkeypatch):
+    from disttask import _default
+
+    monkeypatch.setattr(_default, "_default", _default._Default())
+    disttask.configure(max_workers=1)
+    future = disttask.options(retries=1, retry_on=ValueError, backoff=0).submit(tasks.fail, ValueError)
+    try:
+        (record,) = disttask.get_results([future], timeout=20)
+        assert notes(record["error"])[0].startswith("disttask: attempt 2 of 2; ")
+        assert notes(future.exception()) == notes(record["error"])
+    finally:
+        disttask.default_executor().shutdown()
 
 
 # --- where code that travels by value comes from ----------------------------------------------------------------------

@@ -179,7 +179,8 @@ class Executor(Tasks, Workers, cf.Executor):
             retries: how often a task may be run again (`int`, 0) after its worker died, and with `retry_on` after an
                 exception. It has then run at least in part: use it for functions that may run twice.
             retry_on: an exception class, a tuple of them, or a function that takes the exception and says whether to
-                try again (``None``: no exception is tried again). It is looked at in the worker. Where a class covers
+                try again (``None``: no exception is tried again). It is looked at in the worker. What that function
+                raises is noted on the task's exception, which is then not tried again. Where a class covers
                 `TaskTimeout` (or `TaskMemoryExceeded`), attempts that ran out of time (or took too much memory) are
                 tried again as well.
             backoff: seconds; the longest wait before the first retry, or that and the longest before any, as a pair

@@ -20,7 +20,7 @@ from ._exceptions import (
     SerializationError,
     from_failure,
 )
-from ._pickling import Pickled, brief, dumps, task_name
+from ._pickling import Pickled, add_note, brief, dumps, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,13 +84,15 @@ class RemoteException:
 
     def __init__(self, data: bytes) -> None:
         *texts, self.pickled = _split_sections(data)
-        self.stage, self.type_name, self.message, self.traceback = (text.decode() for text in texts)
+        self.stage, self.type_name, self.message, self.traceback, *self.notes = (text.decode() for text in texts)
 
 
 def load_exception(data: bytes) -> BaseException:
     """The exception to raise in the caller, for what `dump_exception` made."""
     remote = RemoteException(data)
     exc, causes = _rebuild(remote)
+    for note in remote.notes:
+        add_note(exc, note)
     raised: BaseException = exc
     for cause in (RemoteTraceback(_with_source(remote.traceback)), *causes):
         # Not `raised.__cause__ = ...`: a class may have a `__setattr__` (a frozen dataclass does), or such a property.

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import reprlib
     from collections.abc import Callable
+    from types import TracebackType
     from typing import Any, TypeVar
 
     _T = TypeVar("_T")
@@ -86,25 +87,39 @@ def task_name(func: object) -> str:
 def dump_exception(stage: str, exc: BaseException, note: str = "", hits: list[BaseException] | None = None) -> bytes:
     """Describe an exception. Never raises, whatever the exception's own methods, properties and metaclass do.
 
-    Four texts, so that something always arrives, and its pickle: as sections, which `src/pool/answer.rs` knows, too.
-    What signal handlers raise meanwhile is added to `hits`.
+    Four texts, so that something always arrives, what `add_note` has noted, if anything, and its pickle: as sections,
+    which `src/pool/answer.rs` knows, too. What signal handlers raise meanwhile is added to `hits`.
     """
-
-    def traceback() -> str:
-        from traceback import format_exception
-
-        return _cut(_plain("".join(format_exception(type(exc), exc, _own(exc, "__traceback__")))))
+    notes = _take_notes(exc)
 
     def pickled() -> bytes:
         causes = _dump_causes(exc)
         return dumps([exc, *causes] if causes else exc).data
 
+    def traceback() -> str:
+        return _traceback(exc, _own(exc, "__traceback__"))
+
     name = _tried(lambda: type_name(type(exc)), "an exception", hits)
     message = _tried(lambda: _cut(_plain(str(exc))), _STR_RAISES, hits)
     text = _tried(traceback, f"{name}: {message}\n(its traceback cannot be formatted)", hits)
     pickle = _tried(pickled, b"", hits)
-    texts = (stage, name, f"{note}{message}", text)
+    texts = (stage, name, f"{note}{message}", text, *notes)
     return _join_sections([*(text.encode("utf-8", "backslashreplace") for text in texts), pickle])
+
+
+def _traceback(exc: BaseException, frames: TracebackType | None) -> str:
+    from traceback import format_exception
+
+    return _cut(_plain("".join(format_exception(type(exc), exc, frames))))
+
+
+def described(exc: BaseException) -> str:
+    """Its traceback below the frame that has caught it; at the least its class and message. Never raises."""
+    frames = _own(exc, "__traceback__")
+    try:
+        return _traceback(exc, frames and frames.tb_next).rstrip()
+    except BaseException:
+        return brief(exc)
 
 
 def _tried(make: Callable[[], _T], otherwise: _T, hits: list[BaseException] | None) -> _T:
@@ -134,6 +149,35 @@ def _message(exc: BaseException) -> str:
         return _cut(_plain(str(exc)))
     except BaseException:  # it may even raise SystemExit
         return _STR_RAISES
+
+
+class _Note(str):
+    """A note of ours. It travels beside the pickle: a class that lets nobody set attributes could not be rebuilt."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
+
+def add_note(exc: BaseException, note: str) -> None:
+    """`exc.add_note`, without the code of its class, which may raise: that of a frozen dataclass does."""
+    notes = _own(exc, "__dict__").setdefault("__notes__", [])
+    if type(notes) is list:
+        notes.append(_Note(note))
+
+
+def _take_notes(exc: BaseException) -> list[str]:
+    """Take our notes off the exception: one text, or none."""
+    held = _own(exc, "__dict__")
+    notes = held.get("__notes__")
+    if type(notes) is not list:
+        return []
+    ours = [note for note in notes if type(note) is _Note]
+    notes[:] = [note for note in notes if type(note) is not _Note]
+    if not notes:
+        del held["__notes__"]
+    return ["\n".join(ours)] if ours else []
 
 
 def type_name(kind: type) -> str:
