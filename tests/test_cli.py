@@ -211,6 +211,7 @@ def test_the_token_from_elsewhere(run, serving, tmp_path):
         (["submit", "nothing_like_it:f"], "nothing_like_it"),
         (["submit", "math:nothing_like_it"], "nothing_like_it"),
         (["submit", "math:pi"], "not callable"),
+        (["submit", "asyncio:sleep", "1"], "asyncio.run"),
         (["results", "nobody-1"], "nobody-1"),
         (["status", "--url", "nowhere"], "not a server's address"),
         (["serve", "--port", "70000"], "70000"),

@@ -1,6 +1,8 @@
 """What users read when something is wrong: the error is their own, says how often it was tried, and what to do."""
 
 import asyncio
+import concurrent.futures as cf
+import functools
 import inspect
 import os
 import pickle
@@ -214,6 +216,110 @@ def test_get_results_has_it_too(monkeypatch):
         assert notes(future.exception()) == notes(record["error"])
     finally:
         disttask.default_executor().shutdown()
+
+
+# --- what cannot be submitted ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "func",
+    [
+        fetch,
+        functools.partial(fetch, "x"),
+        disttask.task(fetch),
+        disttask.task(fetch, retries=1),
+        AsyncCall(),
+        AsyncCall().method,
+        functools.partial(functools.partial(AsyncCall().method)),
+    ],
+    ids=str,
+)
+def test_async_functions_are_refused_in_words(executor, func):
+    calls = [
+        executor.submit,
+        again(executor).submit,
+        again(executor, retry_on=ValueError).submit,
+        lambda func: executor.submit(func, url="x"),
+        lambda func: executor.map(func, ["x"]),
+        lambda func: executor.options(retries=1, retry_on=ValueError).map(func, ["x"]),
+        disttask.serialize_task,
+        disttask.submit,
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"is an async def function: .*: def run\(\*args\): return asyncio\.run\("):
+            call(func)
+    assert executor.status()["totals"]["submitted"] == 0
+
+
+def test_async_functions_are_refused_inside_tasks(executor):
+    def submit_inside():
+        async def inner():
+            return 1
+
+        try:
+            disttask.submit(inner)
+        except TypeError as exc:
+            return str(exc)
+
+    assert "asyncio.run(inner(*args))" in executor.submit(submit_inside).result(timeout=10)
+
+
+def test_what_runs_an_async_function_is_taken(executor):
+    def run(*args):
+        return asyncio.run(fetch(*args))
+
+    assert executor.submit(run, "x").result(timeout=10) == "x"
+    assert executor.submit(RunsItself(fetch), "y").result(timeout=10) == "y"
+
+
+@pytest.mark.parametrize("func", [count, acount])
+def test_a_generator_as_result_says_what_to_return(executor, func):
+    error = executor.submit(func).exception(timeout=10)
+    assert type(error) is disttask.SerializationError
+    assert "generator (return a list of what it yields)" in str(error)
+
+
+def test_a_coroutine_as_result_says_where_to_run_it(executor):
+    error = executor.submit(lambda: fetch("x")).exception(timeout=10)
+    assert type(error) is disttask.SerializationError
+    assert "its result is of type coroutine (run it in the task, with asyncio.run)" in str(error)
+
+
+@pytest.mark.parametrize("text", ["text", disttask.serialize_task(abs, 1), disttask.serialize_task(abs, 1).encode()])
+def test_an_executor_that_is_given_a_task_text_says_who_takes_those(executor, text):
+    for submit in (executor.submit, again(executor).submit):
+        with pytest.raises(TypeError, match=r"not (str|bytes): .*serialize_task.* disttask\.submit, or to Client"):
+            submit(text)
+
+
+def test_a_call_instead_of_a_function(executor):
+    with pytest.raises(TypeError, match=r"not int: .* submit\(f, x\) and not submit\(f\(x\)\)"):
+        executor.submit(abs(-1))
+    with pytest.raises(TypeError, match=r"not list: .* map\(f, x\) and not map\(f\(x\)\)"):
+        executor.map([1], abs)
+    with pytest.raises(TypeError, match="not bytes: a text of serialize_task is a str"):
+        disttask.submit(disttask.serialize_task(abs, 1).encode())
+
+
+# --- waiting --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wait", [disttask.wait, disttask.as_completed])
+def test_what_cannot_be_waited_for(executor, wait):
+    future = executor.submit(abs, -1)
+    with pytest.raises(TypeError, match=rf"{wait.__name__}\(\[future\]\); for one there is future\.result\(\)"):
+        wait(future)
+    for other in (1, asyncio.Future(loop=asyncio.new_event_loop()), future.task_id):
+        if isinstance(other, asyncio.Future):
+            other.get_loop().close()
+        with pytest.raises(TypeError, match=f"the futures that submit returns, not {type(other).__name__}"):
+            wait([future, other])
+    with pytest.raises(TypeError, match="not iterable"):
+        wait(1)
+    assert set(disttask.as_completed([future, future])) == disttask.wait({future: 1}).done == {future}
+    standard = cf.Future()
+    standard.set_result(1)
+    assert disttask.wait(iter([standard])).done == {standard}
 
 
 # --- where code that travels by value comes from ----------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from . import _serve
+from ._checks import to_submit
 from ._client import Client, ServerRefused, ServerUnproven, ServerUnreachable
 from ._exceptions import DisttaskError
 from ._executor import KEEP_BYTES, KEEP_RESULTS, KEEP_SECONDS, Executor
@@ -360,6 +361,10 @@ def _imported(name: str) -> Callable[..., Any]:
         raise _UsageFailure(f"{name}: {exc}") from None
     if not callable(found):
         raise _UsageFailure(f"{name} is not callable")
+    try:
+        to_submit("submit", found)
+    except TypeError as exc:
+        raise _UsageFailure(f"{name}: {exc}") from None
     function: Callable[..., Any] = found
     return function
 

@@ -13,6 +13,7 @@ import types
 import weakref
 from _pickle import dumps as _pickle_dumps
 
+from ._checks import to_submit
 from ._options import Options
 from ._pickling import PROTOCOL, task_name
 
@@ -112,7 +113,11 @@ def prepare(func: Any) -> tuple[bytes, str, list[Shape], bool] | None:
     """The function's pickle, its name, what must be unchanged for it to be used again, whether a worker may keep it.
 
     ``None``: pickle it with each task.
+
+    Raises:
+        TypeError: a call of it would give no result, but a coroutine.
     """
+    to_submit("submit", func)
     if isinstance(func, Task):
         if func.options is not None:
             return None  # it goes by its `plain` self, with these options

@@ -37,6 +37,13 @@ REPR_LIMIT_CHARS = 1024
 MAX_CAUSES = 16
 """Exceptions that travel with one as its causes. Chains are short; one in a loop may grow without end."""
 
+_INSTEAD = {
+    "generator": " (return a list of what it yields)",
+    "async_generator": " (return a list of what it yields)",
+    "coroutine": " (run it in the task, with asyncio.run)",
+}
+"""What to do about results that never leave their process."""
+
 _STR_RAISES = "(its str() raises)"
 """In place of an exception's message."""
 
@@ -192,7 +199,8 @@ def type_name(kind: type) -> str:
 
 def result_note(result: object) -> str:
     """Goes before the message of an exception that pickling this raised. Never raises."""
-    return f"its result is of type {type_name(type(result))}: "
+    name = type_name(type(result))
+    return f"its result is of type {name}{_INSTEAD.get(name, '')}: "
 
 
 def _class_name(kind: type, attribute: str) -> str:
