@@ -4,10 +4,12 @@ import asyncio
 import concurrent.futures as cf
 import functools
 import inspect
+import json
 import os
 import pickle
 import signal
 import sys
+import time
 
 import pytest
 
@@ -397,3 +399,25 @@ def test_the_stack_of_a_crash_names_the_file_once(executor):
     assert str(crash).count(" in test_the_stack_of_a_crash_names_the_file_once.<locals>.meet_a_signal") <= 1
     assert str(crash).count("in meet_a_signal") == 1
     assert f'File "{__file__}"' in crash.stack
+
+
+# --- after shutdown ---------------------------------------------------------------------------------------------------
+
+
+def test_put_after_shutdown(make_executor):
+    executor = make_executor(1)
+    held = executor.submit(time.sleep, 0.2)
+    executor.shutdown(wait=False)
+    for value in (1, [1], b"x" * 1_000_000, lambda: 1):
+        with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown: make a new Executor"):
+            executor.put(value)
+    held.result(timeout=10)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.put(json)
+
+
+def test_put_into_a_broken_pool(make_executor):
+    executor = make_executor(1, initializer=os._exit, initargs=(3,))
+    assert isinstance(executor.submit(abs, 1).exception(timeout=30), disttask.PoolBroken)
+    with pytest.raises(disttask.PoolBroken):
+        executor.put([1])

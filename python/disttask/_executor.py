@@ -225,6 +225,8 @@ class Executor(Tasks, Workers, cf.Executor):
             obj: whatever can be pickled.
 
         Raises:
+            RuntimeError: the executor was shut down, or belongs to the parent of this (forked) process.
+            disttask.PoolBroken: its workers cannot be started.
             SerializationError: it cannot be pickled, or there is no memory for it.
         """
         constant = is_constant(obj)
