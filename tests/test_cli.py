@@ -373,6 +373,16 @@ def test_options_of_a_task(run, tmp_path):
     assert "survived" in run("submit", "tasks:fail_once", log, "kill", "--retries", "1", "--wait").stdout
 
 
+def test_a_name_and_tags(run):
+    ended = run("submit", "tasks:exit_seven", "--name", "import of May", "--tag", "nightly", "--tag", "x y", "--wait",
+                "--json", status=FAILED)  # fmt: skip
+    failure = json.loads(ended.stdout)["error"]["failure"]
+    assert (failure["name"], failure["tags"]) == ("import of May", ["nightly", "x y"])
+    assert "name must have 1 to 255" in the_error(run("submit", "tasks:add", "1", "--name", "", status=USAGE))
+    many = [word for number in range(17) for word in ("--tag", str(number))]
+    assert "at most 16 tags" in the_error(run("submit", "tasks:add", "1", *many, status=USAGE))
+
+
 def test_cancel(run, tmp_path):
     gate = tmp_path / "gate"
     held = [run("submit", "tasks:wait_for_file", gate).stdout.strip() for _ in range(2)]
