@@ -254,7 +254,8 @@ class Executor(Tasks, Workers, cf.Executor):
               or ``{id, name, tags, attempt}``;
             * ``queued`` and ``running``: numbers of tasks;
             * ``totals``: ``{submitted, succeeded, failed, cancelled, retried, worker_deaths}``; the failed ones
-              raised, crashed, timed out or were cut off;
+              raised, crashed, timed out or were cut off. ``worker_deaths`` are those that nobody has asked for: not of
+              workers that were ended for a time-out, ``max_memory``, a kill, a restart or a heartbeat that stood still;
             * ``accepting``: whether `submit` works;
             * ``broken``: ``None``, or why the pool is broken.
         """
