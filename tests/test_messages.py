@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import pickle
+import re
 import signal
 import sys
 import time
@@ -234,7 +235,6 @@ def test_get_results_has_it_too(monkeypatch):
         AsyncCall().method,
         functools.partial(functools.partial(AsyncCall().method)),
     ],
-    ids=str,
 )
 def test_async_functions_are_refused_in_words(executor, func):
     calls = [
@@ -287,7 +287,7 @@ def test_a_coroutine_as_result_says_where_to_run_it(executor):
     assert "its result is of type coroutine (run it in the task, with asyncio.run)" in str(error)
 
 
-@pytest.mark.parametrize("text", ["text", disttask.serialize_task(abs, 1), disttask.serialize_task(abs, 1).encode()])
+@pytest.mark.parametrize("text", ["text", disttask.serialize_task(abs, 1), b"text"], ids=["any", "task", "bytes"])
 def test_an_executor_that_is_given_a_task_text_says_who_takes_those(executor, text):
     for submit in (executor.submit, again(executor).submit):
         with pytest.raises(TypeError, match=r"not (str|bytes): .*serialize_task.* disttask\.submit, or to Client"):
@@ -396,8 +396,7 @@ def test_the_stack_of_a_crash_names_the_file_once(executor):
         os.kill(os.getpid(), signal.SIGSEGV)
 
     crash = executor.submit(meet_a_signal).exception(timeout=20)
-    assert str(crash).count(" in test_the_stack_of_a_crash_names_the_file_once.<locals>.meet_a_signal") <= 1
-    assert str(crash).count("in meet_a_signal") == 1
+    assert len(re.findall(r" in \S*meet_a_signal", str(crash))) == 1
     assert f'File "{__file__}"' in crash.stack
 
 
