@@ -266,6 +266,12 @@ def test_async_functions_are_refused_inside_tasks(executor):
     assert "asyncio.run(inner(*args))" in executor.submit(submit_inside).result(timeout=10)
 
 
+@pytest.mark.parametrize("name", ["initializer", "finalizer"])
+def test_an_async_initializer_would_not_be_run(make_executor, name):
+    with pytest.raises(TypeError, match=f"{name} is an async def function, which a call does not run"):
+        make_executor(1, **{name: fetch})
+
+
 def test_what_runs_an_async_function_is_taken(executor):
     def run(*args):
         return asyncio.run(fetch(*args))

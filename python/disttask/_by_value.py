@@ -1,6 +1,6 @@
 """cloudpickle, with code that remembers its file: tracebacks, warnings and `inspect.getsource` in workers go by that.
 
-cloudpickle (from 3.1.2 on) writes ``<dynamic-code>`` instead, so that equal functions of two notebook cells have equal
+cloudpickle (from 3.1.3 on) writes ``<dynamic-code>`` instead, so that equal functions of two notebook cells have equal
 pickles. Nothing here compares pickles: what travels once is known by its identity.
 """
 

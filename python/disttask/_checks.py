@@ -74,7 +74,7 @@ def to_submit(where: str, func: object) -> None:
     """
     if not callable(func):
         raise TypeError(f"{where} needs a callable, not {type(func).__name__}: {_advice(where, func)}")
-    if _is_async(func):
+    if is_async(func):
         name = task_name(func)
         raise TypeError(
             f"{name} is an async def function: a call of it gives a coroutine, which cannot leave its process. Submit "
@@ -88,13 +88,13 @@ def _advice(where: str, func: object) -> str:
     return f"the function is given without being called, {where}(f, x) and not {where}(f(x))"
 
 
-def _is_async(func: object) -> bool:
+def is_async(func: object) -> bool:
     """As `inspect.iscoroutinefunction`; also of what `functools.partial` and our own wrappers hold."""
     code = getattr(func, "__code__", None)
     if code is None and not isinstance(func, type):
         inner = _held(func)
         if inner is not None:
-            return _is_async(inner)
+            return is_async(inner)
         code = getattr(type(func).__call__, "__code__", None)
     return bool(getattr(code, "co_flags", 0) & _COROUTINE)
 
