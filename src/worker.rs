@@ -3,7 +3,7 @@
 //! Python runs in the main thread; the one native thread here needs no GIL, so a task that holds it for ever is
 //! not mistaken for a dead worker, and the worker of a dead host ends whatever its task is doing.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
@@ -11,7 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, getppid, kill_process_group, pidfd_open};
 
-use crate::ipc::{Arena, Heart, LinkError, WorkerLink, block_all_signals, move_up, reset_signal_mask};
+use crate::ipc::{
+    Arena, FileId, Heart, LinkError, WorkerLink, block_all_signals, move_up, reset_signal_mask,
+};
 
 /// Four beats within the limit after which an idle worker counts as frozen. Each wakes the process, and an idle pool is to
 /// cost nothing that can be measured.
@@ -79,16 +81,43 @@ fn watch(host: Pid, socket: &OwnedFd, heart: Heart, arena: Arc<Arena>) -> Result
 
 /// The peak of our own memory. The kernel's `VmHWM` begins anew with a program, its `ru_maxrss` does not: that is what the
 /// host sees when we have ended.
-fn note_peak(heart: &Heart, status: &mut Option<OwnedFd>) {
+fn note_peak(heart: &Heart, status: &mut Option<Status>) {
+    if let Some(other) = status.take_if(|status| !status.is_ours()) {
+        other.leave();
+    }
     if status.is_none() {
-        let opened = rustix::fs::open("/proc/self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        *status = opened.and_then(move_up).ok();
+        *status = Status::open().ok();
     }
     let mut text = [0; STATUS_BYTES];
-    if let Some(read) = status.as_ref().and_then(|status| rustix::io::pread(status, &mut text, 0).ok())
+    if let Some(read) = status.as_ref().and_then(|status| rustix::io::pread(&status.file, &mut text, 0).ok())
         && let Some(bytes) = peak_in(&text[..read])
     {
         heart.note_peak(bytes);
+    }
+}
+
+/// `/proc/self/status`. A task may close every descriptor, this one included, and its number may then be another file's:
+/// that is not to be read. What an eventfd has counted would be gone; or nothing would be there, and the heart stand still.
+struct Status {
+    file: OwnedFd,
+    is: FileId,
+}
+
+impl Status {
+    fn open() -> rustix::io::Result<Self> {
+        let opened = rustix::fs::open("/proc/self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let file = opened.and_then(move_up)?;
+        let is = FileId::of(&file)?;
+        Ok(Self { file, is })
+    }
+
+    fn is_ours(&self) -> bool {
+        FileId::of(&self.file) == Ok(self.is)
+    }
+
+    /// The number is not ours to close any more.
+    fn leave(self) {
+        let _ = self.file.into_raw_fd();
     }
 }
 

@@ -283,6 +283,39 @@ def forks_while_a_thread_prints(forks, how):
         thread.join()
 
 
+class SlowFinder:
+    """The import of a module takes until somebody has forked, or is about to and waits for it."""
+
+    def __init__(self, name):
+        self.name, self.begun, self.forked = name, threading.Event(), threading.Event()
+
+    def find_spec(self, name, path=None, target=None):
+        if name == self.name:
+            self.begun.set()
+            self.forked.wait(0.5)
+
+
+def forks_while_a_thread_imports(name, call):
+    """The call is what imports the module. Whether the child can have it, too."""
+    assert name not in sys.modules
+    finder = SlowFinder(name)
+    sys.meta_path.insert(0, finder)
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert finder.begun.wait(10)
+    child = os.fork()
+    if child == 0:
+        __import__(name)
+        os._exit(0)
+    finder.forked.set()
+    thread.join()
+    return ended_well(child)
+
+
+def forks_while_a_thread_submits():
+    return forks_while_a_thread_imports("cloudpickle", lambda: disttask.submit(lambda: 1).result())
+
+
 def half_a_line():
     """The child does not print once more what its parent has begun."""
     print("begun", end=" ")

@@ -180,12 +180,13 @@ executor.__exit__(KeyboardInterrupt, None, None)
     assert run_script(source).out == "interrupted\n"
 
 
-def test_a_callback_may_submit(make_executor):
+def test_a_callback_may_submit(make_executor, tmp_path):
     """It runs on the thread that delivers; the end of tasks must not depend on that."""
     executor = make_executor(1, max_pending=1)
     followers = []
-    first = executor.submit(tasks.sleep, 0.2)
+    first = executor.submit(tasks.wait_for_file, str(tmp_path / "gate"))
     first.add_done_callback(lambda _: followers.append(executor.submit(tasks.add, 1, 1)))
+    (tmp_path / "gate").touch()
     wait_until(lambda: followers, 10)
     assert followers[0].result(timeout=10) == 2
 

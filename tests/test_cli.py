@@ -394,6 +394,16 @@ def test_cancel(run, tmp_path):
     assert "nobody-1" in the_error(run("cancel", "nobody-1", status=USAGE))
 
 
+def test_kill(run, tmp_path):
+    log = tmp_path / "log"
+    endless = run("submit", "tasks:logged_sleep", log, "begun", "3600").stdout.strip()
+    wait_until(lambda: tasks.lines(log), 10, "the task begun")
+    assert "runs or has ended" in run("cancel", endless, status=FAILED).stdout
+    assert run("kill", endless).stdout.split() == [endless, "cancelled"]
+    assert run("kill", endless, status=FAILED).stdout.split(maxsplit=1) == [endless, "has ended\n"]
+    assert "nobody-1" in the_error(run("kill", "nobody-1", status=USAGE))
+
+
 def test_results_wait_for_everything_without_ids(start, tmp_path):
     server = start("--no-auth")
     client = disttask.Client(server.url, token="")

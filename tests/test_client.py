@@ -167,6 +167,19 @@ def test_a_long_wait_is_asked_for_in_slices(client, monkeypatch, tmp_path):
     assert len(asked) >= 10
 
 
+def test_a_task_is_killed_where_it_runs(client, tmp_path):
+    log = tmp_path / "log"
+    endless = client.options(retries=5).submit(tasks.logged_sleep, str(log), "begun", 3600)
+    wait_until(lambda: tasks.lines(log), 10, "the task begun")
+    assert not client.cancel(endless)
+    assert client.kill(endless)
+    assert client.get_results([endless], timeout=0) == [{"task_id": endless, "status": "cancelled"}]
+    assert not client.kill(endless)
+    with pytest.raises(disttask.UnknownTask, match="nobody-1"):
+        client.kill("nobody-1")
+    assert tasks.lines(log) == ["begun"]
+
+
 def test_errors_of_ids_and_tasks(client):
     with pytest.raises(disttask.UnknownTask, match="nobody-1"):
         client.get_results(["nobody-1"])

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 import disttask
+import life_tasks
 import tasks
 from disttask._handshake import in_worker
 from helpers import assert_usable, is_alive, open_fds, wait_busy, wait_idle, wait_until
@@ -150,6 +151,11 @@ def test_closing_the_low_descriptors_hurts_nobody(make_executor, task):
 def test_closing_all_descriptors_ends_the_worker(executor):
     exc = executor.submit(tasks.close_all_fds).exception(timeout=10)
     assert type(exc) is disttask.WorkerCrashed
+    assert_usable(executor)
+
+
+def test_what_a_task_opens_where_its_worker_reads_its_peak_is_left_alone(executor):
+    assert executor.submit(life_tasks.put_in_place_of_its_status).result(timeout=20) == 5
     assert_usable(executor)
 
 

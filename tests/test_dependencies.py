@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import disttask
-from helpers import assert_usable, wait_busy, wait_idle, wait_until
+from helpers import assert_usable, wait_busy, wait_idle, wait_until, workers_in
 from tasks import add, fail, fail_once, lines, log, pid_of_worker, sleep, wait_for_file
 
 NODES = 10_000
@@ -288,21 +288,27 @@ def test_a_retry_is_given_the_same_values(executor, tmp_path):
 
 def test_kills_in_the_middle_of_a_graph(make_executor):
     executor = make_executor(2)
-    careful = executor.options(retries=50)
-    stop = threading.Event()
+    careful = executor.options(retries=50, backoff=0)
+    stop, killed = threading.Event(), []
 
     def kill():
+        done = 0
         while not stop.wait(0.05):
-            for pid in executor._pool.pids()[:1]:
-                os.kill(pid, signal.SIGKILL)
+            before, done = done, executor.status()["totals"]["succeeded"]
+            # Not those that still start: of too many deaths of these the pool concludes that it is broken, and rightly.
+            # And nobody before something was done since the last kill, however slow the machine is.
+            for worker in workers_in(executor, "busy")[: done > before]:
+                os.kill(worker["pid"], signal.SIGKILL)
+                killed.append(worker["pid"])
 
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        layer = [careful.submit(sleep, 0.001, number) for number in range(100)]
-        for _ in range(5):
-            layer = [careful.submit(add, layer[i], layer[i - 1]) for i in range(100)]
-        assert careful.submit(sum, layer).result(60) == sum(range(100)) * 2**5
+        while len(set(killed)) < 5:
+            layer = [careful.submit(sleep, 0.001, number) for number in range(100)]
+            for _ in range(5):
+                layer = [careful.submit(add, layer[i], layer[i - 1]) for i in range(100)]
+            assert careful.submit(sum, layer).result(60) == sum(range(100)) * 2**5
     finally:
         stop.set()
         killer.join()

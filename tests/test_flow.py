@@ -266,6 +266,7 @@ def test_a_time_limit(executor):
 
 @pytest.mark.parametrize("way", [w for w in WAYS if w.get("chunksize", 1) < 1000], ids=name)
 @pytest.mark.parametrize("how", ["close", "drop"])
+@pytest.mark.filterwarnings("ignore:nobody has taken a result:RuntimeWarning")
 def test_nothing_more_runs(make_executor, tmp_path, way, how):
     executor = make_executor(1)
     log, gate = str(tmp_path / "log"), tmp_path / "gate"

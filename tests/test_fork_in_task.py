@@ -137,6 +137,21 @@ def test_a_child_prints_while_a_thread_of_its_parent_does(executor, how):
     assert executor.submit(fork_tasks.forks_while_a_thread_prints, 40, how).result(timeout=60) == 40
 
 
+def test_a_child_needs_what_a_thread_of_its_parent_imports(make_executor):
+    assert make_executor(1).submit(fork_tasks.forks_while_a_thread_submits).result(timeout=30)
+
+
+def test_a_child_of_a_host_needs_what_a_thread_of_its_parent_imports(run_script):
+    source = """
+import disttask, fork_tasks
+
+executor = disttask.Executor(1)
+print(fork_tasks.forks_while_a_thread_imports("cloudpickle", lambda: executor.submit(lambda: 1).result()))
+executor.shutdown()
+"""
+    assert run_script(source, timeout=40).out == "True\n"
+
+
 def test_half_a_line_is_not_printed_twice(executor):
     future = executor.submit(fork_tasks.half_a_line)
     future.result(timeout=20)

@@ -10,7 +10,7 @@ import pytest
 import disttask
 import memory_tasks
 import tasks
-from helpers import wait_until
+from helpers import is_alive, wait_until
 from web import open_door, running_executor
 
 pytest_plugins = ["web_fixtures"]
@@ -176,6 +176,32 @@ def test_tasks_are_listed_looked_at_and_cancelled(door, hold):
     one = door.get(f"/api/v1/tasks/{queued}")
     assert (one["status"], one["name"]) == ("cancelled", "add")
     assert queued in [task["task_id"] for task in door.get("/api/v1/tasks?limit=1")["past"]]
+
+
+def test_a_task_is_killed_where_it_runs(door, hold, tmp_path):
+    held = door.submit(tasks.wait_for_file, str(hold), "opened")
+    log = tmp_path / "log"
+    endless = door.submit(tasks.logged_sleep, str(log), "begun", 3600, retries=5)
+    wait_until(lambda: tasks.lines(log), 10, "the task begun")
+    pid = door.get(f"/api/v1/tasks/{endless}")["pid"]
+    for task_id in (door.submit(tasks.add, 1, priority=-5), endless):
+        answer = door.call("DELETE", f"/api/v1/tasks/{task_id}?kill=true")
+        assert (answer.status, answer.json) == (200, {"task_id": task_id, "cancelled": True})
+        assert door.get(f"/get_results?ids={task_id}")["results"] == [{"task_id": task_id, "status": "cancelled"}]
+        again = door.call("DELETE", f"/api/v1/tasks/{task_id}?kill=true")
+        assert (again.status, again.json["error"]) == (409, "too_late")
+        assert "has ended" in again.json["message"]
+    assert not is_alive(pid)
+    hold.touch()
+    assert door.result(held)["result"] == "opened", "nothing else was touched"
+    assert tasks.lines(log) == ["begun"]
+
+
+def test_a_kill_needs_a_key(door, hold):
+    held = door.submit(tasks.wait_for_file, str(hold), "opened")
+    assert door.call("DELETE", f"/api/v1/tasks/{held}?kill=true", key=False).status in (401, 403)
+    hold.touch()
+    assert door.result(held)["result"] == "opened"
 
 
 def test_a_worker_is_restarted(door, hold):

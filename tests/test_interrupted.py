@@ -3,6 +3,8 @@
 import concurrent.futures as cf
 import gc
 import io
+import json
+import logging
 import sys
 import threading
 from collections import deque
@@ -22,11 +24,14 @@ class Source:
     """Stands for a pool: what is taken from it is taken."""
 
     def __init__(self, pieces):
-        self.pieces = deque((1, 2, "stdout", raw, text) for raw, text in pieces)
+        self.pieces = deque((1, 2, "log" if raw is LOG else "stdout", raw is True, text) for raw, text in pieces)
         self.take_output = iter([*self.pieces, *[None] * 1000]).__next__  # of C, like the pool's own
 
     def wait_output(self):
         return False
+
+    def id_text(self, task):
+        return f"run-{task}"
 
 
 def in_thread(call):
@@ -39,7 +44,9 @@ def in_thread(call):
     return found[0]
 
 
-PIECES = [(False, b"one\n" * 3000), (True, "zw\N{LATIN SMALL LETTER O WITH DIAERESIS}".encode()), (False, b"lf\n")]
+LOG = "log"
+ZWOELF = "zw\N{LATIN SMALL LETTER O WITH DIAERESIS}lf\n".encode()
+PIECES = [(False, b"one\n" * 3000), (True, ZWOELF[:3]), (True, ZWOELF[3:4]), (False, ZWOELF[4:])]
 
 
 @pytest.mark.parametrize("kind", ["text", "descriptor"])
@@ -67,7 +74,7 @@ def showing(stream, path):
         outlet._lock.release()
         assert not outlet._slow
         shown = path.read_text() if path.exists() else stream.getvalue()
-        assert shown == "".join(text.decode() for _, text in PIECES)
+        assert shown == b"".join(text for _, text in PIECES).decode()
         stream.seek(0)
         stream.truncate(0)
         outlet = new()
@@ -77,6 +84,48 @@ def showing(stream, path):
 
     outlet = new()
     return show, check
+
+
+def test_ctrl_c_while_records_are_shown_shows_each_once(monkeypatch):
+    class Kept(logging.Handler):
+        def __init__(self):
+            super().__init__()
+            self.found = []
+
+        def emit(self, record):
+            self.found.append((record.getMessage(), record.task_id))
+
+    class Cells:
+        def header(self, _task):
+            return {}
+
+    def new():
+        outlet = Outlet(Source([(LOG, record(message)) for message in ("first", "second")]))
+        outlet._thread = threading.main_thread()
+        outlet.cells = Cells()  # as in a notebook: there are steps of ours behind the record, too
+        return outlet
+
+    def record(message):
+        fields = {"name": kept.name, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
+        return bytes(4) + json.dumps(fields).encode()
+
+    def show():
+        outlet.show_now()
+
+    def check():
+        nonlocal outlet
+        in_thread(outlet.show_now)
+        assert kept.found == [("first", "run-1"), ("second", "run-1")]
+        kept.found.clear()
+        outlet = new()
+
+    kept = Kept()
+    kept.name = "test_interrupted.records"
+    logger = logging.getLogger(kept.name)
+    monkeypatch.setattr(logger, "handlers", [kept])
+    monkeypatch.setattr(logger, "propagate", False)
+    outlet = new()
+    assert at_each_point(show, check) > 20
 
 
 def test_ctrl_c_with_the_outlets_lock_just_acquired(run_script):

@@ -3,6 +3,7 @@
 import itertools
 import os
 import threading
+import warnings
 import weakref
 
 import pytest
@@ -163,3 +164,31 @@ def test_close_cancels_the_rest(make_executor, tmp_path):
     blocker.result(timeout=10)
     assert executor.submit(tasks.add, 1, 1).result(timeout=20) == 2
     assert len(tasks.lines(tmp_path / "log")) <= 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"chunksize": 1}, {"ordered": False}, {"progress": {"disable": True}}], ids=str
+)
+def test_calls_that_nobody_asks_for_are_warned_about(executor, arguments):
+    """`ProcessPoolExecutor` makes them all."""
+    with pytest.warns(RuntimeWarning, match=r"nobody has taken a result of map\(double, \.\.\.\)") as caught:
+        executor.map(tasks.double, range(1000), **arguments)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_an_input_that_raises_before_anybody_asks_is_warned_about(executor):
+    with pytest.warns(RuntimeWarning, match="nobody has taken a result"):
+        executor.map(tasks.double, (1 // 0 for _ in range(3)))
+
+
+def test_results_that_were_asked_for_or_are_not_wanted_are_not_warned_about(executor):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        next(executor.map(tasks.double, range(1000)))
+        next(executor.map(tasks.double, range(1000), chunksize=1))
+        executor.map(tasks.double, range(1000)).close()
+        executor.map(tasks.double, range(1000), progress={"disable": True}).close()
+        executor.map(tasks.double, [])
+        executor.map(tasks.double)
+        list(executor.map(tasks.double, range(10)))
+    assert caught == []

@@ -347,3 +347,55 @@ def test_an_exception_class_that_is_made_in_the_worker(executor):
     exc = executor.submit(raising).exception(timeout=10)
     assert "made there" in str(exc)
     assert_usable(executor, 10)
+
+
+# --- signal handlers --------------------------------------------------------------------------------------------------
+
+
+class Late(Exception):
+    """What a signal handler raises."""
+
+
+class Hit:
+    """While it is pickled, a signal handler raises: the first so many times."""
+
+    def __init__(self, times=1):
+        self.times = times
+
+    def __reduce__(self):
+        if self.times > 0:
+            self.times -= 1
+            raise Late
+        return int, (7,)
+
+
+def hit_while_its_result_is_pickled():
+    future = disttask.submit(Hit)
+    with pytest.raises(Late):
+        future.result()
+    return future.result()
+
+
+def test_what_a_signal_handler_raises_while_arguments_are_pickled_is_raised(executor):
+    one = executor.submit(abs, -1)
+    for func, args in (
+        (operator.neg, ()),
+        (lambda x: -x, ()),
+        (lambda one, x: -x * one, (one,)),
+        (operator.add, (one,)),
+    ):
+        hit = Hit()
+        with pytest.raises(Late):
+            executor.submit(func, *args, hit)
+        assert abs(executor.submit(func, *args, hit).result(timeout=10)) >= 7
+    with pytest.raises(Late):
+        executor.submit(add, 1, b=Hit())
+    with pytest.raises(Late):
+        executor.put(Hit())
+
+
+def test_a_result_that_a_signal_handler_has_hit(make_executor):
+    executor = make_executor(1)
+    assert executor.submit(hit_while_its_result_is_pickled).result(timeout=10) == 7
+    for times in (1, 2):
+        assert executor.submit(Hit, times).result(timeout=10) == 7, "the task has returned: nobody is there to be told"

@@ -1,6 +1,7 @@
 """`options(retries=...)`: how often a task runs. Counted by the tasks, in a file that each run appends to."""
 
 import os
+import re
 import signal
 
 import pytest
@@ -9,6 +10,7 @@ import disttask
 import tasks
 from helpers import assert_usable, children, wait_busy, wait_idle, wait_until
 from tasks import lines, log
+from web import native_door
 
 
 def log_and_die(path):
@@ -35,6 +37,46 @@ def test_a_task_that_crashes_once(executor, tmp_path, how):
     assert len(lines(runs)) == 2
     totals = executor.status()["totals"]
     assert (totals["retried"], totals["failed"], totals["succeeded"]) == (1, 0, 1)
+
+
+def wait_and_run_it_again(folder):
+    """Its task dies on another worker, which then is kept busy; so this one runs it again, where it stands."""
+    began, busy, held = (folder / name for name in ("began", "busy", "held"))
+    future = disttask.options(retries=20).submit(die_on_the_way, began, held)
+    tasks.wait_for_file(began)
+    # First in the queue when that worker's successor comes.
+    disttask.options(priority=1).submit(hold, busy, held)
+    (folder / "die").touch()
+    tasks.wait_for_file(busy)
+    return future.result()
+
+
+def die_on_the_way(began, held):
+    if not held.exists():
+        log(began, "run")
+        tasks.wait_for_file(began.parent / "die")
+    os._exit(9)
+
+
+def hold(busy, held):
+    held.touch()
+    busy.touch()
+    tasks.wait_for_file(busy.parent / "go")
+
+
+def test_attempts_of_a_task_that_died_where_it_was_waited_for(make_executor, tmp_path):
+    executor = make_executor(2)
+    with native_door(executor, tmp_path) as door:
+        outer = executor.submit(wait_and_run_it_again, tmp_path)
+        assert type(outer.exception(timeout=30)) is disttask.WorkerCrashed
+        (tmp_path / "go").touch()
+        listed = wait_until(lambda: door.get("/api/v1/tasks?name=die_on_the_way")["past"], 10, "its end")
+    (ended,) = listed
+    assert ended["failure"] == "worker_crashed"
+    runs = len(lines(tmp_path / "began")) + 1
+    attempts = re.search(r"\(attempt (\d+)\)", ended["summary"])
+    assert int(attempts[1]) >= runs >= 2, "an attempt that no worker has begun may have been taken back"
+    assert f"; attempt {runs - 1}: worker pid" in ended["summary"]
 
 
 def test_exceptions_are_not_retried(executor, tmp_path):

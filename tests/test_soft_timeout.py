@@ -232,6 +232,7 @@ def nested_with_one():
 
 
 def test_it_reaches_a_task_that_logs(make_executor):
-    executor = make_executor(2, capture_output=False)
+    # What takes longer to import than the first task has would let it hear of its end before it has begun.
+    executor = make_executor(2, capture_output=False, preload=["soft_tasks", "logging"])
     futures = [executor.options(soft_timeout=0.1).submit(soft_tasks.log_for, 20) for _ in range(6)]
     assert [future.result(timeout=60) for future in futures] == ["told"] * 6

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .case import Case
 from .cases import CASES
+from .elsewhere import elsewhere
 from .peers import SYSTEMS
 from .run import LIMIT_SECONDS, Cell
 from .systems import PATIENCE
@@ -101,6 +102,8 @@ Each pool is used as its documentation says, with its own option where it has on
 `concurrent.futures.ProcessPoolExecutor`, with forked and with fresh workers. What newer versions of Python have added
 to it is not seen here: 3.14 has `map(buffersize=...)` and `kill_workers`, and releases since July 2026 do not deadlock
 in row 10 any more. The programs are in [bench/complaints](../bench/complaints).
+
+What other pools do better is not in the table, but [below it](#where-another-is-the-better-choice).
 """
 
 NUMBERS = """\
@@ -118,6 +121,7 @@ def page(found: Found, history: list[str]) -> str:
     lines.append("|---|---|---|" + "---|" * len(SYSTEMS))
     for key, case in CASES.items():
         lines.append(row_head(case) + "".join(f" {shown(found[key][system])} |" for system in SYSTEMS))
+    lines += elsewhere()
     return "\n".join(lines) + "\n"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._pickling import task_name
+from ._pickling import importing, task_name
 
 _COROUTINE = 0x80
 """`inspect.CO_COROUTINE`, without what `inspect` imports."""
@@ -101,6 +101,7 @@ def is_async(func: object) -> bool:
 
 def _held(func: object) -> object:
     """The function in a wrapper that only calls it."""
+    importing("disttask._context")
     from functools import partial
 
     from ._context import Within

@@ -1,4 +1,4 @@
-"""The command line: ``disttask serve | submit | results | cancel | status | token``.
+"""The command line: ``disttask serve | submit | results | cancel | kill | status | token``.
 
 Exit status: 0 all is well; 1 a task failed or has not finished; 2 wrong usage; 3 no server, or it refuses.
 """
@@ -268,9 +268,21 @@ def results(task_ids: tuple[str, ...], wait: float, client: Client, as_json: boo
 @_client_options
 def cancel(task_ids: tuple[str, ...], client: Client) -> None:
     """Cancel tasks that wait. The exit status is 1 if one of them runs or has ended."""
-    cancelled = [_asked(functools.partial(client.cancel, task_id)) for task_id in task_ids]
+    _end(task_ids, client.cancel, "runs or has ended")
+
+
+@main.command()
+@click.argument("task_ids", nargs=-1, required=True)
+@_client_options
+def kill(task_ids: tuple[str, ...], client: Client) -> None:
+    """Cancel tasks, and stop those that run. The exit status is 1 if one of them has ended."""
+    _end(task_ids, client.kill, "has ended")
+
+
+def _end(task_ids: tuple[str, ...], call: Callable[[str], bool], too_late: str) -> None:
+    cancelled = [_asked(functools.partial(call, task_id)) for task_id in task_ids]
     for task_id, done in zip(task_ids, cancelled, strict=True):
-        click.echo(f"{task_id}  {'cancelled' if done else 'runs or has ended'}")
+        click.echo(f"{task_id}  {'cancelled' if done else too_late}")
     if not all(cancelled):
         sys.exit(EXIT_FAILED)
 

@@ -25,6 +25,9 @@ __all__ = ["Client", "ClientSubmitter", "ServerRefused", "ServerUnproven", "Serv
 WAIT_SLICE_SECONDS = 30.0
 """A longer wait for results is asked for in slices of this: the server takes up to 60 s."""
 
+KILL_SECONDS = 10.0
+"""How long a server waits for the end of a process that it has killed (`KILL_PATIENCE` in src/api/tasks.rs)."""
+
 POLL_SECONDS = 0.2
 """How often a wait for everything looks whether there is still something to do."""
 
@@ -139,7 +142,16 @@ class Client(Transport):
         Raises:
             UnknownTask: there is no such task.
         """
-        return self._done(f"/api/v1/tasks/{urllib.parse.quote(task_id, safe='')}", "DELETE", "too_late")
+        return self._done(_path_of(task_id), "DELETE", "too_late")
+
+    def kill(self, task_id: str) -> bool:
+        """Cancel a task, and stop it where a worker runs it: see `Future.kill`. ``False``: it has ended.
+
+        Raises:
+            UnknownTask: there is no such task.
+            ServerRefused: its process is killed, but does not end for ten seconds.
+        """
+        return self._done(f"{_path_of(task_id)}?kill=true", "DELETE", "too_late", wait=KILL_SECONDS)
 
     def restart_worker(self, pid: int) -> bool:
         """Kill a worker; another takes its place, and its task loses an attempt. ``False``: there is no such worker."""
@@ -296,6 +308,10 @@ def _over_http(options: Options) -> dict[str, Any]:
             f"{', '.join(others)}: not for tasks that go to a server; submit the plain function, the task's `func`"
         )
     return given
+
+
+def _path_of(task_id: str) -> str:
+    return f"/api/v1/tasks/{urllib.parse.quote(task_id, safe='')}"
 
 
 def _checked_id(task_id: str) -> str:

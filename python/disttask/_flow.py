@@ -282,6 +282,7 @@ class Flow(_Mapping):
 
     def chunks(self) -> Generator[Iterable[Any]]:
         """All values, in portions."""
+        self.asked = True
         try:
             while True:
                 self.fill()

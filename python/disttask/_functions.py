@@ -15,7 +15,7 @@ from _pickle import dumps as _pickle_dumps
 
 from ._checks import to_submit
 from ._options import Options
-from ._pickling import PROTOCOL, task_name
+from ._pickling import PROTOCOL, importing, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def _prepare_once(func: Any) -> tuple[bytes, str, list[Shape], bool] | None:
 
 
 def _by_value(func: Any) -> bytes | None:
+    importing("disttask._by_value")
     from . import _by_value
 
     try:

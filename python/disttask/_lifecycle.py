@@ -9,6 +9,7 @@ import threading
 
 from . import _native, _notebook
 from ._collector import Collector
+from ._pickling import finish_imports
 
 _WORKERS_LEAVE_SECONDS = 6.0
 """Once no work is left, workers have 5 s to leave and are killed then (`STOP_LIMIT` in the scheduler)."""
@@ -115,3 +116,4 @@ os.register_at_fork(
     after_in_parent=_native.after_fork_in_parent,
     after_in_child=_after_fork_in_child,
 )
+os.register_at_fork(before=finish_imports)  # which runs before what was registered before it

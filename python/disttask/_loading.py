@@ -33,9 +33,11 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
 
     Raises:
         SerializationError: names the part that cannot be pickled.
+        Exception: a signal handler has raised it.
     """
+    hits: list[BaseException] = []
     try:
-        return dumps((func, args, kwargs))
+        pickled = dumps((func, args, kwargs), hits)
     except Exception as exc:
         part, value = culprit(func, args, kwargs)
         advice = _BUILD_IT_THERE
@@ -46,6 +48,9 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
         raise SerializationError(
             f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. {advice}"
         ) from exc
+    if hits:
+        raise hits[0]
+    return pickled
 
 
 _BUILD_IT_THERE = "Pass what it is made from (a path, a URL, plain data) and build it inside the task."

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import operator
+import sys
 import time
+import warnings
 from collections import deque
 
 from . import _native
@@ -57,6 +59,13 @@ _MAX_ITEMS = 1 << 16
 _CHUNKS_PER_WORKER = 3
 """Chunks that have not come back: one that runs, one that waits behind it, one on its way."""
 
+_MOST_PER_WORKER = 16
+"""The same while much is left of the input. The pool hands them out without Python, which comes by some milliseconds
+later, and not after each."""
+
+_FILLS = 4
+"""Looks for what has come back while as many chunks are taken as may be with the pool."""
+
 _AHEAD_PER_WORKER = 256
 """Chunks that came back before their turn, which a long one holds up: a quarter of a second of work, and bounded."""
 
@@ -90,11 +99,17 @@ class _Mapping:
         self._taken = 0
         """Of a list: cutting it is several times quicker than iterating."""
         self._size = 1
+        self._steady = False
+        """The size is what the time of an item asks for."""
         self.failed: Exception | None = None
         """Why nothing more is read: raised after the values of what was read."""
+        self.asked = False
+        """Somebody has wanted a result, or has said that nobody does."""
         self._nanos_per_item = tasks._map_times.get(self._function.name, 0.0)
         if self._nanos_per_item:
             self._size = self._fitting()
+        self._takes = 0
+        """Chunks whose values were taken since it was last looked what has come back."""
         self._under_way: deque[Any] = deque()
         """Chunks, in the order of their items."""
         self._out: list[Any] = []
@@ -104,6 +119,7 @@ class _Mapping:
 
     def fill(self) -> None:
         """Have enough chunks with the workers, unless too many results wait for their turn."""
+        self._takes = 0
         out = []
         for chunk in self._out:
             if chunk.future._is_resolved():
@@ -111,7 +127,7 @@ class _Mapping:
             else:
                 out.append(chunk)
         self._out = out
-        out_limit = _CHUNKS_PER_WORKER * self._workers
+        out_limit = self._out_limit()
         while self.failed is None and len(self._out) < out_limit and self._may_run_ahead():
             items: list[Any] = []
             try:
@@ -127,6 +143,13 @@ class _Mapping:
                 self.failed = exc
                 if items and not isinstance(exc, SerializationError):
                     self._under_way.append(self._submit(items))
+
+    def _out_limit(self) -> int:
+        """Chunks that may be with the pool: few while they grow, and towards the end, where they are to shrink."""
+        least, most = _CHUNKS_PER_WORKER * self._workers, _MOST_PER_WORKER * self._workers
+        if self._left is not None:
+            most = min(most, self._left // (2 * self._size))
+        return max(least, most) if self._steady else least
 
     def _may_run_ahead(self) -> bool:
         """Whether there is room for results whose turn has not come."""
@@ -162,13 +185,16 @@ class _Mapping:
         while not chunk.future._is_resolved():
             # Not just for this one: it may be long, and the other workers want something to do meanwhile.
             timeout = None if self._end is None else self._end - time.monotonic()
-            if not _native.Future._wait_any([chunk.future for chunk in self._out], timeout):
+            enough = max(1, len(self._out) - _CHUNKS_PER_WORKER * self._workers)
+            if not _native.Future._wait_first([chunk.future for chunk in self._out], enough, timeout):
                 raise TimeoutError
             self.fill()
         self._under_way.popleft()
         self._ahead_bytes -= chunk.bytes
         chunk.taken = True
-        self.fill()  # first: the workers go on while this thread loads the values
+        self._takes += 1
+        if self._takes * _FILLS >= self._out_limit():
+            self.fill()  # first: the workers go on while this thread loads the values
         outcome = chunk.future._chunk_outcome()
         if isinstance(outcome, BaseException):
             return self._after_crash(chunk, outcome)
@@ -188,7 +214,9 @@ class _Mapping:
         now = nanos / count
         before = self._nanos_per_item or now
         self._nanos_per_item = before + (now - before) / _WEIGHT
-        self._size = min(self._fitting(), count * _GROWTH)
+        fitting = self._fitting()
+        self._size = min(fitting, count * _GROWTH)
+        self._steady = self._size == fitting
 
     def _fitting(self) -> int:
         return max(1, min(int(_TARGET_NANOS / max(self._nanos_per_item, 1.0)), _MAX_ITEMS))
@@ -217,8 +245,20 @@ class _Mapping:
         for chunk in self._under_way:
             chunk.future.cancel()
 
+    def warn_if_never_asked(self) -> None:
+        """Of calls that are not made, though who wrote them may have meant them for their effect."""
+        if self.asked or not (self._under_way or self.failed) or sys.is_finalizing():
+            return
+        name = self._function.name
+        text = (
+            f"nobody has taken a result of map({name}, ...), so what had not begun was cancelled: write "
+            f"list(executor.map({name}, ...)), or use submit"
+        )
+        warnings.warn(text, RuntimeWarning, stacklevel=3)  # where the last reference went
+
     def chunks(self) -> Generator[Iterable[Any]]:
         """All values, a chunk's at a time."""
+        self.asked = True
         try:
             while self._under_way:
                 yield from self.next_values()
@@ -307,14 +347,18 @@ class _Results(itertools.chain):  # type: ignore[type-arg]
 
     def close(self) -> None:
         """Nobody wants the rest: what has not begun is cancelled, and there are no more results."""
+        self.mapping.asked = True
         self.mapping.end()
         with contextlib.suppress(ValueError):  # another thread is in `next`, and has its values or a CancelledError
             self.chunks.close()
             deque(self, maxlen=0)
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # in a forked child there is nothing to cancel
+        try:
             self.mapping.end()
+        except Exception:  # in a forked child there is nothing to cancel
+            return
+        self.mapping.warn_if_never_asked()
 
 
 def adaptive_map(

@@ -53,7 +53,8 @@ class Maps:
 
         The input is read as it is needed, some milliseconds of work ahead of what runs, so it may be endless. A call
         that fails raises when its result is reached, and ends the iteration. An iteration that ends early (by an
-        exception, by ``close()``, or because nobody holds the iterator any more) cancels what has not begun.
+        exception, by ``close()``, or because nobody holds the iterator any more) cancels what has not begun. Where
+        nobody has taken a single result by then, that is a `RuntimeWarning`.
 
         Args:
             fn: the callable. It is pickled once.

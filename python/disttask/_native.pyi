@@ -154,8 +154,8 @@ class Future:
             disttask.WorkerCrashed: its worker died.
         """
     @staticmethod
-    def _wait_any(futures: Sequence[Future], timeout: float | None) -> bool:
-        """Wait until one of these futures of one pool is resolved, `timeout` seconds at most. `False`: none is."""
+    def _wait_first(futures: Sequence[Future], count: int, timeout: float | None) -> bool:
+        """Wait until the first of these futures of one pool is resolved, or `count` are. `False`: the time is over."""
     def _numbers(self) -> list[Any] | None:
         """The values of a chunk of `map`, where they are all numbers."""
     def _ran(self) -> int | None:

@@ -17,7 +17,7 @@ from ._exceptions import SerializationError
 from ._functions import Task
 from ._loading import dumps_task, load_outcome
 from ._options import Options
-from ._pickling import task_name
+from ._pickling import importing, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ def _load(kind: str, data: Any) -> tuple[Any, BaseException | None]:
     if kind == "cancelled":
         return None, cf.CancelledError()
     if kind == "failed":
+        importing("json")
         import json
 
         data = json.loads(data)

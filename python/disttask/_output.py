@@ -20,6 +20,7 @@ import threading
 import time
 
 from . import _notebook
+from ._pickling import importing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Outlet:
         self._pool = pool
         self._lock = threading.RLock()  # whose `release` refuses where it is not held by this thread
         self._hand: list[Any] = []
-        """The `Piece` that is being shown, if one is, and then how many bytes of it were written, and written."""
+        """The `Piece` that is being shown, if one is, and then how many bytes of it were written, and written (those of
+        a record all at once)."""
         self._halves: dict[tuple[int, str], bytes] = {}
         """The beginning of a character, by pid and stream: what comes from a pipe may end in the middle of one."""
         self._steps = 0
@@ -154,7 +156,7 @@ class Outlet:
         task, pid, stream, raw, data = piece
         try:
             if stream == "log":
-                _log(data, None if task is None else self._pool.id_text(task))
+                self._log(data, None if task is None else self._pool.id_text(task))
                 return True
             target = sys.stdout if stream == "stdout" else sys.stderr
             if target is None:
@@ -165,8 +167,10 @@ class Outlet:
                 return self._write(fd, data, deadline)
             data = data[sum(self._hand[1:]) :]
             if data:
-                text = self._decode((pid, stream), data) if raw else data.decode(errors="replace")
-                self._hand.extend(map(_first, zip((len(data),), map(target.write, (text,)), strict=True)))
+                text, halves = self._decoded((pid, stream), data, raw)
+                written = map(target.write, (text,))
+                kept = map(setattr, (self,), ("_halves",), (halves,))
+                self._hand.extend(map(_first, zip((len(data),), written, kept, strict=True)))
             target.flush()
             return True
         except KeyboardInterrupt:
@@ -174,15 +178,33 @@ class Outlet:
         except BaseException:
             return True  # closed, full, or somebody's own stream that raises
 
-    def _decode(self, source: tuple[int, str], data: bytes) -> str:
-        data = self._halves.pop(source, b"") + data
+    def _decoded(self, source: tuple[int, str], data: bytes, raw: bool) -> tuple[str, dict[tuple[int, str], bytes]]:
+        """The text, and what there will be of halves once it is written."""
+        if not raw:
+            return data.decode(errors="replace"), self._halves
+        halves = {other: half for other, half in self._halves.items() if other != source}
+        data = self._halves.get(source, b"") + data
         text, used = codecs.utf_8_decode(data, "replace", False)
         if used < len(data):
-            self._halves[source] = data[used:]
-        return text
+            halves[source] = data[used:]
+        return text, halves
+
+    def _log(self, data: bytes, task_id: str | None) -> None:
+        """Hand a record to the logger of its name, as if it had been made here."""
+        importing("json")
+        import json
+
+        length = int.from_bytes(data[:4], "little")
+        fields: dict[str, Any] = json.loads(data[4 + length :])
+        logger = logging.getLogger(fields["name"])
+        if len(self._hand) == 1 and logger.isEnabledFor(fields["levelno"]):
+            record = logging.makeLogRecord(fields)
+            record.task_id = task_id
+            self._hand.extend(map(_first, zip((len(data),), map(logger.handle, (record,)), strict=True)))
 
     def _write(self, fd: int, data: bytes, deadline: float | None) -> bool:
         """Write to a descriptor that may be stopped, or not block, without a lock of Python's. `False`: not all."""
+        importing("select")
         import select
 
         poll = select.poll()
@@ -213,19 +235,6 @@ def _slice(data: bytes, at: int) -> bytes:
     if end < len(data):
         end = (data.rfind(_LINE, at, end) + 1) or end
     return data[at:end]
-
-
-def _log(data: bytes, task_id: str | None) -> None:
-    """Hand a record to the logger of its name, as if it had been made here."""
-    import json
-
-    length = int.from_bytes(data[:4], "little")
-    fields: dict[str, Any] = json.loads(data[4 + length :])
-    logger = logging.getLogger(fields["name"])
-    if logger.isEnabledFor(fields["levelno"]):
-        record = logging.makeLogRecord(fields)
-        record.task_id = task_id
-        logger.handle(record)
 
 
 def log_levels() -> dict[str, int]:

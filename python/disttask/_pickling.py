@@ -53,6 +53,25 @@ _CONNECTION = b"multiprocessing.connection"
 """What pickle would make of a connection names a descriptor that is another one elsewhere."""
 
 
+_late: dict[str, None] = {}
+"""Modules that are imported here and there where they are needed, as far as that was begun."""
+
+
+def importing(name: str) -> None:
+    """Goes before an import in a function that any thread may call.
+
+    A child that is forked while another thread imports the module would wait for the end of that for ever, once it
+    needs the module itself. So forks wait: see `finish_imports`.
+    """
+    _late[name] = None
+
+
+def finish_imports() -> None:
+    """Before a fork: from here on no thread is in the midst of such an import."""
+    for name in list(_late):
+        __import__(name)
+
+
 class Pickled:
     """Bytes, and whether they hold code by value (which another Python version cannot load)."""
 
@@ -63,21 +82,40 @@ class Pickled:
         self.by_value = by_value
 
 
-def dumps(obj: object) -> Pickled:
-    """Pickle, by reference where that will do."""
-    try:
-        data = _pickle_dumps(obj, PROTOCOL)
-        if _MAIN not in data and _CONNECTION not in data:
-            return Pickled(data, by_value=False)
-    except Exception:  # cloudpickle may know how; if not, its error is the better one
-        pass
+def dumps(obj: object, hits: list[BaseException] | None = None) -> Pickled:
+    """Pickle, by reference where that will do.
+
+    What a signal handler raises meanwhile is added to `hits`, or else raised.
+    """
+    data = _by_reference(obj, hits)
+    if data is not None and _MAIN not in data and _CONNECTION not in data:
+        return Pickled(data, by_value=False)
     if "multiprocessing.reduction" in sys.modules:  # it knows how sockets and connections travel
         from ._sharing import dumps_with_reducers
 
         return Pickled(dumps_with_reducers(obj), by_value=True)
+    importing("disttask._by_value")
     from . import _by_value  # cloudpickle takes 50 ms: only where it is needed
 
     return Pickled(_by_value.dumps(obj), by_value=True)
+
+
+def _by_reference(obj: object, hits: list[BaseException] | None) -> bytes | None:
+    """The plain pickle. ``None``: cloudpickle may know how; if not, its error is the better one."""
+    try:
+        return _pickle_dumps(obj, PROTOCOL)
+    except Exception as exc:
+        if exc.__traceback__ is None or exc.__traceback__.tb_next is None:
+            return None  # of the pickler's own, and not of any Python code that it has called
+        hit = exc
+    try:
+        data = _pickle_dumps(obj, PROTOCOL)
+    except Exception:
+        return None
+    if hits is None:
+        raise hit  # as in `_tried`
+    hits.append(hit)
+    return data
 
 
 def task_name(func: object) -> str:
@@ -115,6 +153,7 @@ def dump_exception(stage: str, exc: BaseException, note: str = "", hits: list[Ba
 
 
 def _traceback(exc: BaseException, frames: TracebackType | None) -> str:
+    importing("traceback")
     from traceback import format_exception
 
     return _cut(_plain("".join(format_exception(type(exc), exc, frames))))
@@ -264,6 +303,7 @@ def describe(value: object) -> bytes:
     Raises:
         Exception: whatever pickling the value raises.
     """
+    importing("json")
     import json
 
     pickled = dumps(value).data

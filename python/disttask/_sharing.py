@@ -219,6 +219,9 @@ def dumps_with_reducers(value: object) -> bytes:
     import io
     from collections import ChainMap
 
+    from ._pickling import importing
+
+    importing("disttask._by_value")
     import cloudpickle
 
     from ._by_value import DISPATCH_TABLE

@@ -29,9 +29,9 @@ class Transport:
     _timeout: float
     _token: str | None
 
-    def _done(self, path: str, method: str, not_done: str) -> bool:
+    def _done(self, path: str, method: str, not_done: str, *, wait: float = 0.0) -> bool:
         try:
-            self._request(method, path)
+            self._request(method, path, wait=wait)
         except ServerRefused as exc:
             if exc.error != not_done:
                 raise

@@ -11,7 +11,7 @@ from _weakref import ref
 from . import _handshake, _inputs, _native, _sharing, _streams
 from ._options import Guarded as Guarded
 from ._pickling import describe as describe
-from ._pickling import dump_exception, dumps, result_note
+from ._pickling import dump_exception, dumps, finish_imports, result_note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def main() -> None:
         after_in_parent=_native.after_fork_in_parent,
         after_in_child=_native.after_fork_in_child,  # the loop asks whether it is still in this process
     )
+    os.register_at_fork(before=finish_imports)  # which runs before what was registered before it
     _inputs.load = worker.input
     finalizer = None
     if config["initialize"] is not None or config["preload"]:

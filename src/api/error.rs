@@ -138,12 +138,21 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "unknown_worker", "no such worker, or that process is gone already")
     }
 
-    pub(super) fn too_late() -> Self {
-        Self::new(
-            StatusCode::CONFLICT,
-            "too_late",
-            "the task runs or has ended: only a waiting task can be cancelled",
-        )
+    pub(super) fn too_late(kill: bool) -> Self {
+        let message = if kill {
+            "the task has ended, or it is run by the task that waits for it: kill that one"
+        } else {
+            "the task runs or has ended: only a waiting task can be cancelled; '?kill=true' stops one that runs, too"
+        };
+        Self::new(StatusCode::CONFLICT, "too_late", message)
+    }
+
+    pub(super) fn still_there(id: &str) -> Self {
+        let message = format!(
+            "the worker of task {id} is killed, but its process does not end: it hangs in a system call. The task is \
+             cancelled when it does"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "still_there", message)
     }
 
     pub(super) fn not_running(id: &str) -> Self {

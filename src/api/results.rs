@@ -177,7 +177,7 @@ fn size_of(slot: &Slot) -> usize {
 }
 
 /// Wait, at most until the deadline or the server's end. Looks again when tasks have finished.
-async fn wait_until(state: &State, deadline: Instant, mut done: impl FnMut() -> bool) {
+pub(super) async fn wait_until(state: &State, deadline: Instant, mut done: impl FnMut() -> bool) {
     let mut finished = state.finished.clone();
     let mut stopping = state.stopping.subscribe();
     let mut pause = Duration::ZERO; // the first one to finish is seen at once

@@ -1,4 +1,6 @@
-//! Tasks: list, look at one, cancel.
+//! Tasks: list, look at one, cancel or kill.
+
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -6,19 +8,23 @@ use axum::extract::{Path, Query, State as Extract};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::{ApiError, ErrorBody};
 use super::terms::check_length;
 use super::views::TaskView;
 use super::{Shares, results};
-use crate::pool::{Filter, dropped_notice};
+use crate::pool::{Filter, Outcome, dropped_notice};
 
 /// Tasks in one list.
 const MAX_LISTED: usize = 1000;
 
 /// Tasks in a list where no number is asked for: a page.
 const LISTED: usize = 100;
+
+/// A killed process is gone in milliseconds. One that is not after so long hangs in the kernel, as on a dead network disk.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +44,15 @@ pub(super) struct TaskList {
     pub(super) present: Vec<TaskView>,
     /// Ended, the last one first. The server remembers the last thousand.
     pub(super) past: Vec<TaskView>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Manner {
+    /// Stop it where a worker runs it, too.
+    #[serde(default)]
+    kill: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -98,24 +113,39 @@ pub(super) async fn one(Extract(state): Shares, Path(id): Path<String>) -> Resul
     }
 }
 
-/// Cancel a task that waits.
+/// Cancel a task that waits, or, with `kill`, one that runs as well: its worker is killed, with what it has started, and
+/// replaced. The answer comes when that process is gone.
 #[utoipa::path(
-    delete, path = "/api/v1/tasks/{id}", params(("id" = String, Path)),
+    delete, path = "/api/v1/tasks/{id}", params(("id" = String, Path), Manner),
     responses(
         (status = 200, body = Cancelled),
+        (status = 400, body = ErrorBody, description = "a parameter is wrong"),
         (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody, description = "it runs or has ended"),
+        (status = 409, body = ErrorBody, description = "it has ended, or it runs and was not to be killed"),
         (status = 410, body = ErrorBody, description = "it ended too long ago"),
+        (status = 503, body = ErrorBody, description = "it is killed, but its process does not end yet"),
     )
 )]
 pub(super) async fn cancel(
     Extract(state): Shares,
     Path(id): Path<String>,
+    manner: Result<Query<Manner>, QueryRejection>,
 ) -> Result<Json<Cancelled>, ApiError> {
+    let Query(Manner { kill }) = manner.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let pool = &state.pool;
     let task = pool.parse_id(&id).ok_or_else(|| ApiError::unknown_task(&id))?;
-    if pool.cancel(task)? {
-        return Ok(Json(Cancelled { task_id: id, cancelled: true }));
+    let slot = pool.find_slot(task);
+    let taken = if kill { pool.kill(task)? } else { pool.cancel(task)? };
+    if let Some(slot) = slot.filter(|_| taken) {
+        // One that runs is resolved when its process is gone: as cancelled, unless its answer came first.
+        results::wait_until(&state, Instant::now() + KILL_PATIENCE, || slot.is_resolved()).await;
+        match slot.kind() {
+            Some(kind) if kind == Outcome::Cancelled.kind() => {
+                return Ok(Json(Cancelled { task_id: id, cancelled: true }));
+            }
+            Some(_) => return Err(ApiError::too_late(kill)),
+            None => return Err(ApiError::still_there(&id)),
+        }
     }
     if !pool.was_submitted(task) {
         return Err(ApiError::unknown_task(&id));
@@ -123,5 +153,5 @@ pub(super) async fn cancel(
     if pool.find_present(task).is_none() && pool.find_past(task).is_none() {
         results::find(&state, &id)?;
     }
-    Err(ApiError::too_late())
+    Err(ApiError::too_late(kill))
 }

@@ -223,7 +223,7 @@ impl Calls {
         }
         let Some(pool) = pool else { return Ok(true) };
         let deadline = timeout.and_then(Shared::deadline);
-        let wait = |slice| pool.wait_any(&slots, slice).then_some(());
+        let wait = |slice| pool.wait_first(&slots, 1, slice).then_some(());
         Ok(wait_interruptibly(py, deadline, wait)?.is_some())
     }
 

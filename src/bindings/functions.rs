@@ -15,7 +15,7 @@ use pyo3::types::{
 };
 
 use super::buffer;
-use super::pickling::apart;
+use super::pickling::{apart, has_met};
 use super::pool::Pool;
 use super::submitter::{place, room};
 use crate::ipc::{Code, Payload, Purpose};
@@ -234,6 +234,13 @@ pub(super) fn dumps(
     dumps_noting(py, pool, purpose, value)
 }
 
+/// Whether it was the value that could not be pickled: what fails once and not twice was hit by a signal handler. It is not
+/// tried again where no Python code has raised it, or a future has, which waits to be noted.
+fn is_its_own(py: Python<'_>, error: &PyErr, value: &Bound<'_, PyAny>) -> bool {
+    error.is_instance_of::<PyException>(py)
+        && (error.traceback(py).is_none() || has_met(py) || buffer::dumps(py, value).is_err())
+}
+
 /// As [`dumps`], for the call that the thread is pickling for: it notes the futures and refs that are met.
 pub(super) fn dumps_noting(
     py: Python<'_>,
@@ -243,8 +250,8 @@ pub(super) fn dumps_noting(
 ) -> PyResult<Option<Payload>> {
     let pickled = match buffer::dumps(py, value) {
         Ok(pickled) => pickled,
-        Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None), // cloudpickle may know how
-        Err(error) => return Err(error),                                          // Ctrl-C
+        Err(error) if is_its_own(py, &error, value) => return Ok(None), // cloudpickle may know how
+        Err(error) => return Err(error), // Ctrl-C, or whatever else a signal handler raises
     };
     if pickled.needs_care() {
         return Ok(None);

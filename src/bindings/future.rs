@@ -3,12 +3,11 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use pyo3::PyTraverseError;
-use pyo3::PyVisit;
 use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::input::Input;
 use super::memory::new_bytes;
@@ -162,23 +161,25 @@ impl Future {
         slf.call_method0(intern!(py, "_load_result"))
     }
 
-    /// Wait until one of these futures of one pool is resolved, at most so long. `False`: none is.
+    /// Wait until the first of these futures of one pool is resolved, or `count` of them are, at most so long. `False`: neither.
     #[staticmethod]
-    fn _wait_any(py: Python<'_>, futures: Vec<Bound<'_, Self>>, timeout: Option<f64>) -> PyResult<bool> {
+    fn _wait_first(
+        py: Python<'_>,
+        futures: Vec<Bound<'_, Self>>,
+        count: usize,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
         let mut slots = Vec::with_capacity(futures.len());
         let mut pool = None;
         for future in futures {
             let Some((slot, home)) = future.get().task.get() else { return Ok(true) };
             home.ident.check_owner()?;
-            if slot.is_resolved() {
-                return Ok(true);
-            }
             pool = home.pool.upgrade();
             slots.push(Arc::clone(slot));
         }
         let Some(pool) = pool else { return Ok(true) }; // with the pool gone, all are resolved
         let deadline = timeout.and_then(Shared::deadline);
-        let wait = |slice| pool.wait_any(&slots, slice).then_some(());
+        let wait = |slice| pool.wait_first(&slots, count, slice).then_some(());
         Ok(wait_interruptibly(py, deadline, wait)?.is_some())
     }
 

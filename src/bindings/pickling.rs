@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 
 use parking_lot::Mutex;
+use pyo3::intern;
 use pyo3::prelude::*;
 
 thread_local! {
@@ -66,4 +67,14 @@ impl Drop for Apart {
             drop(CALL.replace(self.0.take()));
         }
     }
+}
+
+/// Whether this thread has met a future or a `Ref` while it was pickling for no call: see `disttask._inputs.take_met`.
+pub(super) fn has_met(py: Python<'_>) -> bool {
+    let met = || {
+        py.import(intern!(py, "disttask._inputs"))?
+            .getattr(intern!(py, "_local"))?
+            .getattr(intern!(py, "met"))
+    };
+    met().and_then(|met: Bound<'_, PyAny>| met.is_truthy()).unwrap_or(false)
 }

@@ -336,7 +336,8 @@ impl<'py> Loop<'py> {
         }
         let dump = if describe { &self.helpers.describe } else { &self.helpers.dump };
         let answer = if describe { Answer::Described } else { Answer::Value };
-        match dump.call1((value,)) {
+        // What fails once and not twice was hit by a signal handler of the task's, which has returned.
+        match dump.call1((value,)).or_else(|_| dump.call1((value,))) {
             Ok(bytes) => Ok(Reply::Bytes(answer, bytes.cast_into()?)),
             Err(error) => self.error("dump", error, Some(value)),
         }

@@ -24,6 +24,7 @@ pub(super) trait Word {
     fn store(&self, value: u32, order: Ordering);
     fn fetch_or(&self, bits: u32, order: Ordering) -> u32;
     fn fetch_and(&self, bits: u32, order: Ordering) -> u32;
+    fn compare_exchange(&self, from: u32, to: u32, done: Ordering, not: Ordering) -> Result<u32, u32>;
     /// Of this side's accesses to all of the memory.
     fn fence(&self, order: Ordering);
     /// Sleep if it still is `seen`, until [`Self::wake_one`], for so long at most, or for no reason.
@@ -82,6 +83,11 @@ impl Word for AtomicU32 {
     #[inline]
     fn fetch_and(&self, bits: u32, order: Ordering) -> u32 {
         self.fetch_and(bits, order)
+    }
+
+    #[inline]
+    fn compare_exchange(&self, from: u32, to: u32, done: Ordering, not: Ordering) -> Result<u32, u32> {
+        self.compare_exchange(from, to, done, not)
     }
 
     #[inline]

@@ -17,12 +17,16 @@ const NOBODY: u32 = 0;
 pub(super) const SLEEPER: u32 = 1;
 /// The host's driver sleeps in epoll and wants to hear of every result.
 const DRIVER: u32 = 2;
+/// The sleeper was woken and has not looked since: whoever has more for it need not ring anybody else.
+const COMING: u32 = 4;
 
 const BELL_BYTES: usize = 4096;
 
 /// Say that we are about to sleep. Look for work after this, and before [`sleep`].
 pub(super) fn announce(word: &impl Word) {
-    word.fetch_or(SLEEPER, Ordering::SeqCst);
+    if word.fetch_or(SLEEPER, Ordering::SeqCst) & COMING != 0 {
+        word.fetch_and(!COMING, Ordering::SeqCst); // the look comes after this
+    }
     word.fence(Ordering::SeqCst);
 }
 
@@ -35,9 +39,11 @@ pub(super) fn sleep(word: &impl Word, timeout: Option<Duration>) {
     word.sleep_on(seen, timeout);
 }
 
-/// We are awake. Whether somebody has rung since we said that we sleep: he believes that we come.
+/// We are awake. Whether somebody has rung since we said that we sleep: he believes that we come and look after this.
 pub(super) fn retire(word: &impl Word) -> bool {
-    word.fetch_and(!SLEEPER, Ordering::SeqCst) & SLEEPER == 0
+    let rung = word.fetch_and(!(SLEEPER | COMING), Ordering::SeqCst) & SLEEPER == 0;
+    word.fence(Ordering::SeqCst);
+    rung
 }
 
 /// Sleep again and again until `look`, which comes after each announcement and before each sleep, says that there is no need;
@@ -51,17 +57,21 @@ pub(super) fn sleep_while(word: &impl Word, mut look: impl FnMut() -> Option<Dur
     retire(word)
 }
 
-/// Wake the sleeper, if there is one. Call it after the work is visible. Whether there was one.
+/// Wake the sleeper, if there is one. Call it after the work is visible. Whether it comes and looks, woken by this or before.
 pub(super) fn wake(word: &impl Word) -> bool {
     word.fence(Ordering::SeqCst);
-    if word.load(Ordering::Relaxed) & SLEEPER == 0 {
-        return false;
+    let mut seen = word.load(Ordering::Relaxed);
+    while seen & SLEEPER != 0 {
+        // In one step: a sleeper that gets up by itself in between would leave a promise that nobody keeps.
+        match word.compare_exchange(seen, seen & !SLEEPER | COMING, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => {
+                word.wake_one();
+                return true;
+            }
+            Err(now) => seen = now,
+        }
     }
-    let slept = word.fetch_and(!SLEEPER, Ordering::SeqCst) & SLEEPER != 0;
-    if slept {
-        word.wake_one();
-    }
-    slept
+    seen & COMING != 0
 }
 
 /// There is a result: wake who sleeps, or ring the driver if it wants to hear of every result.
@@ -114,6 +124,11 @@ impl HostBell {
     /// Wake the thread that sleeps, if one does.
     pub fn wake(&self) {
         wake(self.word());
+    }
+
+    /// A worker has died, perhaps between its promise to wake the thread that sleeps and the call that does.
+    pub fn keep_promise(&self) {
+        self.word().wake_one();
     }
 
     /// Have every result ring the driver, or not any more. Look for results after switching it on.

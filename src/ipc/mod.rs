@@ -67,7 +67,7 @@ pub use output::{MAX_RECORD_BYTES, OutputReceiver, OutputSender, Said, Stream};
 pub use payload::{Payload, SmallBytes};
 pub use range::Range;
 pub use rusage::{Reaped, reap};
-pub use shm::Backing;
+pub use shm::{Backing, FileId};
 pub use signals::{block_all_signals, reset_signal_mask, soft_signal, stack_signal};
 pub use soft::SoftTimer;
 pub use worker::{Heart, Taken, WorkerLink, move_up};

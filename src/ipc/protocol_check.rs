@@ -260,6 +260,35 @@ fn driver_hears_of_results(flaw: Flaw) {
     worker.join().expect("the worker found nothing wrong");
 }
 
+/// The leader waits for one result, and goes. What came while it was on its way to look, it brings; of the rest the driver hears,
+/// which is armed once and no more.
+fn leader_brings_what_it_was_woken_for(flaw: Flaw) {
+    let (ours, theirs) = Model::pair(flaw, IMMORTAL);
+    let world = World::new(flaw);
+    let mut lane = HostLane::new(ours, 1);
+    let there = Arc::clone(&world);
+    let mut known = Known::default();
+    for task in 1..=2 {
+        assert!(lane.send(head(task, WORK), &[task as u8; 8]));
+    }
+    assert!(lane.send(head(0, STOP), &[]));
+    arm(&world.bell);
+    let worker = thread::spawn(move || work(WorkerLane::new(theirs), &there, 8, true));
+    let rung = sleep_while(&world.bell, || {
+        receive(&mut lane, &mut known);
+        known.done.is_empty().then_some(Duration::MAX)
+    });
+    if rung && flaw != Flaw::NoLastLook {
+        receive(&mut lane, &mut known);
+    }
+    while known.done.len() < 2 {
+        world.driver.wait();
+        arm(&world.bell);
+        receive(&mut lane, &mut known);
+    }
+    worker.join().expect("the worker found nothing wrong");
+}
+
 /// User code has turned the tail back, and the host takes back a task that is done and whose place has a new one.
 fn reused_place(flaw: Flaw) {
     let (ours, theirs) = Model::pair(flaw, IMMORTAL);
@@ -321,6 +350,11 @@ fn the_driver_hears_of_every_result() {
 }
 
 #[test]
+fn the_leader_brings_what_it_was_woken_for() {
+    check(|| leader_brings_what_it_was_woken_for(Flaw::None));
+}
+
+#[test]
 fn a_worker_may_die_at_any_touch() {
     for life in 0..70 {
         check(move || die(Flaw::None, life));
@@ -343,6 +377,8 @@ fn planted_bugs_are_found() {
         (take_back(Flaw::NoFences), lost),
         (take_back(Flaw::NoSecondLook), lost),
         (found(|| driver_hears_of_results(Flaw::NoFences)), lost),
+        (found(|| leader_brings_what_it_was_woken_for(Flaw::NoFences)), lost),
+        (found(|| leader_brings_what_it_was_woken_for(Flaw::NoLastLook)), lost),
         (found(|| reused_place(Flaw::NoGeneration)), "it is done"),
     ];
     for (found, expected) in outcomes {

@@ -41,6 +41,8 @@ pub(super) enum Flaw {
     RelaxedHeads,
     /// A worker that has said that it sleeps does not look again whether there is a task.
     NoSecondLook,
+    /// A leader that was woken goes without looking.
+    NoLastLook,
 }
 
 /// The bits of a state word that are no position.
@@ -132,6 +134,10 @@ impl Word for Futex {
 
     fn fetch_and(&self, bits: u32, order: Ordering) -> u32 {
         self.word.fetch_and(bits, order)
+    }
+
+    fn compare_exchange(&self, from: u32, to: u32, done: Ordering, not: Ordering) -> Result<u32, u32> {
+        self.word.compare_exchange(from, to, done, not)
     }
 
     fn fence(&self, order: Ordering) {

@@ -22,10 +22,11 @@ const SMALLEST_PAGE: usize = 4096;
 
 /// Which file a descriptor is of: numbers are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId(u64, u64);
+pub struct FileId(u64, u64);
 
 impl FileId {
-    pub(super) fn of(fd: impl AsFd) -> rustix::io::Result<Self> {
+    /// Of this one, now.
+    pub fn of(fd: impl AsFd) -> rustix::io::Result<Self> {
         let stat = rustix::fs::fstat(fd)?;
         Ok(Self(stat.st_dev, stat.st_ino))
     }

@@ -13,8 +13,14 @@ use crate::ipc::{Form, Order};
 use crate::scheduler::types::{Action, Assignment, FailReason, TaskId, Time, WorkerId};
 
 impl Core {
-    /// Do what the scheduler wants done.
+    /// Do what the scheduler wants done, and tell whom that concerns.
     pub(super) fn run_actions(&mut self, now: Time) {
+        self.do_actions(now);
+        self.tell(now);
+    }
+
+    /// Do what the scheduler wants done. [`Self::tell`] is to follow.
+    pub(super) fn do_actions(&mut self, now: Time) {
         while let Some(action) = self.scheduler.poll_action() {
             match action {
                 Action::Spawn(id) => {
@@ -56,11 +62,10 @@ impl Core {
         while let Some(slot) = self.dirty.pop() {
             self.pump(slot);
         }
-        self.tell(now);
     }
 
     /// Whom this concerns: a thread that sleeps while its result is here, the driver if it must look earlier.
-    fn tell(&mut self, now: Time) {
+    pub(super) fn tell(&mut self, now: Time) {
         if std::mem::take(&mut self.resolved) {
             self.bell.wake();
         }

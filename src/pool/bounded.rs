@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::slot::Slot;
-use super::wait::MAX_SPIN;
+use super::wait::{Hope, MAX_SPIN};
 use super::work::{Keep, Manner, Work};
 use super::{PoolError, Shared};
 use crate::scheduler::types::TaskSpec;
@@ -47,7 +47,8 @@ impl Shared {
     pub fn wait_for_turn(&self, limit: usize, timeout: Duration) -> bool {
         let free = || !self.core.lock().is_full(limit);
         self.queuing.fetch_add(1, Ordering::Relaxed);
-        let is_free = self.spin_until(&free, MAX_SPIN.min(timeout)) || self.sleep_until(&free, None, timeout);
+        let is_free =
+            self.spin_until(&free, MAX_SPIN.min(timeout)) || self.sleep_until(&free, Hope::Room, timeout);
         self.queuing.fetch_sub(1, Ordering::Relaxed);
         is_free
     }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -115,6 +115,8 @@ pub(super) struct Core {
     pub(super) attention: Arc<AtomicI64>,
     /// Where the next submitter looks for answers.
     pub(super) next_look: usize,
+    /// How long the last task ran that was answered.
+    pub(super) ran_nanos: Arc<AtomicU64>,
     /// Something was resolved since the last [`Core::run_actions`].
     pub(super) resolved: bool,
     /// Workers that were sent something since then.
@@ -134,6 +136,7 @@ pub(super) struct Parts {
     pub(super) arena: Arc<Arena>,
     pub(super) output: Arc<Output>,
     pub(super) attention: Arc<AtomicI64>,
+    pub(super) ran_nanos: Arc<AtomicU64>,
     pub(super) collector: Sender<TaskId>,
     pub(super) config: Arc<Vec<u8>>,
     pub(super) hello: Vec<u8>,
@@ -184,6 +187,7 @@ impl Core {
             arena: parts.arena,
             output: parts.output,
             attention: parts.attention,
+            ran_nanos: parts.ran_nanos,
             next_look: 0,
             resolved: false,
             dirty: Vec::new(),
@@ -252,6 +256,7 @@ impl Core {
         if self.seat(id).is_none_or(|seat| seat.process.is_none()) {
             return;
         }
+        self.bell.keep_promise();
         self.last_word(id);
         // A finished result must not count as lost, so the ring is emptied first.
         let place = self.place(id);

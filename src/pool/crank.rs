@@ -1,5 +1,6 @@
 //! Turning the crank: taking what workers have answered, and sending them what there is room for.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::answer::{error_text, shown, with_note};
@@ -22,6 +23,17 @@ impl Core {
         self.look_at_all(now);
         self.run_actions(now);
         true
+    }
+
+    /// The same by the thread that sleeps on the bell: it need not wake itself.
+    pub(super) fn turn_as_leader(&mut self) {
+        if self.has_news() {
+            let now = self.now();
+            self.look_at_all(now);
+            self.do_actions(now);
+            self.resolved = false;
+            self.tell(now);
+        }
     }
 
     /// Whether some worker has answered, or made room for what waits for that.
@@ -78,6 +90,7 @@ impl Core {
     fn answered(&mut self, id: WorkerId, received: Received, now: Time) {
         let Received { run, answer, nanos, payload, .. } = received;
         let ran = Duration::from_nanos(nanos);
+        self.ran_nanos.store(nanos, Ordering::Relaxed);
         let outcome = match answer {
             Answer::Value => Outcome::Value(payload),
             Answer::Values => Outcome::Values(payload, ran),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::core::{Core, OnFinish};
 use super::history::Past;
 use super::results::Page;
+use super::slot::Slot;
 use super::work::tags_of;
 use super::{PoolError, Shared};
 use crate::scheduler::types::{TaskId, Time, WorkerPhase};
@@ -161,6 +162,11 @@ impl Shared {
     /// A task that has not ended.
     pub fn find_present(&self, task: TaskId) -> Option<Present> {
         self.core.lock().present(task)
+    }
+
+    /// The slot of a task that has not ended, whoever's it is.
+    pub fn find_slot(&self, task: TaskId) -> Option<Arc<Slot>> {
+        self.core.lock().entries.get(task).map(|entry| Arc::clone(&entry.slot))
     }
 
     /// Whether the pool has ever given out this id.

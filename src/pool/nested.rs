@@ -15,7 +15,7 @@ use super::waker::{Topic, Waker};
 use super::work::Work;
 use crate::ipc::{Asked, Form, Payload, Range, Request, Response};
 use crate::scheduler::SubmitError;
-use crate::scheduler::types::{Cancel, FailReason, TaskId, TaskSpec, Tries, WorkerId};
+use crate::scheduler::types::{Assignment, Attempt, Cancel, FailReason, TaskId, TaskSpec, Tries, WorkerId};
 
 /// Requests of one worker that are served in a row; then it is the others' turn.
 const REQUESTS_PER_TURN: usize = 16;
@@ -51,8 +51,8 @@ enum Child {
     Coming { range: Range, filled: usize, name: Box<str>, spec: TaskSpec },
     /// The pool's.
     Accepted(Arc<Slot>),
-    /// The worker runs it.
-    Given(TaskId),
+    /// The worker runs it, as this attempt.
+    Given(Assignment),
 }
 
 impl Nest {
@@ -138,7 +138,7 @@ impl Core {
             Request::Drop(key) => {
                 match self.nest(id)?.tasks.remove(&key)? {
                     Child::Accepted(slot) => drop(self.forget_submitter(slot.id())),
-                    Child::Given(task) => self.lose(id, task), // it was to be run, and was not
+                    Child::Given(run) => self.lose(id, run), // it was to be run, and was not
                     Child::Coming { .. } => {}
                 }
                 None
@@ -243,38 +243,39 @@ impl Core {
             return done;
         }
         let task = slot.id();
-        if !(claim && self.withdraw(task)) {
+        let Some(run) = claim.then(|| self.withdraw(task)).flatten() else {
             return Response::Pending(self.scheduler.is_running(task) == Some(true));
-        }
+        };
         self.forget_submitter(task);
         let now = self.now();
         if let Some(entry) = self.entries.get_mut(task) {
             entry.dispatched = Some((now, id));
         }
         self.nested.given += 1;
-        self.note_child(id, key, Child::Given(task));
+        self.note_child(id, key, Child::Given(run));
         Response::Yours
     }
 
-    /// Take a task out of the pool that no worker has begun.
-    fn withdraw(&mut self, task: TaskId) -> bool {
+    /// Take a task out of the pool that no worker has begun: as the next attempt, or the one that a worker was sent.
+    fn withdraw(&mut self, task: TaskId) -> Option<Assignment> {
         let now = self.now();
+        let attempt = Attempt(self.scheduler.attempts(task)? + 1);
         match self.scheduler.withdraw(task, now) {
-            Cancel::Cancelled => true,
-            Cancel::TooLate => false,
+            Cancel::Cancelled => Some(Assignment { task, attempt }),
+            Cancel::TooLate => None,
             Cancel::Sent(worker, run) => {
                 let back = self.seat(worker).is_some_and(|seat| seat.retract(run));
                 if back {
                     self.scheduler.withdraw_taken_back(worker, run, now);
                 }
-                back
+                back.then_some(run)
             }
         }
     }
 
     fn ran(&mut self, id: WorkerId, key: u64, error: Option<&[u8]>) {
         let Some(nest) = self.nest(id) else { return };
-        let Some(Child::Given(task)) = nest.tasks.remove(&key) else { return };
+        let Some(Child::Given(Assignment { task, .. })) = nest.tasks.remove(&key) else { return };
         self.nested.given -= 1;
         self.nested.answered += 1;
         self.raised += u64::from(error.is_some());
@@ -306,12 +307,12 @@ impl Core {
     }
 
     /// It was given to a worker that has not run it to its end.
-    fn lose(&mut self, id: WorkerId, task: TaskId) {
+    fn lose(&mut self, id: WorkerId, run: Assignment) {
         self.nested.given -= 1;
         self.nested.lost += 1;
         let now = self.now();
-        let tries = Tries { made: 1, allowed: 1 };
-        self.fail(task, FailReason::Crashed { worker: id, tries, killed: None }, now);
+        let tries = Tries { made: run.attempt.0, allowed: run.attempt.0 };
+        self.fail(run.task, FailReason::Crashed { worker: id, tries, killed: None }, now);
     }
 
     /// The worker is dead. What it has said of tasks before that counts; who only asks gets no answer any more.
@@ -335,7 +336,7 @@ impl Core {
         tasks.sort_unstable_by_key(|child| match child {
             Child::Coming { .. } => TaskId(0),
             Child::Accepted(slot) => slot.id(),
-            Child::Given(task) => *task,
+            Child::Given(run) => run.task,
         });
         for child in tasks {
             match child {
@@ -345,7 +346,7 @@ impl Core {
                     self.forget_submitter(slot.id());
                     self.cancel(slot.id());
                 }
-                Child::Given(task) => self.lose(id, task),
+                Child::Given(run) => self.lose(id, run),
             }
         }
         let now = self.now();

@@ -20,11 +20,29 @@ const MIN_SPIN: Duration = Duration::from_nanos(500);
 /// Of that, with the GIL held: every other Python thread stands still meanwhile.
 pub const SPIN_WITH_GIL: Duration = Duration::from_micros(10);
 
+/// A task of this length is worth looking for: one that has just begun is done before a thread would be asleep and awake again.
+const SHORT_NANOS: u64 = 2 * MAX_SPIN.as_nanos() as u64;
+
 /// How often a thread that waits for one of several results, while another thread brings them, looks for the others.
 const FOLLOWER_LOOKS: Duration = Duration::from_millis(1);
 
+/// How long a first result is waited with, for others to come along, by whoever has work queued for longer than that. It is
+/// some chunks of `map`; taking them together costs half as much, and the workers keep the processors meanwhile.
+const PATIENCE: Duration = Duration::from_millis(2);
+
 /// Looks at the rings between two looks at the clock.
 const LOOKS_PER_CLOCK: usize = 8;
+
+/// Of which results a follower hears at once.
+#[derive(Clone, Copy)]
+pub(super) enum Hope<'a> {
+    /// This is all that it waits for.
+    One(&'a Slot),
+    /// For this, among others.
+    Some(&'a Slot),
+    /// For room in the queue: some result.
+    Room,
+}
 
 impl Shared {
     /// Turn the crank: take what workers have answered, and do what follows. Whether there was anything.
@@ -46,7 +64,7 @@ impl Shared {
             for _ in 0..LOOKS_PER_CLOCK {
                 self.turn();
                 if holds() {
-                    self.set_spin(MAX_SPIN);
+                    self.note_short_wait();
                     return true;
                 }
                 std::hint::spin_loop();
@@ -54,6 +72,13 @@ impl Shared {
             if start.elapsed() >= limit {
                 return false;
             }
+        }
+    }
+
+    /// Looking has paid, or would have. Where tasks are long that was chance: beside busy workers it costs them the processor.
+    fn note_short_wait(&self) {
+        if self.ran_nanos.load(Ordering::Relaxed) <= SHORT_NANOS {
+            self.set_spin(MAX_SPIN);
         }
     }
 
@@ -69,31 +94,34 @@ impl Shared {
         if self.spin(slot, MAX_SPIN.min(timeout)) {
             return true;
         }
-        self.sleep_until(&|| slot.is_resolved(), Some(slot), timeout)
+        self.sleep_until(&|| slot.is_resolved(), Hope::One(slot), timeout)
     }
 
-    /// Wait for one of these results, at most so long. Whether one is there.
-    pub fn wait_any(&self, slots: &[Arc<Slot>], timeout: Duration) -> bool {
-        let some = || slots.iter().any(|slot| slot.is_resolved());
+    /// Wait for the first of these results, or for `count` of them, at most so long. Whether they are there. Where that is
+    /// several, the first alone is waited with for a moment.
+    pub fn wait_first(&self, slots: &[Arc<Slot>], count: usize, timeout: Duration) -> bool {
         let Some(first) = slots.first() else { return true };
-        // A follower hears of one result only, and looks for the others now and then.
-        let slice = if slots.len() == 1 { timeout } else { timeout.min(FOLLOWER_LOOKS) };
         let start = Instant::now();
-        while !self.sleep_until(&some, Some(first), slice) {
+        let patience = if count > 1 { PATIENCE } else { Duration::ZERO };
+        let enough = || {
+            first.is_resolved() && start.elapsed() >= patience
+                || slots.iter().filter(|slot| slot.is_resolved()).count() >= count
+        };
+        loop {
+            let waited = start.elapsed();
+            let slice = if waited < patience { patience - waited } else { Duration::MAX };
+            let hope = if slots.len() == 1 { Hope::One(first) } else { Hope::Some(first) };
+            if self.sleep_until(&enough, hope, slice.min(timeout.saturating_sub(waited))) {
+                return true;
+            }
             if start.elapsed() >= timeout {
-                return false;
+                return first.is_resolved();
             }
         }
-        true
     }
 
-    /// Wait until something holds of results, at most so long; `slot` is one that it depends on, if it depends on one. Whether it holds.
-    pub(super) fn sleep_until(
-        &self,
-        holds: &dyn Fn() -> bool,
-        slot: Option<&Slot>,
-        timeout: Duration,
-    ) -> bool {
+    /// Wait until something holds of results, at most so long. Whether it holds.
+    pub(super) fn sleep_until(&self, holds: &dyn Fn() -> bool, hope: Hope<'_>, timeout: Duration) -> bool {
         let start = Instant::now();
         while !holds() {
             let left = timeout.saturating_sub(start.elapsed());
@@ -101,14 +129,17 @@ impl Shared {
                 return false;
             }
             if self.leader.swap(true, Ordering::SeqCst) {
-                self.follow(slot, left);
+                self.follow(hope, left);
             } else {
                 self.lead(holds, left);
             }
         }
-        let worth = self.spin_nanos.load(Ordering::Relaxed);
-        let soon = start.elapsed() < 2 * MAX_SPIN; // a little longer, and there would have been no need to sleep
-        self.set_spin(if soon { MAX_SPIN } else { MIN_SPIN.max(Duration::from_nanos(worth / 2)) });
+        if start.elapsed() < 2 * MAX_SPIN {
+            self.note_short_wait(); // a little longer, and there would have been no need to sleep
+        } else {
+            let worth = self.spin_nanos.load(Ordering::Relaxed);
+            self.set_spin(MIN_SPIN.max(Duration::from_nanos(worth / 2)));
+        }
         true
     }
 
@@ -117,7 +148,7 @@ impl Shared {
         let start = Instant::now();
         let rung = self.bell.sleep_while(|| {
             // Results that came before we said that we sleep ring for nobody: look once more.
-            self.turn();
+            self.core.lock().turn_as_leader();
             let left = timeout.saturating_sub(start.elapsed());
             (!holds() && !left.is_zero()).then_some(left)
         });
@@ -131,14 +162,17 @@ impl Shared {
     }
 
     /// Let the leader bring our result, or the driver.
-    fn follow(&self, slot: Option<&Slot>, timeout: Duration) {
+    fn follow(&self, hope: Hope<'_>, timeout: Duration) {
         self.attend();
         if self.leader.load(Ordering::SeqCst) {
-            match slot {
-                Some(slot) => {
+            match hope {
+                Hope::One(slot) => {
                     slot.wait(timeout);
                 }
-                None => std::thread::sleep(timeout.min(FOLLOWER_LOOKS)),
+                Hope::Some(slot) if !slot.is_resolved() => {
+                    slot.wait(timeout.min(FOLLOWER_LOOKS));
+                }
+                Hope::Some(_) | Hope::Room => std::thread::sleep(timeout.min(FOLLOWER_LOOKS)),
             }
         }
         self.attention.fetch_sub(1, Ordering::SeqCst);

@@ -85,6 +85,11 @@ impl Scheduler {
         }
     }
 
+    /// How often a task was dispatched; `None`: it has been resolved.
+    pub fn attempts(&self, id: TaskId) -> Option<u32> {
+        self.tasks.get(id).map(|task| task.attempt.0)
+    }
+
     /// Whether a worker runs this task or will next; `None` for one that has ended.
     pub fn is_running(&self, id: TaskId) -> Option<bool> {
         self.tasks.get(id).map(|task| match task.state {
