@@ -211,6 +211,7 @@ def test_the_token_from_elsewhere(run, serving, tmp_path):
         (["submit", "nothing_like_it:f"], "nothing_like_it"),
         (["submit", "math:nothing_like_it"], "nothing_like_it"),
         (["submit", "math:pi"], "not callable"),
+        (["submit", "asyncio:sleep", "1"], "asyncio.run"),
         (["results", "nobody-1"], "nobody-1"),
         (["status", "--url", "nowhere"], "not a server's address"),
         (["serve", "--port", "70000"], "70000"),
@@ -370,6 +371,16 @@ def test_options_of_a_task(run, tmp_path):
     assert re.fullmatch(r"[0-9a-f]{16}-\d+\n", ended.stderr), "the id comes before the wait"
     log = tmp_path / "log"
     assert "survived" in run("submit", "tasks:fail_once", log, "kill", "--retries", "1", "--wait").stdout
+
+
+def test_a_name_and_tags(run):
+    ended = run("submit", "tasks:exit_seven", "--name", "import of May", "--tag", "nightly", "--tag", "x y", "--wait",
+                "--json", status=FAILED)  # fmt: skip
+    failure = json.loads(ended.stdout)["error"]["failure"]
+    assert (failure["name"], failure["tags"]) == ("import of May", ["nightly", "x y"])
+    assert "name must have 1 to 255" in the_error(run("submit", "tasks:add", "1", "--name", "", status=USAGE))
+    many = [word for number in range(17) for word in ("--tag", str(number))]
+    assert "at most 16 tags" in the_error(run("submit", "tasks:add", "1", *many, status=USAGE))
 
 
 def test_cancel(run, tmp_path):

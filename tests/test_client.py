@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import os
 import socket
 import threading
 import time
@@ -76,6 +77,22 @@ def test_a_crash_and_a_timeout_are_told(client, native):
     late = native.submit(tasks.sleep, 60, timeout=0.1)
     with pytest.raises(disttask.TaskTimeout, match="longer than its timeout"):
         raise client.get_results([late])[0]["error"]
+
+
+def test_how_often_it_was_tried_is_told(client, tmp_path):
+    def die_then_raise(path):
+        tasks.log(path, "run")
+        if len(tasks.lines(path)) == 1:
+            os._exit(7)
+        raise ValueError("now")
+
+    task_id = client.options(retries=3, backoff=0).submit(die_then_raise, tmp_path / "runs")
+    (record,) = client.get_results([task_id])
+    (note,) = record["error"].__notes__
+    assert note.startswith("disttask: attempt 2 of 4; attempt 1: worker pid ")
+    (view,) = client.describe_results([task_id])
+    assert view["error"]["message"] == "now"
+    assert view["error"]["traceback"].endswith(f"ValueError: now\n{note}\n")
 
 
 def test_a_limit_on_memory_is_kept_and_told(client, native):

@@ -170,6 +170,25 @@ def test_options_of_the_client(client, native):
     assert set(ids) <= set(listed(native, "&tag=x&name=of%20the%20client"))
 
 
+def test_options_that_a_task_brings_along(client, native):
+    brought = disttask.task(tasks.kill_myself, retries=9, crash_limit=2, backoff=0, name="brought", tags=["its own"])
+    ids = [client.submit(brought), client.options(name="given", crash_limit=3).submit(brought)]
+    found = [(crash.name, crash.tags, crash.attempts) for crash in (one["error"] for one in client.get_results(ids))]
+    assert found == [("brought", ("its own",), 2), ("given", ("its own",), 3)]
+    assert set(ids) == set(listed(native, "&tag=its%20own"))
+    plain = disttask.task(tasks.add)
+    assert client.get_results([client.submit(plain, 1, 2)])[0]["result"] == 3
+
+
+def test_options_of_a_task_that_are_not_for_servers_are_refused(client):
+    refused = {"retries": 1, "retry_on": OSError}, {"soft_timeout": 1}, {"kill_on_cancel": True}
+    before = client.status()["totals"]["submitted"]
+    for options in refused:
+        with pytest.raises(ValueError, match=f"{[*options][-1]}: not for tasks that go to a server; .* `func`"):
+            client.submit(disttask.task(tasks.add, **options), 1)
+    assert client.status()["totals"]["submitted"] == before
+
+
 @pytest.mark.parametrize(
     ("options", "kind"),
     [

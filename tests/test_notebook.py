@@ -94,6 +94,12 @@ def test_a_redirected_stream_is_left_alone(kernel):
     assert kernel.shown_in(cell) == ""
 
 
+def test_the_traceback_of_a_task_shows_the_line_of_its_cell(kernel):
+    kernel.run("def divide(x):\n    return 1 / x  # by zero")
+    text = kernel.value("str(executor.submit(divide, 0).exception().__cause__)")
+    assert ", line 2, in divide\n    return 1 / x  # by zero\nZeroDivisionError" in text
+
+
 def interrupted(kernel, cell, running):
     """Interrupt a cell once that many of its tasks run; the answer to it."""
     kernel.read_until(lambda: kernel.shown_in(cell).count("begun") == running, f"{running} tasks run")

@@ -87,11 +87,6 @@ with disttask.Executor(1) as executor, tempfile.TemporaryDirectory() as folder:
     assert ended.out == "3 [3]\n"
 
 
-def test_a_predicate_that_raises_is_the_error(executor):
-    options = quick(executor, retries=5, retry_on=lambda exc: exc.no_such_thing)
-    assert isinstance(options.submit(tasks.fail, ValueError).exception(timeout=10), AttributeError)
-
-
 def test_retry_on_covers_time_outs_where_the_class_does(make_executor):
     """Counted by the executor: what a busy machine does not even begin in time goes back for free."""
     for kind, retried in ((TimeoutError, 2), (disttask.TaskTimeout, 2), (ValueError, 0)):

@@ -1,6 +1,11 @@
-"""Arguments that are numbers: an error names the argument, and says what it must be."""
+"""Arguments that are numbers, or functions to be submitted: an error says what they must be."""
 
 from __future__ import annotations
+
+from ._pickling import importing, task_name
+
+_COROUTINE = 0x80
+"""`inspect.CO_COROUTINE`, without what `inspect` imports."""
 
 
 def whole(name: str, value: int, low: int, high: int) -> int:
@@ -59,3 +64,48 @@ def seconds_limit(name: str, value: float | None) -> float | None:
     if value is not None and not seconds(name, value, " or None") > 0:
         raise ValueError(f"{name} must be more than 0 seconds, not {value}; None means no limit")
     return value
+
+
+def to_submit(where: str, func: object) -> None:
+    """Refuse what a worker could not call for a result. `where` is the function that was given it.
+
+    Raises:
+        TypeError: it is not callable, or an ``async def`` function.
+    """
+    if not callable(func):
+        raise TypeError(f"{where} needs a callable, not {type(func).__name__}: {_advice(where, func)}")
+    if is_async(func):
+        name = task_name(func)
+        raise TypeError(
+            f"{name} is an async def function: a call of it gives a coroutine, which cannot leave its process. Submit "
+            f"a function that runs it: def run(*args): return asyncio.run({name.rpartition('.')[2]}(*args))"
+        )
+
+
+def _advice(where: str, func: object) -> str:
+    if isinstance(func, (str, bytes)):
+        return "a text of serialize_task (a str) goes to disttask.submit, or to Client.submit"
+    return f"the function is given without being called, {where}(f, x) and not {where}(f(x))"
+
+
+def is_async(func: object) -> bool:
+    """As `inspect.iscoroutinefunction`; also of what `functools.partial` and our own wrappers hold."""
+    code = getattr(func, "__code__", None)
+    if code is None and not isinstance(func, type):
+        inner = _held(func)
+        if inner is not None:
+            return is_async(inner)
+        code = getattr(type(func).__call__, "__code__", None)
+    return bool(getattr(code, "co_flags", 0) & _COROUTINE)
+
+
+def _held(func: object) -> object:
+    """The function in a wrapper that only calls it."""
+    importing("disttask._context")
+    from functools import partial
+
+    from ._context import Within
+    from ._functions import Task
+    from ._options import Guarded
+
+    return func.func if isinstance(func, (partial, Task, Guarded, Within)) else None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from . import _serve
+from ._checks import to_submit
 from ._client import Client, ServerRefused, ServerUnproven, ServerUnreachable
 from ._exceptions import DisttaskError
 from ._executor import KEEP_BYTES, KEEP_RESULTS, KEEP_SECONDS, Executor
@@ -216,6 +217,8 @@ def _what_is_waited_for(status: dict[str, Any]) -> str:
     "--retries", type=click.IntRange(0, 1000), default=0, help="How often it may run again if its worker dies."
 )
 @click.option("--priority", type=click.IntRange(-(2**31), 2**31 - 1), default=0, help="Higher goes first.")
+@click.option("--name", help="What to call it in errors and lists.  [default: its function's name]")
+@click.option("--tag", "tags", multiple=True, help="A word for finding it again; may be given several times.")
 @_client_options
 @_json_option
 def submit(
@@ -226,6 +229,8 @@ def submit(
     max_memory: int | None,
     retries: int,
     priority: int,
+    name: str | None,
+    tags: tuple[str, ...],
     client: Client,
     as_json: bool,
 ) -> None:
@@ -235,9 +240,8 @@ def submit(
     """
     call = _imported(function)
     given = [_json_or_text(argument) for argument in arguments]
-    submitter = _asked(
-        lambda: client.options(retries=retries, timeout=timeout, max_memory=max_memory, priority=priority)
-    )
+    options = functools.partial(client.options, retries=retries, timeout=timeout, max_memory=max_memory)
+    submitter = _asked(lambda: options(priority=priority, name=name, tags=tags))
     task_id = _asked(lambda: submitter.submit(call, *given))
     if wait:
         click.echo(task_id, err=True)  # for whoever gives up waiting
@@ -372,6 +376,10 @@ def _imported(name: str) -> Callable[..., Any]:
         raise _UsageFailure(f"{name}: {exc}") from None
     if not callable(found):
         raise _UsageFailure(f"{name} is not callable")
+    try:
+        to_submit("submit", found)
+    except TypeError as exc:
+        raise _UsageFailure(f"{name}: {exc}") from None
     function: Callable[..., Any] = found
     return function
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._answers import ServerRefused, ServerUnreachable, is_pending, record_of
 from ._checks import seconds
 from ._exceptions import UnknownTask
+from ._functions import Task
 from ._options import Options
 from ._proof import ServerUnproven, is_local, token_for
 from ._tasks import serialize_task
@@ -29,6 +30,9 @@ KILL_SECONDS = 10.0
 
 POLL_SECONDS = 0.2
 """How often a wait for everything looks whether there is still something to do."""
+
+_NOT_OVER_HTTP = ("kill_on_cancel", "retry_on", "soft_timeout")
+"""Options that `Client.options` does not have."""
 
 IDS_PER_REQUEST = 200
 """More ids go in several requests, so that no URL grows too long."""
@@ -87,7 +91,11 @@ class Client(Transport):
     ) -> str:
         """Submit a task text or a callable with its arguments. Returns the task's id.
 
+        A `disttask.task` brings its options along; those of `Client.options` go first. A text has none.
+
         Raises:
+            TypeError: an ``async def`` function, or something that is neither text nor callable.
+            ValueError: a `disttask.task` has an option that `Client.options` does not have.
             InvalidTask: the server does not take the text.
             ServerUnreachable: no answer. A request that may have arrived is not sent again: the task might run twice.
             ServerRefused: any other error.
@@ -265,11 +273,14 @@ class ClientSubmitter:
 
     def submit(self, task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> str:
         """As `Client.submit`."""
+        options = self._options
         if not isinstance(task, str):
+            if type(task) is Task and task.options is not None:
+                options = _over_http(task.options.changed(**options))
             task = serialize_task(task, *args, **kwargs)
         elif args or kwargs:
             raise TypeError("a task text carries its own arguments: submit(text) takes no others")
-        answer = self._client._request("POST", "/submit_task", {"task": task, **self._options})
+        answer = self._client._request("POST", "/submit_task", {"task": task, **options})
         with self._client._understanding():
             return str(answer["task_id"])
 
@@ -282,6 +293,21 @@ class ClientSubmitter:
         answer = self._client._request("POST", "/api/v1/tasks", body)
         with self._client._understanding():
             return [str(task_id) for task_id in answer["task_ids"]]
+
+
+def _over_http(options: Options) -> dict[str, Any]:
+    """Those of a `disttask.task` that are given.
+
+    Raises:
+        ValueError: one is not for what goes to a server.
+    """
+    given = options.given()
+    others = sorted(given.keys() & set(_NOT_OVER_HTTP))
+    if others:
+        raise ValueError(
+            f"{', '.join(others)}: not for tasks that go to a server; submit the plain function, the task's `func`"
+        )
+    return given
 
 
 def _path_of(task_id: str) -> str:

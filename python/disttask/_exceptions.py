@@ -133,7 +133,7 @@ class WorkerCrashed(_TaskFailure, BrokenExecutor):
         task: the task's number in its executor (`int`).
         name: the function's name, or the one given in `Executor.options` (`str`).
         tags: those given there (`tuple` of `str`).
-        attempts: how often the task was dispatched (`int`).
+        attempts: how often the task was begun (`int`).
         pid: the process id of the worker that died last (`int`).
         exit_status: its exit status (`int`), or ``None`` if a signal ended it.
         signal: the number of the signal that ended it (`int`), or ``None``.

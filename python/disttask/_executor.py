@@ -179,7 +179,8 @@ class Executor(Tasks, Workers, cf.Executor):
             retries: how often a task may be run again (`int`, 0) after its worker died, and with `retry_on` after an
                 exception. It has then run at least in part: use it for functions that may run twice.
             retry_on: an exception class, a tuple of them, or a function that takes the exception and says whether to
-                try again (``None``: no exception is tried again). It is looked at in the worker. Where a class covers
+                try again (``None``: no exception is tried again). It is looked at in the worker. What that function
+                raises is noted on the task's exception, which is then not tried again. Where a class covers
                 `TaskTimeout` (or `TaskMemoryExceeded`), attempts that ran out of time (or took too much memory) are
                 tried again as well.
             backoff: seconds; the longest wait before the first retry, or that and the longest before any, as a pair
@@ -224,6 +225,8 @@ class Executor(Tasks, Workers, cf.Executor):
             obj: whatever can be pickled.
 
         Raises:
+            RuntimeError: the executor was shut down, or belongs to the parent of this (forked) process.
+            disttask.PoolBroken: its workers cannot be started.
             SerializationError: it cannot be pickled, or there is no memory for it.
         """
         constant = is_constant(obj)
@@ -251,7 +254,8 @@ class Executor(Tasks, Workers, cf.Executor):
               or ``{id, name, tags, attempt}``;
             * ``queued`` and ``running``: numbers of tasks;
             * ``totals``: ``{submitted, succeeded, failed, cancelled, retried, worker_deaths}``; the failed ones
-              raised, crashed, timed out or were cut off;
+              raised, crashed, timed out or were cut off. ``worker_deaths`` are those that nobody has asked for: not of
+              workers that were ended for a time-out, ``max_memory``, a kill, a restart or a heartbeat that stood still;
             * ``accepting``: whether `submit` works;
             * ``broken``: ``None``, or why the pool is broken.
         """

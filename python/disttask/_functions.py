@@ -13,6 +13,7 @@ import types
 import weakref
 from _pickle import dumps as _pickle_dumps
 
+from ._checks import to_submit
 from ._options import Options
 from ._pickling import PROTOCOL, importing, task_name
 
@@ -112,7 +113,11 @@ def prepare(func: Any) -> tuple[bytes, str, list[Shape], bool] | None:
     """The function's pickle, its name, what must be unchanged for it to be used again, whether a worker may keep it.
 
     ``None``: pickle it with each task.
+
+    Raises:
+        TypeError: a call of it would give no result, but a coroutine.
     """
+    to_submit("submit", func)
     if isinstance(func, Task):
         if func.options is not None:
             return None  # it goes by its `plain` self, with these options
@@ -136,14 +141,13 @@ def _prepare_once(func: Any) -> tuple[bytes, str, list[Shape], bool] | None:
 
 
 def _by_value(func: Any) -> bytes | None:
-    importing("cloudpickle")
-    import cloudpickle
+    importing("disttask._by_value")
+    from . import _by_value
 
     try:
-        data: bytes = cloudpickle.dumps(func, PROTOCOL)
+        return _by_value.dumps(func)
     except Exception:
         return None  # the submit itself will find out, and say what is wrong
-    return data
 
 
 def _shapes(func: Any) -> list[Shape] | None:

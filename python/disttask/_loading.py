@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import struct
+import sys
 import threading
 import weakref
 from _pickle import Unpickler
@@ -19,7 +21,7 @@ from ._exceptions import (
     SerializationError,
     from_failure,
 )
-from ._pickling import Pickled, brief, dumps, task_name
+from ._pickling import Pickled, add_note, brief, dumps, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,19 +90,39 @@ class RemoteException:
 
     def __init__(self, data: bytes) -> None:
         *texts, self.pickled = _split_sections(data)
-        self.stage, self.type_name, self.message, self.traceback = (text.decode() for text in texts)
+        self.stage, self.type_name, self.message, self.traceback, *self.notes = (text.decode() for text in texts)
 
 
 def load_exception(data: bytes) -> BaseException:
     """The exception to raise in the caller, for what `dump_exception` made."""
     remote = RemoteException(data)
     exc, causes = _rebuild(remote)
+    for note in remote.notes:
+        add_note(exc, note)
     raised: BaseException = exc
-    for cause in (RemoteTraceback(remote.traceback), *causes):
+    for cause in (RemoteTraceback(_with_source(remote.traceback)), *causes):
         # Not `raised.__cause__ = ...`: a class may have a `__setattr__` (a frozen dataclass does), or such a property.
         BaseException.__dict__["__cause__"].__set__(raised, cause)
         raised = cause
     return exc
+
+
+_BARE_FRAME = re.compile(r'^  File "(.+)", line (\d+), in .*\n(?!    )', re.MULTILINE)
+"""A frame of a traceback, without the line of source that follows where there is a file."""
+
+
+def _with_source(traceback: str) -> str:
+    """The traceback, with source that only this process has: cells of a notebook are files of its `linecache`."""
+    linecache = sys.modules.get("linecache")
+    if linecache is None:
+        return traceback
+
+    def frame(match: re.Match[str]) -> str:
+        name, line = match[1], int(match[2])
+        source = linecache.getline(name, line).strip() if name in linecache.cache else ""
+        return f"{match[0]}    {source}\n" if source else match[0]
+
+    return _BARE_FRAME.sub(frame, traceback)
 
 
 def _split_sections(data: bytes) -> list[bytes]:

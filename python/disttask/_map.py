@@ -16,6 +16,7 @@ import warnings
 from collections import deque
 
 from . import _native
+from ._checks import to_submit
 from ._exceptions import SerializationError, WorkerCrashed
 from ._inputs import Collecting, apart
 from ._loading import culprit, letting_go, values_of_chunk
@@ -309,8 +310,7 @@ class _Chunk:
 
 
 def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
-    if not callable(fn):
-        raise TypeError(f"map needs a callable, not {type(fn).__name__}")
+    to_submit("map", fn)
     known = tasks._function(fn)
     if known is not None:
         return known

@@ -75,7 +75,7 @@ class Maps:
         Raises:
             ValueError: `chunksize` or `buffersize` is less than 1; or more than one call makes a task, and there is
                 ``options(retry_on=...)``, which speaks of one.
-            TypeError: `fn` is not callable, or an argument is of a wrong type.
+            TypeError: `fn` is not callable, or an ``async def`` function, or an argument is of a wrong type.
             ImportError: `progress` is asked for, and there is no tqdm.
 
         Example::

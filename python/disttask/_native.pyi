@@ -93,7 +93,7 @@ class Submitter:
         Raises:
             RuntimeError: the executor was shut down, or belongs to the parent of this (forked) process.
             disttask.PoolBroken: its workers cannot be started.
-            TypeError: `func` is not callable.
+            TypeError: `func` is not callable, or an ``async def`` function.
         """
     def _submit_pickled(self, data: bytes, name: str, retain: bool, inputs: list[Input] | None = None) -> Any: ...
     def _submit_call(

@@ -12,6 +12,7 @@ import weakref
 from concurrent import futures as cf
 
 from . import _handshake, _worker
+from ._checks import to_submit
 from ._exceptions import SerializationError
 from ._functions import Task
 from ._loading import dumps_task, load_outcome
@@ -299,8 +300,7 @@ class NestedExecutor(cf.Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> NestedFuture:
         """As `Executor.submit`. Futures are not taken as arguments here: pass their results."""
-        if not callable(fn):
-            raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
+        to_submit("submit", fn)
         if type(fn) is Task and fn.options is not None:
             return self.options(**fn.options.given() | self._options.given()).submit(fn.plain, *args, **kwargs)
         try:

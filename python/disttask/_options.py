@@ -218,11 +218,17 @@ class Guarded:
         return self.func(*args, **kwargs)
 
     def matches(self, exc: BaseException) -> bool:
-        """Whether this exception is worth another try."""
+        """Whether this exception is worth another try. What goes wrong in asking is noted on it, and is a no."""
         catch = self.retry_on
         if catch is None:
             return False
-        return isinstance(exc, catch) if isinstance(catch, (type, tuple)) else bool(catch(exc))
+        try:
+            return isinstance(exc, catch) if isinstance(catch, (type, tuple)) else bool(catch(exc))
+        except BaseException as broken:
+            from ._pickling import add_note, described
+
+            add_note(exc, f"disttask: not tried again, because retry_on raised:\n{described(broken)}")
+            return False
 
     def __reduce__(self) -> Any:
         return Guarded, (self.func, self.retry_on, self.soft_timeout, self.name, self.tags)

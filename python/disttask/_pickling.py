@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import reprlib
     from collections.abc import Callable
+    from types import TracebackType
     from typing import Any, TypeVar
 
     _T = TypeVar("_T")
@@ -35,6 +36,13 @@ REPR_LIMIT_CHARS = 1024
 
 MAX_CAUSES = 16
 """Exceptions that travel with one as its causes. Chains are short; one in a loop may grow without end."""
+
+_INSTEAD = {
+    "generator": " (return a list of what it yields)",
+    "async_generator": " (return a list of what it yields)",
+    "coroutine": " (run it in the task, with asyncio.run)",
+}
+"""What to do about results that never leave their process."""
 
 _STR_RAISES = "(its str() raises)"
 """In place of an exception's message."""
@@ -86,10 +94,10 @@ def dumps(obj: object, hits: list[BaseException] | None = None) -> Pickled:
         from ._sharing import dumps_with_reducers
 
         return Pickled(dumps_with_reducers(obj), by_value=True)
-    importing("cloudpickle")
-    import cloudpickle  # 50 ms: only where it is needed
+    importing("disttask._by_value")
+    from . import _by_value  # cloudpickle takes 50 ms: only where it is needed
 
-    return Pickled(cloudpickle.dumps(obj, PROTOCOL), by_value=True)
+    return Pickled(_by_value.dumps(obj), by_value=True)
 
 
 def _by_reference(obj: object, hits: list[BaseException] | None) -> bytes | None:
@@ -124,26 +132,40 @@ def task_name(func: object) -> str:
 def dump_exception(stage: str, exc: BaseException, note: str = "", hits: list[BaseException] | None = None) -> bytes:
     """Describe an exception. Never raises, whatever the exception's own methods, properties and metaclass do.
 
-    Four texts, so that something always arrives, and its pickle: as sections, which `src/pool/answer.rs` knows, too.
-    What signal handlers raise meanwhile is added to `hits`.
+    Four texts, so that something always arrives, what `add_note` has noted, if anything, and its pickle: as sections,
+    which `src/pool/answer.rs` knows, too. What signal handlers raise meanwhile is added to `hits`.
     """
-
-    def traceback() -> str:
-        importing("traceback")
-        from traceback import format_exception
-
-        return _cut(_plain("".join(format_exception(type(exc), exc, _own(exc, "__traceback__")))))
+    notes = _take_notes(exc)
 
     def pickled() -> bytes:
         causes = _dump_causes(exc)
         return dumps([exc, *causes] if causes else exc).data
 
+    def traceback() -> str:
+        return _traceback(exc, _own(exc, "__traceback__"))
+
     name = _tried(lambda: type_name(type(exc)), "an exception", hits)
     message = _tried(lambda: _cut(_plain(str(exc))), _STR_RAISES, hits)
     text = _tried(traceback, f"{name}: {message}\n(its traceback cannot be formatted)", hits)
     pickle = _tried(pickled, b"", hits)
-    texts = (stage, name, f"{note}{message}", text)
+    texts = (stage, name, f"{note}{message}", text, *notes)
     return _join_sections([*(text.encode("utf-8", "backslashreplace") for text in texts), pickle])
+
+
+def _traceback(exc: BaseException, frames: TracebackType | None) -> str:
+    importing("traceback")
+    from traceback import format_exception
+
+    return _cut(_plain("".join(format_exception(type(exc), exc, frames))))
+
+
+def described(exc: BaseException) -> str:
+    """Its traceback below the frame that has caught it; at the least its class and message. Never raises."""
+    frames = _own(exc, "__traceback__")
+    try:
+        return _traceback(exc, frames and frames.tb_next).rstrip()
+    except BaseException:
+        return brief(exc)
 
 
 def _tried(make: Callable[[], _T], otherwise: _T, hits: list[BaseException] | None) -> _T:
@@ -175,6 +197,35 @@ def _message(exc: BaseException) -> str:
         return _STR_RAISES
 
 
+class _Note(str):
+    """A note of ours. It travels beside the pickle: a class that lets nobody set attributes could not be rebuilt."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
+
+def add_note(exc: BaseException, note: str) -> None:
+    """`exc.add_note`, without the code of its class, which may raise: that of a frozen dataclass does."""
+    notes = _own(exc, "__dict__").setdefault("__notes__", [])
+    if type(notes) is list:
+        notes.append(_Note(note))
+
+
+def _take_notes(exc: BaseException) -> list[str]:
+    """Take our notes off the exception: one text, or none."""
+    held = _own(exc, "__dict__")
+    notes = held.get("__notes__")
+    if type(notes) is not list:
+        return []
+    ours = [note for note in notes if type(note) is _Note]
+    notes[:] = [note for note in notes if type(note) is not _Note]
+    if not notes:
+        del held["__notes__"]
+    return ["\n".join(ours)] if ours else []
+
+
 def type_name(kind: type) -> str:
     """What a class is called, its module included. Never raises: a metaclass may answer for the class as it likes."""
     name = _class_name(kind, "__qualname__")
@@ -187,7 +238,8 @@ def type_name(kind: type) -> str:
 
 def result_note(result: object) -> str:
     """Goes before the message of an exception that pickling this raised. Never raises."""
-    return f"its result is of type {type_name(type(result))}: "
+    name = type_name(type(result))
+    return f"its result is of type {name}{_INSTEAD.get(name, '')}: "
 
 
 def _class_name(kind: type, attribute: str) -> str:

@@ -93,13 +93,16 @@ def as_completed(
         timeout: seconds, from the call, after which `next` raises `TimeoutError`; ``None``: no limit.
         progress: as for `Executor.map`.
 
+    Raises:
+        TypeError: `fs` is one future, or holds something else.
+
     Example::
 
         futures = [executor.submit(pow, n, 2) for n in range(3)]
         for future in disttask.as_completed(futures, progress="squares"):
             print(future.result())
     """
-    futures = list(fs)
+    futures = _futures("as_completed", fs)
     finished = cf.as_completed(futures, timeout)
     bar = Bar(progress, len(set(futures)))
     return _advancing(finished, bar)
@@ -126,5 +129,21 @@ def wait(
 
     Returns:
         Two sets, ``done`` and ``not_done``. What raised is done; a time that is over raises nothing.
+
+    Raises:
+        TypeError: `fs` is one future, or holds something else.
     """
-    return cf.wait(fs, timeout, return_when)
+    return cf.wait(_futures("wait", fs), timeout, return_when)
+
+
+def _futures(where: str, fs: Iterable[cf.Future[Any]]) -> list[cf.Future[Any]]:
+    if isinstance(fs, cf.Future):
+        raise TypeError(f"{where} takes several futures, {where}([future]); for one there is future.result()")
+    futures = list(fs)
+    for future in futures:
+        if not isinstance(future, cf.Future):
+            raise TypeError(
+                f"{where} takes the futures that submit returns, not {type(future).__name__}: the values of map and "
+                "get_results are not to be waited for, and asyncio has its own asyncio.wait and asyncio.as_completed"
+            )
+    return futures

@@ -221,11 +221,13 @@ def dumps_with_reducers(value: object) -> bytes:
 
     from ._pickling import importing
 
-    importing("cloudpickle")
+    importing("disttask._by_value")
     import cloudpickle
 
+    from ._by_value import DISPATCH_TABLE
+
     reduction: Any = sys.modules["multiprocessing.reduction"]
-    tables = ChainMap({}, reduction.ForkingPickler._extra_reducers, cloudpickle.CloudPickler.dispatch_table)
+    tables = ChainMap({}, reduction.ForkingPickler._extra_reducers, DISPATCH_TABLE)
     pickler = type("Pickler", (cloudpickle.CloudPickler,), {"dispatch_table": tables})
     file = io.BytesIO()
     pickler(file, 5).dump(value)

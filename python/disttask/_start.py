@@ -6,7 +6,7 @@ import os
 import sys
 
 from . import _filters, _handshake, _native, _sharing
-from ._checks import bytes_limit, limit, seconds_limit
+from ._checks import bytes_limit, is_async, limit, seconds_limit
 from ._exceptions import SerializationError
 from ._inputs import apart
 from ._output import log_levels
@@ -186,6 +186,8 @@ def _pickled(
     for name, value in (("initializer", initializer), ("finalizer", finalizer)):
         if value is not None and not callable(value):
             raise TypeError(f"{name} must be a callable, not {type(value).__name__}")
+        if value is not None and is_async(value):
+            raise TypeError(f"{name} is an async def function, which a call does not run: give one that runs it")
     if initializer is None and finalizer is None:
         return None, []
     initargs = () if initializer is None else tuple(initargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 
 from . import _inputs, _native
+from ._checks import to_submit
 from ._exceptions import PoolBroken, SerializationError, dependency_failed
 from ._functions import Task
 from ._future import Future
@@ -51,8 +52,7 @@ class Tasks(_native.Submitter, Maps):
         """The rest of `submit`: what does not go by a function's number and plain arguments."""
         if type(fn) is Task and fn.options is not None:
             return self._with(fn).submit(fn.plain, *args, **kwargs or {})
-        if not callable(fn):
-            raise TypeError(f"submit needs a callable, not {type(fn).__name__}")
+        to_submit("submit", fn)
         with _inputs.Collecting(self._pool.id).noted() as call:
             if _inputs.take_met() and not kwargs and (function := self._function(fn)) is not None:
                 # Only because of a future or a `Ref` the quick way was not possible, and now it is.

@@ -9,6 +9,7 @@ import sys
 import time
 
 from . import _handshake
+from ._checks import to_submit
 from ._default import default_executor
 from ._exceptions import InvalidTask, ResultEvicted, SerializationError, UnknownTask, dependency_failed
 from ._functions import Task
@@ -43,10 +44,9 @@ def serialize_task(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> st
 
     Raises:
         SerializationError: names the part that cannot be pickled.
-        TypeError: `func` is not callable.
+        TypeError: `func` is not callable, or an ``async def`` function.
     """
-    if not callable(func):
-        raise TypeError(f"serialize_task needs a callable, not {type(func).__name__}")
+    to_submit("serialize_task", func)
     with apart():
         pickled = dumps_task(func, args, kwargs)
     code = "value" if pickled.by_value else "ref"
@@ -94,6 +94,7 @@ def submit(task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Futu
 
     Raises:
         InvalidTask: the text is not a task for this Python.
+        TypeError: it is neither a text nor callable, or an ``async def`` function.
         SerializationError: the callable or an argument cannot be pickled.
         ValueError: inside a task, with a time-out.
     """
@@ -127,6 +128,7 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
         pickled, name = parse_task(task)
         found: list[_native.Input] = []
     elif callable(task):
+        to_submit("submit", task)
         if type(task) is Task and task.options is not None:
             options, task = task.options.changed(**options.given()), task.plain
         func = options.guarded(task)
@@ -147,7 +149,8 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
 
             note_large(executor._pool.id, func, can_be_task=False)
     else:
-        raise TypeError(f"submit needs a task text or a callable, not {type(task).__name__}")
+        advice = ": a text of serialize_task is a str" if isinstance(task, bytes) else ""
+        raise TypeError(f"submit needs a task text or a callable, not {type(task).__name__}{advice}")
     if _handshake.nesting is not None:
         return _nested(options)._submit_pickled(pickled.data, name)  # type: ignore[no-any-return]
     executor = default_executor()

@@ -47,7 +47,7 @@ pub(super) struct FailureView {
     name: String,
     /// The submitter's words for it.
     tags: Vec<String>,
-    /// How often it was dispatched.
+    /// How often it was begun.
     attempts: u32,
     /// The worker that ran it last.
     pid: Option<i32>,

@@ -372,6 +372,7 @@ impl Submitter {
         data: Option<&[u8]>,
     ) -> PyResult<Option<Input>> {
         let inner = self.inner()?;
+        inner.pool.check_accepting()?;
         let payload = match (data, codec::encode(value)) {
             (Some(data), _) => place(py, &inner.pool, Purpose::Kept, data)?,
             (None, Some(bytes)) => Payload::Private(bytes),

@@ -281,14 +281,16 @@ impl Core {
         self.scheduler.handle_exit(id, begun, now);
         self.run_actions(now);
         if let Some((run, how)) = how {
-            self.note_lost(run, &how);
+            self.note_lost(run.task, &how);
         }
     }
 
     /// An attempt has ended so. If that was not the end of the task, it is remembered.
-    pub(super) fn note_lost(&mut self, run: Assignment, how: &str) {
-        if self.entries.contains(run.task) {
-            self.earlier.add(run, how);
+    pub(super) fn note_lost(&mut self, task: TaskId, how: &str) {
+        if self.entries.contains(task)
+            && let Some(next) = self.scheduler.tries(task)
+        {
+            self.earlier.add(task, next.made - 1, how);
         }
     }
 

@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::answer::{error_text, shown};
+use super::answer::{error_text, shown, with_note};
 use super::core::Core;
-use super::evidence::raised_in_words;
+use super::evidence::{note_in_words, raised_in_words};
 use super::slot::Outcome;
 use crate::ipc::{Answer, Order, Received};
-use crate::scheduler::types::{Completion, Time, WorkerId};
+use crate::scheduler::types::{Completion, TaskId, Time, Tries, WorkerId};
 
 /// Seats where a submitter looks for answers: half of them are empty, mostly.
 const LOOKS_PER_SUBMIT: usize = 8;
@@ -98,6 +98,7 @@ impl Core {
             Answer::Error | Answer::Raised => Outcome::Error(payload),
         };
         let raised = answer == Answer::Raised;
+        let tries = if raised || answer == Answer::Error { self.scheduler.tries(run.task) } else { None };
         let completion = if raised {
             self.scheduler.handle_raised(id, run, Some(ran), now)
         } else {
@@ -106,13 +107,25 @@ impl Core {
         match (completion, &outcome) {
             (Completion::Final, _) => {
                 self.raised += u64::from(raised || answer == Answer::Error);
+                let outcome = self.with_tries(run.task, outcome, tries);
                 self.resolve(run.task, outcome, now);
             }
             (Completion::Again, Outcome::Error(payload)) => {
                 let error = error_text(&shown(payload));
-                self.note_lost(run, &raised_in_words(&error.type_name, &error.message));
+                self.note_lost(run.task, &raised_in_words(&error.type_name, &error.message));
             }
             (Completion::Again | Completion::Stale, _) => {}
+        }
+    }
+
+    /// What a task raises at last says how often it was tried, and how the other attempts ended.
+    fn with_tries(&self, task: TaskId, outcome: Outcome, tries: Option<Tries>) -> Outcome {
+        match (outcome, tries) {
+            (Outcome::Error(payload), Some(tries)) if tries.made > 1 => {
+                let note = note_in_words(tries, &self.earlier.of(task));
+                Outcome::Error(with_note(payload, &note))
+            }
+            (outcome, _) => outcome,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::scheduler::types::{Assignment, TaskId, Time};
+use crate::scheduler::types::{TaskId, Time, Tries};
 use crate::supervisor::{Exit, OomCounter, OomCounters, OomScope, oom_kills_of_machine};
 
 /// What the kernel's out-of-memory killer did at most this long before (and at least half of it) may be why a worker has
@@ -136,12 +136,12 @@ impl Oom {
 pub(super) struct Earlier(HashMap<TaskId, Vec<String>>);
 
 impl Earlier {
-    pub(super) fn add(&mut self, run: Assignment, how: &str) {
-        let ends = self.0.entry(run.task).or_default();
+    pub(super) fn add(&mut self, task: TaskId, attempt: u32, how: &str) {
+        let ends = self.0.entry(task).or_default();
         if ends.len() == EARLIER_ATTEMPTS {
             ends.remove(0);
         }
-        ends.push(format!("attempt {}: {how}", run.attempt.0));
+        ends.push(format!("attempt {attempt}: {how}"));
     }
 
     /// The task has ended.
@@ -154,6 +154,17 @@ impl Earlier {
     pub(super) fn of(&self, task: TaskId) -> Vec<String> {
         self.0.get(&task).cloned().unwrap_or_default()
     }
+}
+
+/// " (attempt 2 of 3)", where it is not the first.
+pub(super) fn which_in_words(tries: Tries) -> String {
+    let Tries { made, allowed } = tries;
+    if made > 1 { format!(" (attempt {made} of {allowed})") } else { String::new() }
+}
+
+/// What is noted on an exception that a task raised at last, after these attempts.
+pub(super) fn note_in_words(tries: Tries, earlier: &[String]) -> String {
+    format!("disttask: attempt {} of {}{}", tries.made, tries.allowed, earlier_in_words(earlier))
 }
 
 /// What goes into the message of all that.
@@ -198,7 +209,6 @@ pub(super) fn bytes_in_words(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::types::Attempt;
 
     fn watch_with(before: u64, kills: u64) -> (OomWatch, Baseline) {
         let mut counter = OomCounters::default().of(std::process::id().cast_signed());
@@ -280,13 +290,18 @@ mod tests {
     fn earlier_attempts_are_bounded_and_the_last_ones_named() {
         let mut earlier = Earlier::default();
         for attempt in 1..=50 {
-            earlier.add(Assignment { task: TaskId(1), attempt: Attempt(attempt) }, "worker pid 1 died");
+            earlier.add(TaskId(1), attempt, "worker pid 1 died");
         }
         let ends = earlier.of(TaskId(1));
         assert_eq!((ends.len(), &*ends[0]), (EARLIER_ATTEMPTS, "attempt 41: worker pid 1 died"));
         let text = earlier_in_words(&ends);
         assert!(text.starts_with("; attempt 48: ") && text.ends_with("; attempt 50: worker pid 1 died"));
         assert_eq!(earlier_in_words(&[]), "");
+        let note = note_in_words(Tries { made: 51, allowed: 60 }, &ends[8..]);
+        assert_eq!(
+            note,
+            "disttask: attempt 51 of 60; attempt 49: worker pid 1 died; attempt 50: worker pid 1 died"
+        );
         earlier.forget(TaskId(1));
         assert!(earlier.of(TaskId(1)).is_empty());
     }

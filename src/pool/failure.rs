@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::evidence::{Oom, bytes_in_words, earlier_in_words};
+use super::evidence::{Oom, bytes_in_words, earlier_in_words, which_in_words};
 use super::memory::MemoryUse;
 use super::slot::Outcome;
 use crate::scheduler::types::{FailReason, KillReason, TaskId};
@@ -67,7 +67,7 @@ pub struct Failure {
     pub name: String,
     /// The submitter's words for it.
     pub tags: Vec<String>,
-    /// How often it was dispatched.
+    /// How often it was begun.
     pub attempts: u32,
     /// The worker that ran it last.
     pub pid: Option<i32>,
@@ -160,22 +160,26 @@ impl Failure {
         let pid = ended.map(|ended| ended.pid);
         let worker = pid.map_or_else(|| "the worker".to_owned(), |pid| format!("worker pid {pid}"));
         let (kind, attempts, ended, message) = match reason {
-            FailReason::Crashed { attempts, killed, .. } => {
+            FailReason::Crashed { tries, killed, .. } => {
                 let how = describe(ended, killed);
-                let tries = if attempts > 1 { format!(" (attempt {attempts})") } else { String::new() };
+                let which = which_in_words(tries);
+                let given_up = killed.is_none() && 1 < tries.made && tries.made < tries.allowed;
+                let limit = if given_up { "; its crash_limit is reached" } else { "" };
                 let facts = facts_in_words(ended, &earlier_attempts);
-                let message = format!("{worker} {how} while it ran task {task} ({name}){tries}{facts}");
-                (FailureKind::WorkerCrashed, attempts, ended, message)
-            }
-            FailReason::TimedOut { attempts, .. } => {
                 let message =
-                    format!("task {task} ({name}) ran longer than its timeout; {worker} was killed");
-                (FailureKind::TaskTimeout, attempts, ended, message)
+                    format!("{worker} {how} while it ran task {task} ({name}){which}{limit}{facts}");
+                (FailureKind::WorkerCrashed, tries.made, ended, message)
             }
-            FailReason::OverMemory { attempts, .. } => {
-                let how = memory_in_words(ended);
-                let message = format!("task {task} ({name}) {how}; {worker} was killed");
-                (FailureKind::TaskMemoryExceeded, attempts, ended, message)
+            FailReason::TimedOut { tries, .. } => {
+                let which = which_in_words(tries);
+                let message =
+                    format!("task {task} ({name}) ran longer than its timeout{which}; {worker} was killed");
+                (FailureKind::TaskTimeout, tries.made, ended, message)
+            }
+            FailReason::OverMemory { tries, .. } => {
+                let (how, which) = (memory_in_words(ended), which_in_words(tries));
+                let message = format!("task {task} ({name}) {how}{which}; {worker} was killed");
+                (FailureKind::TaskMemoryExceeded, tries.made, ended, message)
             }
             FailReason::PoolBroken
             | FailReason::PoolShutdown

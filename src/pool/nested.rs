@@ -15,7 +15,7 @@ use super::waker::{Topic, Waker};
 use super::work::Work;
 use crate::ipc::{Asked, Form, Payload, Range, Request, Response};
 use crate::scheduler::SubmitError;
-use crate::scheduler::types::{Assignment, Attempt, Cancel, FailReason, TaskId, TaskSpec, WorkerId};
+use crate::scheduler::types::{Assignment, Attempt, Cancel, FailReason, TaskId, TaskSpec, Tries, WorkerId};
 
 /// Requests of one worker that are served in a row; then it is the others' turn.
 const REQUESTS_PER_TURN: usize = 16;
@@ -311,8 +311,8 @@ impl Core {
         self.nested.given -= 1;
         self.nested.lost += 1;
         let now = self.now();
-        let attempts = run.attempt.0;
-        self.fail(run.task, FailReason::Crashed { worker: id, attempts, killed: None }, now);
+        let tries = Tries { made: run.attempt.0, allowed: run.attempt.0 };
+        self.fail(run.task, FailReason::Crashed { worker: id, tries, killed: None }, now);
     }
 
     /// The worker is dead. What it has said of tasks before that counts; who only asks gets no answer any more.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::core::Core;
 use super::{PoolError, Shared};
 use crate::ipc::{MAX_INLINE_BYTES, NoRoom, Payload, Purpose, Range};
 
@@ -22,7 +23,23 @@ impl Default for Patience {
     }
 }
 
+impl Core {
+    fn check_accepting(&self) -> Result<(), PoolError> {
+        match &self.broken {
+            Some(why) => Err(PoolError::Broken(Arc::clone(why))),
+            None if self.finished || !self.scheduler.is_accepting() => Err(PoolError::ShutDown),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Shared {
+    /// Whether there may still come tasks: for what only those would use.
+    pub fn check_accepting(&self) -> Result<(), PoolError> {
+        self.check_owner()?;
+        self.core.lock().check_accepting()
+    }
+
     /// A place for a payload of this size, to be filled. `None`: there is no room now; see [`Self::wait_for_room`].
     pub fn payload(&self, purpose: Purpose, bytes: &[u8]) -> Result<Option<Payload>, PoolError> {
         if bytes.len() <= MAX_INLINE_BYTES {
@@ -57,12 +74,7 @@ impl Shared {
         self.arena.wait_for_room(timeout);
         let is_idle = {
             let core = self.core.lock();
-            if let Some(why) = &core.broken {
-                return Err(PoolError::Broken(Arc::clone(why)));
-            }
-            if !core.scheduler.is_accepting() {
-                return Err(PoolError::ShutDown);
-            }
+            core.check_accepting()?;
             core.scheduler.queued() + core.scheduler.running() == 0
         };
         let obstacle = self.arena.obstacle(bytes);

@@ -109,7 +109,7 @@ impl Shared {
         };
         loop {
             let waited = start.elapsed();
-            let slice = if waited < patience { patience - waited } else { Duration::MAX };
+            let slice = patience.checked_sub(waited).filter(|left| !left.is_zero()).unwrap_or(Duration::MAX);
             let hope = if slots.len() == 1 { Hope::One(first) } else { Hope::Some(first) };
             if self.sleep_until(&enough, hope, slice.min(timeout.saturating_sub(waited))) {
                 return true;

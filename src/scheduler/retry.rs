@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::rng::Rng;
-use super::types::{Backoff, TaskSpec};
+use super::types::{Backoff, TaskSpec, Tries};
 
 /// Worker deaths that one task may cause where the caller named neither retries nor a limit. Three is where
 /// Ray (`max_retries`), Dask (`allowed-failures`) and Sidekiq (poison pill) draw the same line.
@@ -53,6 +53,12 @@ impl Budget {
         self.retried += 1;
         Some(rng.up_to(backoff_limit(backoff, self.retried)))
     }
+
+    /// Which try is the one that has not been charged yet.
+    pub(crate) fn tries(&self) -> Tries {
+        let made = self.retried.saturating_add(1);
+        Tries { made, allowed: made.saturating_add(self.retries_left) }
+    }
 }
 
 /// The upper bound of the wait before the `n`-th retry (from 1): doubling, then capped. The wait itself is
@@ -88,6 +94,17 @@ mod tests {
         let spec = TaskSpec { retries: 50, crash_limit: NonZeroU32::new(3), ..TaskSpec::default() };
         assert_eq!(charges(spec, true), 2, "the third crash is the last");
         assert_eq!(charges(spec, false), 50);
+    }
+
+    #[test]
+    fn tries_are_counted_from_one_to_the_last() {
+        let mut budget = Budget::new(&TaskSpec { retries: 2, ..TaskSpec::default() });
+        let mut rng = Rng::new(1);
+        let mut seen = vec![budget.tries()];
+        while budget.charge(false, Backoff::default(), &mut rng).is_some() {
+            seen.push(budget.tries());
+        }
+        assert_eq!(seen, [1, 2, 3].map(|made| Tries { made, allowed: 3 }));
     }
 
     #[test]

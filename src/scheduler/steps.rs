@@ -70,11 +70,11 @@ impl Scheduler {
             Fate::Next if task.returns_free() => return self.return_unbegun(id),
             Fate::Next | Fate::Begun => {}
         }
-        let attempts = run.attempt.0;
+        let tries = task.tries();
         let reason = match killed {
-            Some(KillReason::Timeout) => FailReason::TimedOut { worker, attempts },
-            Some(KillReason::Memory) => FailReason::OverMemory { worker, attempts },
-            _ => FailReason::Crashed { worker, attempts, killed },
+            Some(KillReason::Timeout) => FailReason::TimedOut { worker, tries },
+            Some(KillReason::Memory) => FailReason::OverMemory { worker, tries },
+            _ => FailReason::Crashed { worker, tries, killed },
         };
         let is_final = match killed {
             Some(KillReason::Timeout) => !task.retries_timeouts(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::paged::TaskMap;
 use super::retry::{Budget, FREE_RETURNS};
 use super::rng::Rng;
-use super::types::{Assignment, Attempt, Backoff, FunctionId, TaskId, TaskSpec, WorkerId};
+use super::types::{Assignment, Attempt, Backoff, FunctionId, TaskId, TaskSpec, Tries, WorkerId};
 
 /// Where a task is. A resolved task has no state: it has left the table.
 ///
@@ -97,6 +97,11 @@ impl Task {
     pub(crate) fn charge(&mut self, blame: bool, rng: &mut Rng) -> Option<Duration> {
         let terms = self.terms.as_mut()?;
         terms.budget.charge(blame, terms.backoff, rng)
+    }
+
+    /// Which try is the one that runs, or will be next.
+    pub(crate) fn tries(&self) -> Tries {
+        self.terms.as_ref().map_or(Tries { made: 1, allowed: 1 }, |terms| terms.budget.tries())
     }
 }
 

@@ -96,6 +96,15 @@ pub enum Cancel {
     TooLate,
 }
 
+/// How often a task was begun, of how often that may be. A dispatch that came back unbegun is none of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tries {
+    /// So often, what runs now included: from 1.
+    pub made: u32,
+    /// With all of its retries.
+    pub allowed: u32,
+}
+
 /// Why a task ends without an answer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailReason {
@@ -103,8 +112,8 @@ pub enum FailReason {
     Crashed {
         /// The process that died last.
         worker: WorkerId,
-        /// How many dispatches there were.
-        attempts: u32,
+        /// Which try that was.
+        tries: Tries,
         /// Set where the supervisor ended the worker itself.
         killed: Option<KillReason>,
     },
@@ -112,15 +121,15 @@ pub enum FailReason {
     TimedOut {
         /// The process that was ended for it.
         worker: WorkerId,
-        /// How many dispatches there were.
-        attempts: u32,
+        /// Which try that was.
+        tries: Tries,
     },
     /// Its worker grew by more than it may take.
     OverMemory {
         /// The process that was ended for it.
         worker: WorkerId,
-        /// How many dispatches there were.
-        attempts: u32,
+        /// Which try that was.
+        tries: Tries,
     },
     /// It needs the value of this task, which has ended without one.
     DependencyFailed(TaskId),

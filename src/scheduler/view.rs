@@ -1,7 +1,7 @@
 //! What the layers above ask: what to do next, and how things stand.
 
 use super::task::TaskState;
-use super::types::{Action, Assignment, FunctionId, TaskId, Time, WorkerId, WorkerPhase};
+use super::types::{Action, Assignment, FunctionId, TaskId, Time, Tries, WorkerId, WorkerPhase};
 use super::{Phase, Scheduler, SubmitError, Totals};
 
 impl Scheduler {
@@ -59,6 +59,11 @@ impl Scheduler {
     /// How long a task of this function takes, in nanoseconds, by those that have ended; `None` before one has.
     pub fn usual(&self, function: FunctionId) -> Option<u64> {
         self.estimates.get(function)
+    }
+
+    /// Which try of a task it is that runs, or will be next.
+    pub fn tries(&self, id: TaskId) -> Option<Tries> {
+        Some(self.tasks.get(id)?.tries())
     }
 
     /// By how many bytes the worker that runs this task may grow, if there is a limit.

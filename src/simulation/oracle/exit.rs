@@ -146,15 +146,13 @@ impl Oracle {
     /// A result that had arrived would have ended the task before.
     fn lose(&mut self, worker: WorkerId, run: Assignment, killed: Option<KillReason>, now: Time) {
         let task = self.tasks.at(run.task);
-        let attempts = task.dispatches;
+        let tries = task.tries();
         let (again, reason) = match killed {
-            Some(KillReason::Timeout) => {
-                (task.spec.retry_timeouts, FailReason::TimedOut { worker, attempts })
-            }
+            Some(KillReason::Timeout) => (task.spec.retry_timeouts, FailReason::TimedOut { worker, tries }),
             Some(KillReason::Memory) => {
-                (task.spec.retry_over_memory, FailReason::OverMemory { worker, attempts })
+                (task.spec.retry_over_memory, FailReason::OverMemory { worker, tries })
             }
-            _ => (true, FailReason::Crashed { worker, attempts, killed }),
+            _ => (true, FailReason::Crashed { worker, tries, killed }),
         };
         if !again || !self.try_again(run, killed.is_none(), now) {
             self.fail(run.task, reason);

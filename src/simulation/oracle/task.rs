@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::scheduler::retry::DEFAULT_CRASH_LIMIT;
-use crate::scheduler::types::{Assignment, Backoff, TaskId, TaskSpec, Time, WorkerId};
+use crate::scheduler::types::{Assignment, Backoff, TaskId, TaskSpec, Time, Tries, WorkerId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -73,6 +73,11 @@ impl Task {
         let doubled = 2_u128.pow(self.retries.min(40)) * u128::from(base_ms);
         self.retries += 1;
         Some(Duration::from_millis(doubled.min(cap_ms.into()) as u64))
+    }
+
+    /// Which try it is that has not been charged.
+    pub(super) fn tries(&self) -> Tries {
+        Tries { made: self.retries + 1, allowed: self.spec.retries.saturating_add(1) }
     }
 
     /// The function was entered.
