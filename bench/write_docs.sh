@@ -14,8 +14,11 @@ cd "$(dirname "$0")/.."
     echo
     cat "$1/cost.md"
     echo
+    echo "## Where a task's time goes"
+    echo
+    cat "$1/floor.md"
+    echo
     echo "## HTTP"
     echo
     cat "$1/http.md"
-    if [ -e docs/floor.md ]; then echo; cat docs/floor.md; fi
 } >docs/benchmarks.md
