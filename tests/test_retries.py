@@ -74,7 +74,7 @@ def test_attempts_of_a_task_that_died_where_it_was_waited_for(make_executor, tmp
     (ended,) = listed
     assert ended["failure"] == "worker_crashed"
     runs = len(lines(tmp_path / "began")) + 1
-    attempts = re.search(r"\(attempt (\d+)\)", ended["summary"])
+    attempts = re.search(r"\(attempt (\d+) of \d+\)", ended["summary"])
     assert int(attempts[1]) >= runs >= 2, "an attempt that no worker has begun may have been taken back"
     assert f"; attempt {runs - 1}: worker pid" in ended["summary"]
 
