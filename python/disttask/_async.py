@@ -66,6 +66,8 @@ class AsyncResults:
             if self._closed:
                 break
             if values is None:
+                if flow.sends_all and not await asyncio.to_thread(flow.is_over):
+                    continue
                 if flow.failed is not None:
                     raise flow.failed
                 raise StopAsyncIteration
@@ -152,6 +154,7 @@ def start(
     try:
         flow = Flow(maps, maps._max_workers, fn, iterables, plan, starred=False)
         flow.fill()
+        flow.register()
     except BaseException:
         bar.close()
         raise

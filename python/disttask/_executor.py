@@ -161,6 +161,7 @@ class Executor(Tasks, Workers, cf.Executor):
             self._bind(self._pool, Future)
             _made[self._prefix] = self
             self._map_times = {}
+            self._live_maps = weakref.WeakValueDictionary()
             self._one_by_one = max_tasks_per_child is not None
             self._servers: list[Server] = []
             self._collector = Collector(self._pool)

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _MAX_TASKS = 512
 """Tasks of one group. Each takes about a microsecond of the host, so Python's share of a group is small by now."""
 
+_GROUPS_IN_SIGHT = 16
+"""Of thousands, where the executor was shut down and all was submitted; and some for each worker. Long tasks, of
+which there are no more than workers, cannot hold up so many."""
+
 
 class QueueFull(DisttaskError, queue.Full):
     """As many tasks are unfinished as ``Executor(max_pending=..., on_full="raise")`` allows."""
@@ -92,19 +96,19 @@ class Flow(_Mapping):
     ) -> None:
         super().__init__(tasks, workers, fn, iterables, plan.end, starred)
         self._step = plan.chunksize
+        self._apart = plan.chunksize or 1
         self._ordered, self._keeps_errors = plan.ordered, plan.return_exceptions
         self._bound = None if plan.buffersize is None else plan.buffersize * (plan.chunksize or 1)
         """Items that may be submitted and not yielded."""
+        self._ends = self._ends and self._bound is None
         self._held = 0
         """Items that are."""
-        self._exhausted = False
         self._error: BaseException | None = None
         """What is to be raised next."""
 
     # --- submitting ---
 
-    def fill(self) -> None:
-        """Have enough groups with the workers, unless too many results wait for their turn."""
+    def _fill(self) -> None:
         self._out = [group for group in self._out if not self._has_ended(group)]
         while (
             self.failed is None
@@ -116,7 +120,8 @@ class Flow(_Mapping):
             items: list[Any] = []
             try:
                 self._take(items, size)
-                self._exhausted = not items
+                if not items:
+                    self._has_read_all()
             except Exception as exc:  # the input's: after what came before
                 self.failed = exc
             if self._left is not None:
@@ -151,21 +156,28 @@ class Flow(_Mapping):
             if not isinstance(exc, Exception):
                 raise exc  # Ctrl-C
             if not isinstance(exc, SerializationError):
-                self.failed = exc
+                self._refuse(exc, len(items) - sent + sum(len(some) for some, _ in todo))
                 return
             if rest:
                 todo.appendleft((rest, size))
             if len(refused) > 1:
                 todo.appendleft((refused, 1))
-            elif self._keeps_errors:
+            elif self._keeps_errors or self.sends_all:
                 self._under_way.append(_Group(refused, 1, None, exc))
             else:
                 self.failed = exc
-                self._unsent = [item for some, _ in todo for item in some]
+                self._unsent = refused + [item for some, _ in todo for item in some]
                 return
 
-    def _run_to_end(self) -> bool:
-        return self._bound is None and super()._run_to_end()  # with a bound, no more may be submitted
+    def _refuse(self, exc: Exception, count: int) -> None:
+        """So many items cannot be submitted any more."""
+        if self._keeps_errors and self._ends and isinstance(self._cut_off, cf.CancelledError):
+            self._under_way.append(_Group([], count, None, self._cut_off))
+        else:
+            self._stop(exc)
+
+    def _send_apart(self, items: list[Any]) -> None:
+        self._send(items, self._apart)
 
     def _has_ended(self, group: _Group) -> bool:
         """Whether all of it has; if so, learn from it how large the next ones shall be."""
@@ -201,13 +213,14 @@ class Flow(_Mapping):
         return []
 
     def _next_groups(self) -> Sequence[_Group]:
-        return tuple(itertools.islice(self._under_way, 1 if self._ordered else None))
+        in_sight = _GROUPS_IN_SIGHT + _CHUNKS_PER_WORKER * self._workers if self.sends_all else None
+        return tuple(itertools.islice(self._under_way, 1 if self._ordered else in_sight))
 
     def _values_of(self, group: _Group) -> list[Any]:
         if group.calls is None:
             assert group.error is not None
             self._under_way.remove(group)
-            return self._failed_items(group.error, 1)
+            return self._failed_items(group.error, group.size)
         values, odd = group.calls._take(self._ordered)
         if odd:
             values = self._with_odd(group, values, odd)
@@ -246,15 +259,16 @@ class Flow(_Mapping):
         if exc is None:
             return [value]
         culprit = exc.item if type(exc) is WorkerCrashed and len(items) > 1 else None
-        if culprit is None:
+        if culprit is None or self._cut_off is not None:
             return self._failed_items(exc, len(items))
         # Its worker died, and that was one item's doing; the others run once more, in the same place.
-        later, self._under_way = self._under_way, deque()
-        self._send(items[:culprit], culprit)
-        self._under_way.append(_Group([], 1, None, exc))
-        if self._keeps_errors:
-            self._send(items[culprit + 1 :], len(items))
-        self._under_way.extend(later)
+        with self._lock:
+            later, self._under_way = self._under_way, deque()
+            self._send(items[:culprit], culprit)
+            self._under_way.append(_Group([], 1, None, exc))
+            if self._keeps_errors:
+                self._send(items[culprit + 1 :], len(items))
+            self._under_way.extend(later)
         return []
 
     def _loaded(
@@ -292,8 +306,9 @@ class Flow(_Mapping):
                 self.fill()
                 values = self.take()
                 if values is None:
-                    break
-                if values:
+                    if self.is_over():
+                        break
+                elif values:
                     count = len(values)
                     yield letting_go(values)
                     self.handed_out(count)
@@ -312,7 +327,7 @@ class Flow(_Mapping):
         """Whose ends are worth waking up for; see `_native.Calls._wait_any`."""
         if not self._ordered:
             # So many cannot all be stuck behind long ones.
-            return [(group.calls, self._workers + 1) for group in self._under_way if group.calls is not None]
+            return [(group.calls, self._workers + 1) for group in self._next_groups() if group.calls is not None]
         first = self._under_way[0]
         others = [(group.calls, 0) for group in self._out if group is not first and group.calls is not None]
         return [(first.calls, 1), *others] if first.calls is not None else others
@@ -331,6 +346,8 @@ class Flow(_Mapping):
 
     def end(self) -> None:
         """Nobody wants the rest."""
+        self._ended = True
+        self._forget()
         self.remember()
         for group in reversed(tuple(self._under_way)):  # another thread may be taking from it
             if group.calls is not None:
@@ -343,4 +360,5 @@ def start(
     """See `Executor.map`. The first calls are submitted before this returns."""
     flow = Flow(tasks, workers, fn, iterables, plan, starred)
     flow.fill()
+    flow.register()
     return _Results.of(flow)

@@ -10,25 +10,24 @@ from __future__ import annotations
 import contextlib
 import itertools
 import operator
-import sys
 import time
-import warnings
 from collections import deque
 
 from . import _native
 from ._checks import to_submit
 from ._exceptions import SerializationError, WorkerCrashed
+from ._future import Future
 from ._inputs import Collecting, apart
 from ._loading import culprit, letting_go, values_of_chunk
 from ._native import Function
 from ._pickling import dumps, task_name
+from ._rest import Rest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from typing import Any
 
-    from ._future import Future
     from ._submitter import Tasks
 
 _TARGET_NANOS = 1_000_000
@@ -56,9 +55,6 @@ _REMEMBERED = 1000
 _MAX_ITEMS = 1 << 16
 """Items of one chunk, however quick they are."""
 
-_MOST_AT_ONCE = 512
-"""Items that are submitted by one call where each is a task of its own."""
-
 _CHUNKS_PER_WORKER = 3
 """Chunks that have not come back: one that runs, one that waits behind it, one on its way."""
 
@@ -73,7 +69,7 @@ _AHEAD_PER_WORKER = 256
 """Chunks that came back before their turn, which a long one holds up: a quarter of a second of work, and bounded."""
 
 
-class _Mapping:
+class _Mapping(Rest):
     """One call of `map`."""
 
     def __init__(
@@ -85,6 +81,7 @@ class _Mapping:
         end: float | None,
         starred: bool,
     ) -> None:
+        super().__init__(tasks._live_maps)
         self._tasks = tasks
         self._holder = tasks._holder()
         """Nobody else may hold the executor: ``for value in Executor().map(...)``."""
@@ -105,12 +102,8 @@ class _Mapping:
         self._size = 1
         self._steady = False
         """The size is what the time of an item asks for."""
-        self.failed: Exception | None = None
-        """Why nothing more is read: raised after the values of what was read."""
         self._unsent: list[Any] = []
-        """What was read with an item that cannot be pickled."""
-        self.asked = False
-        """Somebody has wanted a result, or has said that nobody does."""
+        """What was read with an item that cannot be pickled: that one, too."""
         self._nanos_per_item = tasks._map_times.get(self._function.name, 0.0)
         if self._nanos_per_item:
             self._size = self._fitting()
@@ -123,8 +116,7 @@ class _Mapping:
         self._ahead_bytes = 0
         """Bytes of the results of the others."""
 
-    def fill(self) -> None:
-        """Have enough chunks with the workers, unless too many results wait for their turn."""
+    def _fill(self) -> None:
         self._takes = 0
         out = []
         for chunk in self._out:
@@ -138,19 +130,20 @@ class _Mapping:
             items: list[Any] = []
             try:
                 self._take(items, self._next_size())
-                if not items:
-                    return
-                if self._left is not None:
-                    self._left -= len(items)
-                self._under_way.append(self._submit(items))
-            except (
-                Exception
-            ) as exc:  # the input's, or that of an argument that cannot be pickled: after what came before
+            except Exception as exc:  # the input's: after what came before
                 self.failed = exc
+            if not items:
+                if self.failed is None:
+                    self._has_read_all()
+                return
+            if self._left is not None:
+                self._left -= len(items)
+            try:
+                self._under_way.append(self._submit(items))
+            except Exception as exc:
+                self._stop(exc)
                 if isinstance(exc, SerializationError):
                     self._unsent = items
-                elif items:
-                    self._under_way.append(self._submit(items))
 
     def _out_limit(self) -> int:
         """Chunks that may be with the pool: few while they grow, and towards the end, where they are to shrink."""
@@ -176,6 +169,19 @@ class _Mapping:
             items += self._list[self._taken : self._taken + count]
             self._taken += len(items)
 
+    def _send_apart(self, items: list[Any]) -> None:
+        """Those that a chunk has with one that kills its worker could not be sent again."""
+        for item in items:
+            try:
+                chunk = _Chunk([item], self._tasks._submit_chunk(self._function, self._spread, [item]))
+            except SerializationError as exc:
+                chunk = _Chunk([item], Future._failed(exc))
+                chunk.error = exc
+            except Exception as exc:
+                return self._stop(exc)
+            self._under_way.append(chunk)
+        return None
+
     def _next_size(self) -> int:
         if self._left is None:
             return self._size
@@ -191,10 +197,13 @@ class _Mapping:
         """The values of the oldest chunk under way; the second part of the iterator raises, where an item did."""
         chunk = self._under_way[0]
         while not chunk.future._is_resolved():
-            # Not just for this one: it may be long, and the other workers want something to do meanwhile.
             timeout = None if self._end is None else self._end - time.monotonic()
-            enough = max(1, len(self._out) - _CHUNKS_PER_WORKER * self._workers)
-            if not _native.Future._wait_first([chunk.future for chunk in self._out], enough, timeout):
+            awaited, enough = [chunk.future], 1
+            if not self.sends_all:
+                # Not just for this one: it may be long, and the other workers want something to do meanwhile.
+                awaited = [chunk.future for chunk in self._out]
+                enough = max(1, len(awaited) - _CHUNKS_PER_WORKER * self._workers)
+            if not _native.Future._wait_first(awaited, enough, timeout):
                 raise TimeoutError
             self.fill()
         self._under_way.popleft()
@@ -203,7 +212,7 @@ class _Mapping:
         self._takes += 1
         if self._takes * _FILLS >= self._out_limit():
             self.fill()  # first: the workers go on while this thread loads the values
-        outcome = chunk.future._chunk_outcome()
+        outcome = chunk.error or chunk.future._chunk_outcome()
         if isinstance(outcome, BaseException):
             return self._after_crash(chunk, outcome)
         values = values_of_chunk(*outcome)
@@ -235,7 +244,10 @@ class _Mapping:
         if culprit is None or len(chunk.items) == 1:
             raise exc
         if culprit:
-            self._under_way.appendleft(self._submit(chunk.items[:culprit]))
+            try:
+                self._under_way.appendleft(self._submit(chunk.items[:culprit]))
+            except Exception:  # the executor was shut down meanwhile
+                raise exc from None
             yield from self.next_values()
         raise exc
 
@@ -249,49 +261,17 @@ class _Mapping:
 
     def end(self) -> None:
         """Nobody wants the rest."""
+        self._ended = True
+        self._forget()
         self.remember()
-        for chunk in self._under_way:
+        for chunk in tuple(self._under_way):  # another thread may be adding to it
             chunk.future.cancel()
-
-    def let_go(self) -> None:
-        """Nobody holds the results any more."""
-        if self.asked or sys.is_finalizing():
-            self.end()
-        elif not self._run_to_end():
-            self.end()
-            self._warn()
-
-    def _run_to_end(self) -> bool:
-        """Make all calls though nobody has asked for a result, as `ProcessPoolExecutor` does, if the input ends."""
-        if not self._ends or not (self.failed is None or isinstance(self.failed, SerializationError)):
-            return not (self._under_way or self.failed)  # there are none
-        self.remember()
-        items = self._unsent
-        while True:
-            with contextlib.suppress(Exception):  # the input's; there is nobody to tell
-                self._take(items, max(_MOST_AT_ONCE - len(items), 0))
-            if not items:
-                return True
-            # One by one: nobody is there to send those again that were in a chunk with one that kills its worker.
-            calls, exc = self._tasks._submit_calls(self._function, self._spread, items, 1)
-            if exc is not None and not isinstance(exc, SerializationError):
-                return False
-            items = items[len(calls) + (exc is not None) :]
-
-    def _warn(self) -> None:
-        """Of calls that are not made, though who wrote them may have meant them for their effect."""
-        name = self._function.name
-        text = (
-            f"nobody has taken a result of map({name}, ...), so what had not begun was cancelled: write "
-            f"list(executor.map({name}, ...)), or use submit"
-        )
-        warnings.warn(text, RuntimeWarning, stacklevel=4)  # where the last reference went
 
     def chunks(self) -> Generator[Iterable[Any]]:
         """All values, a chunk's at a time."""
         self.asked = True
         try:
-            while self._under_way:
+            while self._under_way or not self.is_over():
                 yield from self.next_values()
             if self.failed is not None:
                 raise self.failed
@@ -300,13 +280,15 @@ class _Mapping:
 
 
 class _Chunk:
-    __slots__ = ("bytes", "future", "items", "taken")
+    __slots__ = ("bytes", "error", "future", "items", "taken")
 
     def __init__(self, items: list[Any], future: Future) -> None:
         self.items = items
         self.future = future
         self.bytes = 0
         self.taken = False
+        self.error: SerializationError | None = None
+        """Why it was not sent."""
 
 
 def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
@@ -376,4 +358,5 @@ def adaptive_map(
     """See `Executor.map`. The first chunks are submitted before this returns."""
     mapping = _Mapping(tasks, workers, fn, iterables, end, starred)
     mapping.fill()
+    mapping.register()
     return _Results.of(mapping)

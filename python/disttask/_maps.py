@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._flow import Plan
     from ._options import Options
     from ._progress import Progress
+    from ._rest import LiveMaps
 
 
 class Maps:
@@ -23,6 +24,7 @@ class Maps:
     _max_workers: int
     _map_times: dict[str, float]
     """What an item of `map` took, in nanoseconds, by function."""
+    _live_maps: LiveMaps
     _one_by_one = False
     """Whether each item of `map` must be a task of its own, because an option speaks of one."""
     _guards: Options | None = None
@@ -53,9 +55,11 @@ class Maps:
 
         The input is read as it is needed, some milliseconds of work ahead of what runs, so it may be endless. A call
         that fails raises when its result is reached, and ends the iteration. An iteration that ends early (by an
-        exception, by ``close()``, or because nobody holds the iterator any more) cancels what has not begun. Where
-        nobody has asked for a single result by then, all calls are made, as by `ProcessPoolExecutor`, unless no input
-        has a length or there is a `buffersize`: then what has not begun is cancelled, with a `RuntimeWarning`.
+        exception, by ``close()``, or because nobody holds the iterator any more) cancels what has not begun.
+
+        Where an input has a length, and there is no `buffersize`, `shutdown` submits the rest, and results can be
+        taken afterwards. Likewise all calls are made where nobody has asked for a result when the iterator goes.
+        Otherwise the rest is lost then: a ``RuntimeError`` in its place, or a `RuntimeWarning`.
 
         Args:
             fn: the callable. It is pickled once.

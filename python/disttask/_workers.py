@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from . import _native
     from ._collector import Collector
+    from ._rest import LiveMaps
     from ._serve import Server
     from ._start import Start
 
@@ -24,6 +25,7 @@ class Workers:
     _collector: Collector
     _servers: list[Server]
     _max_workers: int
+    _live_maps: LiveMaps
 
     def resize(self, max_workers: int | None) -> None:
         """Have another number of workers from now on, while work goes on: ``executor.resize(8)``.
@@ -63,6 +65,8 @@ class Workers:
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks, and stop the workers when the accepted ones are done.
 
+        What a `map` has not read of its input is submitted before, unless that may be endless (see `map`).
+
         Args:
             wait: return when the workers are gone. Ctrl-C ends the wait.
             cancel_futures: cancel what no worker has begun. Where workers are just starting, each still takes one task,
@@ -70,7 +74,10 @@ class Workers:
         """
         if self._pool.is_foreign():
             return  # a forked child has nothing to shut down
-        self._pool.shutdown("cancel" if cancel_futures else "drain")
+        try:
+            self._close_inputs(cancel_futures)
+        finally:  # Ctrl-C, too, leaves it shut down
+            self._pool.shutdown("cancel" if cancel_futures else "drain")
         if wait:
             self._pool.wait_gone()
             self._start.let_go()
@@ -78,6 +85,13 @@ class Workers:
             for server in list(self._servers):  # up to here they tell of the work that is left
                 server.stop()
             _lifecycle.forget(self._pool)
+
+    def _close_inputs(self, cancel: bool) -> None:
+        """Have each `map` submit what is left of its input, if that is known to end, or know that it is cancelled."""
+        maps = [found for reference in self._live_maps.valuerefs() if (found := reference()) is not None]
+        if maps and self._pool.status()["accepting"]:
+            for one in maps:
+                one.close_input(cancel)
 
     def terminate_workers(self) -> None:
         """Stop at once and accept nothing more: send SIGTERM to the workers, after 5 s SIGKILL to those still there.
@@ -121,6 +135,7 @@ class Workers:
         try:
             if cut_short and not self._pool.is_foreign():
                 self._pool.shutdown("now")
+            self._close_inputs(cancel=False)  # here: the input of an `amap` is read on the event loop
             await asyncio.to_thread(self.shutdown)
         except BaseException:  # cancelled while it waited
             self._pool.shutdown("now")
