@@ -43,7 +43,8 @@ test-python: setup ## the package
 
 # What does not touch the interface to Python differently in both builds (HTTP, the command line, storms, pages of docs) is
 # tested with one: CI has 25 minutes.
-ONE_BUILD = cli client client_trust complaints reference readme nested_storms hammer chaos kills host_death dashboard
+ONE_BUILD = cli client client_trust complaints reference readme nested_storms hammer chaos kills host_death dashboard \
+	map_outlives map_rest messages token
 ABI3_ARGS ?= --ignore-glob='tests/test_http*' --ignore-glob='tests/test_flask*' $(ONE_BUILD:%=--ignore=tests/test_%.py)
 
 test-abi3: ## the package, built for the stable ABI
