@@ -3,6 +3,7 @@
 Run it with `make bench`.
 """
 
+import functools
 import gc
 import os
 import pickle
@@ -37,11 +38,18 @@ def wait_for_file(path: str) -> None:
         time.sleep(0.01)
 
 
+@functools.cache
 def filled(megabytes: int) -> Any:
-    """An array that the worker has at hand."""
+    """An array that the worker has at hand, from the second time on."""
     import numpy as np
 
     return np.ones(megabytes * 125_000)
+
+
+def pause(seconds: float) -> None:
+    """Have another worker take the next task."""
+    filled(HELD_MB)
+    time.sleep(seconds)
 
 
 def pending(count: int) -> tuple[float, float]:
@@ -68,9 +76,14 @@ def held_results() -> float:
     import numpy as np
 
     with disttask.Executor(WORKERS) as executor:
-        executor.submit(filled, 1).result()
+        list(executor.map(pause, [0.2] * 2 * WORKERS, chunksize=1))
+        kept = [executor.submit(filled, HELD_MB).result()]
         start = time.perf_counter()
-        kept = [executor.submit(filled, HELD_MB).result() for _ in range(HELD)]
+        under_way = [executor.submit(filled, HELD_MB) for _ in range(2)]
+        for _ in range(HELD - 2):
+            kept.append(under_way.pop(0).result())
+            under_way.append(executor.submit(filled, HELD_MB))
+        kept += [future.result() for future in under_way]
         ours = HELD * HELD_MB / 1000 / (time.perf_counter() - start)
         del kept
     data = np.ones(HELD_MB * 125_000)

@@ -31,6 +31,22 @@ def test_importable_functions_and_builtins_travel_by_name(executor):
     assert executor.submit(tasks.add, 1, 2).result(timeout=10) == 3
 
 
+def test_a_cached_function_of_main_travels_with_an_empty_cache(executor):
+    source = """
+    import functools
+    @functools.lru_cache(maxsize=50, typed=True)
+    def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+    fib.note = "mine"
+    def use(n): return fib(n), fib.cache_info().misses, fib.cache_parameters(), fib.note
+    """
+    module = by_value(source)
+    module.fib(5)
+    expected = (832040, 31, {"maxsize": 50, "typed": True}, "mine")
+    assert executor.submit(module.use, 30).result(timeout=10) == expected
+    assert executor.submit(module.fib, 30).result(timeout=10) == 832040
+    assert list(executor.map(module.fib, range(10))) == [0, 1, 1, 2, 3, 5, 8, 13, 21, 34]
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -257,3 +257,96 @@ def test_the_input_cannot_ask_for_the_results(make_executor):
     executor.shutdown()
     assert "its own input is being read" in found.pop()
     assert found == list(range(len(found)))
+
+
+# --- what is not read to its end ---
+
+
+class Unsized:
+    """Its length is not known, and that is what its ``__len__`` says."""
+
+    def __len__(self):
+        raise TypeError("who knows")
+
+    def __iter__(self):
+        return itertools.count()
+
+
+def test_a_length_that_is_refused_is_none(make_executor, way):
+    executor = make_executor(2)
+    with pytest.warns(RuntimeWarning, match="nobody has taken a result"):
+        executor.map(tasks.double, Unsized(), **way)
+    results = executor.map(tasks.double, Unsized(), **way)
+    next(results)
+    executor.shutdown()
+
+
+@pytest.mark.parametrize("way", [{}, {"chunksize": 1}, {"ordered": False}], ids=str)
+def test_no_more_than_may_be_unfinished_is_submitted_for_nobody(make_executor, way, tmp_path):
+    executor = make_executor(1, max_pending=50)
+    executor.submit(tasks.wait_for_file, str(tmp_path / "gate"))
+    with pytest.warns(RuntimeWarning, match="nobody has taken a result"):
+        executor.options().map(tasks.double, range(1000), **way)
+    assert executor.status()["totals"]["submitted"] <= 51
+    (tmp_path / "gate").touch()
+
+
+def test_a_forked_child_that_lets_go_reads_nothing(make_executor, tmp_path):
+    (tmp_path / "input").write_text("".join(f"{number}\n" for number in range(5000)))
+    with (tmp_path / "input").open() as lines:
+        results = make_executor(2).map(first_of, lines, range(5000))
+        if os.fork() == 0:
+            results = None
+            os._exit(0)
+        os.wait()
+        assert [int(line) for line in results] == list(range(5000))
+
+
+def first_of(line, _number):
+    return line
+
+
+class Interrupted:
+    """Ctrl-C comes while it is read."""
+
+    def __len__(self):
+        return 2000
+
+    def __iter__(self):
+        for number in range(2000):
+            if number == 1000:
+                signal.raise_signal(signal.SIGINT)
+            yield number
+
+
+def test_ctrl_c_is_not_lost_while_the_rest_is_submitted_for_nobody(make_executor, tmp_path):
+    executor = make_executor(1)
+    executor.submit(tasks.wait_for_file, str(tmp_path / "gate"))
+    with pytest.raises(KeyboardInterrupt):
+        statement_and_more(executor, tmp_path)
+    (tmp_path / "gate").touch()
+    executor.shutdown()
+
+
+def statement_and_more(executor, folder):
+    executor.map(tasks.log, itertools.repeat(str(folder / "log")), Interrupted())
+    wait_until(lambda: False, 10, "the interrupt")
+
+
+@pytest.mark.parametrize(
+    ("nanos", "answer", "left", "chunks"),
+    [
+        (1e6, 100, None, 32),
+        (4e6, 100, None, 8),
+        (1e9, 100, None, 6),
+        (1e6, 20e6, None, 6),
+        (1e6, 100, 20, 10),
+        (1e6, 100, 3, 6),
+    ],
+)
+def test_how_much_waits_with_the_pool(executor, nanos, answer, left, chunks):
+    """Some milliseconds of work, and no more bytes than may lie there."""
+    mapping = executor.map(tasks.double, range(3)).mapping
+    mapping._steady, mapping._size = True, 1
+    mapping._nanos_per_item, mapping._chunk_bytes, mapping._left = nanos, answer, left
+    assert mapping._out_limit() == chunks

@@ -6,6 +6,7 @@ pickles. Nothing here compares pickles: what travels once is known by its identi
 
 from __future__ import annotations
 
+import functools
 import io
 from collections import ChainMap
 from types import CodeType
@@ -16,6 +17,7 @@ from ._pickling import PROTOCOL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _NO_FILE = "<dynamic-code>"
@@ -28,7 +30,23 @@ def _reduce_code(code: CodeType) -> tuple[Any, ...]:
     return make, tuple(code.co_filename if type(arg) is str and arg == _NO_FILE else arg for arg in args)
 
 
-DISPATCH_TABLE = ChainMap({CodeType: _reduce_code}, cloudpickle.CloudPickler.dispatch_table)
+_Cached: Any = type(functools.lru_cache(len))
+
+
+def _reduce_cached(function: Any) -> str | tuple[Any, ...]:
+    """By its parts: its name, by which cloudpickle has it looked for, is none in a worker. The cache stays here."""
+    if function.__module__ != "__main__":
+        return function.__reduce__()  # type: ignore[no-any-return]
+    kept = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
+    parameters = function.cache_parameters()
+    return _cached, (function.__wrapped__, parameters["maxsize"], parameters["typed"]), kept
+
+
+def _cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+DISPATCH_TABLE = ChainMap({CodeType: _reduce_code, _Cached: _reduce_cached}, cloudpickle.CloudPickler.dispatch_table)
 """How to pickle what has no ``__reduce__`` that would do."""
 
 

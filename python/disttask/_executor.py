@@ -163,6 +163,7 @@ class Executor(Tasks, Workers, cf.Executor):
             self._map_times = {}
             self._live_maps = weakref.WeakValueDictionary()
             self._one_by_one = max_tasks_per_child is not None
+            self._is_bounded = max_pending is not None
             self._servers: list[Server] = []
             self._collector = Collector(self._pool)
             _lifecycle.register(self._pool, self._collector)

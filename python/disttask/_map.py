@@ -7,6 +7,7 @@ one while the others have nothing to do.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import itertools
 import operator
@@ -59,14 +60,20 @@ _CHUNKS_PER_WORKER = 3
 """Chunks that have not come back: one that runs, one that waits behind it, one on its way."""
 
 _MOST_PER_WORKER = 16
-"""The same while much is left of the input. The pool hands them out without Python, which comes by some milliseconds
-later, and not after each."""
+"""The same while much is left of the input, if they are of a millisecond: so much work may wait. The pool hands them
+out without Python, which comes by some milliseconds later, and not after each."""
 
 _FILLS = 4
 """Looks for what has come back while as many chunks are taken as may be with the pool."""
 
 _AHEAD_PER_WORKER = 256
 """Chunks that came back before their turn, which a long one holds up: a quarter of a second of work, and bounded."""
+
+
+def known_lengths(iterables: Sequence[Iterable[Any]]) -> list[int]:
+    """Of those that have one. Some have a ``__len__`` that refuses to say, which is a `TypeError`."""
+    hints = [operator.length_hint(iterable, -1) for iterable in iterables if hasattr(iterable, "__len__")]
+    return [length for length in hints if length >= 0]
 
 
 class _Mapping(Rest):
@@ -89,8 +96,8 @@ class _Mapping(Rest):
         self._workers = workers
         self._function = _function(tasks, fn)
         self._spread = starred or len(iterables) != 1
-        lengths = [operator.length_hint(iterable, -1) for iterable in iterables if hasattr(iterable, "__len__")]
-        self._ends = bool(lengths)
+        lengths = known_lengths(iterables)
+        self._ends = bool(lengths) and not tasks._is_bounded
         self._left = self.total = min(lengths) if len(lengths) == len(iterables) else None
         if starred:
             self._items: Iterator[Any] = map(tuple, iterables[0])
@@ -113,6 +120,8 @@ class _Mapping(Rest):
         """Chunks, in the order of their items."""
         self._out: list[Any] = []
         """Those that had not come back when it was last looked."""
+        self._chunk_bytes = 0.0
+        """What the results of one take, about."""
         self._ahead_bytes = 0
         """Bytes of the results of the others."""
 
@@ -147,7 +156,9 @@ class _Mapping(Rest):
 
     def _out_limit(self) -> int:
         """Chunks that may be with the pool: few while they grow, and towards the end, where they are to shrink."""
-        least, most = _CHUNKS_PER_WORKER * self._workers, _MOST_PER_WORKER * self._workers
+        least = _CHUNKS_PER_WORKER * self._workers
+        deep = _MOST_PER_WORKER * _TARGET_NANOS / max(self._size * self._nanos_per_item, _TARGET_NANOS)
+        most = min(int(deep) * self._workers, int(_AHEAD_BYTES / max(self._chunk_bytes, 1.0)))
         if self._left is not None:
             most = min(most, self._left // (2 * self._size))
         return max(least, most) if self._steady else least
@@ -223,6 +234,7 @@ class _Mapping(Rest):
         if not chunk.taken:
             chunk.bytes = chunk.future._bytes()
             self._ahead_bytes += chunk.bytes
+            self._chunk_bytes += (chunk.bytes - self._chunk_bytes) / _WEIGHT
         nanos = chunk.future._ran()
         if nanos is None:
             return  # it failed as a whole, and some of its items may have to run once more
@@ -343,8 +355,11 @@ class _Results(itertools.chain):  # type: ignore[type-arg]
             self.mapping.let_go()
         except RuntimeWarning:
             raise
-        except Exception:  # in a forked child there is nothing to cancel
-            pass
+        except BaseException as exc:
+            with contextlib.suppress(Exception):
+                self.mapping.end()
+            if type(exc) is KeyboardInterrupt:  # would be ignored in here, and is raised a moment later
+                _thread.start_new_thread(_thread.interrupt_main, ())
 
 
 def adaptive_map(

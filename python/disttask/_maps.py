@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._functions import Task
-from ._map import adaptive_map
+from ._map import adaptive_map, known_lengths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ class Maps:
     _map_times: dict[str, float]
     """What an item of `map` took, in nanoseconds, by function."""
     _live_maps: LiveMaps
+    _is_bounded = False
+    """Whether there is a limit on tasks that are unfinished."""
     _one_by_one = False
     """Whether each item of `map` must be a task of its own, because an option speaks of one."""
     _guards: Options | None = None
@@ -237,5 +239,5 @@ def _run(
 
 def total_of(iterables: tuple[Any, ...]) -> int | None:
     """How many calls these make, where that is known."""
-    lengths = [len(iterable) for iterable in iterables if hasattr(iterable, "__len__")]
+    lengths = known_lengths(iterables)
     return min(lengths) if len(lengths) == len(iterables) else None

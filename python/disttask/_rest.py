@@ -39,7 +39,7 @@ _ITEMS_AT_ONCE = 512
 
 _CUT_OFF = (
     "cannot schedule new futures after shutdown, and this map had not read all of its input: take its results before, "
-    "inside the with block, or give it an iterable with a len() and no buffersize, so that shutdown reads the rest"
+    "inside the with block, or give it an iterable with a len(), no buffersize, no max_pending: then shutdown reads all"
 )
 
 
@@ -190,7 +190,8 @@ class Rest:
 
     def let_go(self) -> None:
         """Nobody holds the results any more."""
-        if self.asked or sys.is_finalizing() or isinstance(self._cut_off, cf.CancelledError):
+        unwanted = self.asked or isinstance(self._cut_off, cf.CancelledError)
+        if unwanted or sys.is_finalizing() or self._tasks._pool.is_foreign():  # a forked child shares the input
             self.end()
         elif not self._run_to_end():
             self.end()

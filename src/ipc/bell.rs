@@ -142,7 +142,7 @@ impl HostBell {
 
     /// Whether it is on.
     pub fn is_driver_armed(&self) -> bool {
-        self.word().load(Ordering::Relaxed) & DRIVER != 0
+        self.word().load(Ordering::SeqCst) & DRIVER != 0
     }
 }
 

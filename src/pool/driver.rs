@@ -88,6 +88,9 @@ impl Driver {
     fn may_sleep(&self) -> bool {
         let wanted = self.shared.attention.load(Ordering::SeqCst) > 0;
         self.shared.bell.arm_driver(wanted);
+        if !wanted && self.shared.attention.load(Ordering::SeqCst) > 0 {
+            return false; // whoever came meanwhile has found us armed, perhaps, and not rung
+        }
         !wanted || !self.shared.core.lock().has_news()
     }
 
