@@ -357,3 +357,13 @@ def test_a_server_that_comes_back(client, monkeypatch, soon):
     task_id = client.submit(tasks.add, 1)
     assert len(tries) == 2
     assert client.get_results([task_id])[0]["result"] == 2
+
+
+def test_where_the_server_is(native, monkeypatch):
+    monkeypatch.setenv("DISTTASK_URL", f"http://127.0.0.1:{native.port}")
+    client = disttask.Client(token=native.token)
+    assert repr(client) == f"<disttask.Client of http://127.0.0.1:{native.port}>"
+    assert client.submit(tasks.add, 1, 2)
+    assert repr(disttask.Client("http://localhost:7", token="")) == "<disttask.Client of http://localhost:7>"
+    monkeypatch.delenv("DISTTASK_URL")
+    assert repr(disttask.Client(token="")) == "<disttask.Client of http://127.0.0.1:5000>"

@@ -44,6 +44,19 @@ def test_it_is_kept_with_its_task_in_order(executor):
     assert (silent.result(timeout=10), silent.output()) == (1, "")
 
 
+def test_a_task_that_closes_its_streams_closes_them_for_nobody(make_executor):
+    def close():
+        print("closing")
+        sys.stdout.close()
+        sys.stderr.close()
+
+    executor = make_executor(1)
+    closing, speaking = executor.submit(close), executor.submit(say, "on", "off")
+    assert speaking.result(timeout=10) == "on"
+    assert (closing.output(), speaking.output("stdout"), speaking.output("stderr")) == ("closing\n", "on", "off")
+    assert executor.submit(lambda: (sys.stdout.closed, print("still"))).result(timeout=10) == (False, None)
+
+
 def test_a_wrong_stream_is_an_error(executor):
     with pytest.raises(ValueError, match="'stdout', 'stderr', 'log' or None, not 'stdin'"):
         executor.submit(abs, -1).output("stdin")

@@ -21,7 +21,7 @@ import click
 
 from . import _serve
 from ._checks import to_submit
-from ._client import Client, ServerRefused, ServerUnproven, ServerUnreachable
+from ._client import DEFAULT_URL, Client, ServerRefused, ServerUnproven, ServerUnreachable
 from ._exceptions import DisttaskError
 from ._executor import KEEP_BYTES, KEEP_RESULTS, KEEP_SECONDS, Executor
 from ._native import __version__
@@ -51,7 +51,7 @@ IN_COMMANDS = {
 """What errors of Python functions call by the names of arguments, as the options that a user of commands has."""
 
 _url_option = click.option(
-    "--url", default="http://127.0.0.1:5000", envvar="DISTTASK_URL", show_default=True, help="The server."
+    "--url", default=DEFAULT_URL, envvar="DISTTASK_URL", show_envvar=True, show_default=True, help="The server."
 )
 _token_file_option = click.option(
     "--token-file",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import urllib.parse
 import warnings
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 __all__ = ["Client", "ClientSubmitter", "ServerRefused", "ServerUnproven", "ServerUnreachable"]
+
+DEFAULT_URL = "http://127.0.0.1:5000"
+"""Where `disttask serve` listens if it is told nothing else."""
 
 WAIT_SLICE_SECONDS = 30.0
 """A longer wait for results is asked for in slices of this: the server takes up to 60 s."""
@@ -42,7 +46,7 @@ class Client(Transport):
     """Submit to a server that ``disttask serve`` or `Executor.serve` has started.
 
     Args:
-        url: where the server is.
+        url: where the server is. ``None``: ``$DISTTASK_URL``, else ``http://127.0.0.1:5000``.
         token: its token. ``None``: ``$DISTTASK_TOKEN``, else the user's token file (for a server of this machine, or
             behind https), else none. ``""``: the server asks for none, and is trusted all the same.
         timeout: seconds that one request may take without a sign of life.
@@ -60,12 +64,13 @@ class Client(Transport):
 
     def __init__(
         self,
-        url: str = "http://127.0.0.1:5000",
+        url: str | None = None,
         *,
         token: str | None = None,
         timeout: float = 30.0,
         allow_plaintext: bool = False,
     ) -> None:
+        url = os.environ.get("DISTTASK_URL") or DEFAULT_URL if url is None else url
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             shown = url.rpartition("@")[2]  # a password is not for error messages
@@ -81,6 +86,9 @@ class Client(Transport):
         self._timeout = timeout
         self._token = token_for(parts, token)
         self._trusted = parts.scheme == "https" or self._token is not None
+
+    def __repr__(self) -> str:
+        return f"<disttask.Client of {self._url.geturl()}>"
 
     def submit(
         self,

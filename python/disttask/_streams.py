@@ -45,11 +45,19 @@ class _Buffer(io.BufferedIOBase):
         return self._fd
 
 
+class _Stream(io.TextIOWrapper):
+    """A worker's `sys.stdout` or `sys.stderr`."""
+
+    def close(self) -> None:
+        """Stay open: a task that closes it would take it from all that follow."""
+        self.flush()
+
+
 def capture(worker: _native.Worker) -> None:
     """From now on tasks print to the host."""
     for fd, name in enumerate(("stdout", "stderr"), 1):
         # A surrogate must not make a `print` fail that would not fail in a terminal.
-        stream = io.TextIOWrapper(
+        stream = _Stream(
             _Buffer(worker, name, fd),
             encoding="utf-8",
             errors="backslashreplace",
