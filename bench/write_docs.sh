@@ -9,6 +9,12 @@ cd "$(dirname "$0")/.."
     echo "noisy and differ: read the ratios, not the figures. \`bench/peers.py\` says how each is measured."
     echo
     sed 's/^# Peer benchmark/## Beside others/' "$1/peers.md"
+    if [ -e "$1/again.md" ]; then
+        echo
+        echo "Single rows once more, in a run of their own (\`bench/peers.py --cases\`):"
+        echo
+        sed -n '/^| metric/,/^$/p' "$1/again.md"
+    fi
     echo
     echo "## What tasks cost"
     echo

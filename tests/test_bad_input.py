@@ -1,6 +1,7 @@
 """Each mistake gets one clear error that says what to do, and the pool goes on."""
 
 import base64
+import functools
 import pickle
 import threading
 
@@ -196,7 +197,13 @@ def test_what_is_not_callable(executor):
 def test_calls_after_shutdown(make_executor):
     executor = make_executor(1)
     executor.shutdown()
-    for call in (executor.submit, executor.options(retries=1).submit, executor.map):
+    mappers = (
+        executor.map,
+        executor.options(retries=1).map,
+        functools.partial(executor.map, chunksize=2),
+        executor.amap,
+    )
+    for call in (executor.submit, executor.options(retries=1).submit, *mappers):
         with pytest.raises(RuntimeError, match=r"after shutdown: make a new Executor"):
             call(abs, [1])
     with pytest.raises(RuntimeError, match=r"after shutdown: make a new Executor"):

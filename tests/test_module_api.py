@@ -127,12 +127,17 @@ def test_all_results_in_order_of_completion(default, tmp_path):
     assert ids(disttask.get_results()) == [second.task_id, first.task_id]
 
 
+def begin_and_wait(folder):
+    (folder / "begun").touch()
+    return wait_for_file(folder / "go")
+
+
 def test_each_status(default, tmp_path):
     done, bad = disttask.submit(add, 1), disttask.submit(fail, ValueError, "no")
     crash = disttask.submit(os._exit, 3)
     disttask.get_results([done, bad, crash], timeout=20)
-    running = disttask.submit(wait_for_file, tmp_path / "go")
-    wait_busy(disttask.default_executor())
+    running = disttask.submit(begin_and_wait, tmp_path)
+    wait_until((tmp_path / "begun").exists, 10, "it has begun")
     queued, cancelled = disttask.submit(add, 1), disttask.submit(add, 2)
     assert cancelled.cancel()
     results = disttask.get_results([done, bad, crash, running, queued, cancelled], timeout=0)

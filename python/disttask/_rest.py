@@ -64,7 +64,7 @@ class Rest:
         """Why nothing more is read: raised after the values of what was read."""
         self.asked = False
         """Somebody has wanted a result, or has said that nobody does."""
-        self._exhausted = False
+        self._exhausted = self._is_refused = False
         self._ended = False
         """Nobody wants the rest."""
         self.sends_all = False
@@ -93,7 +93,9 @@ class Rest:
     # --- what it relies on ---
 
     def register(self) -> None:
-        """Have `shutdown` know of this one, if there is more to read."""
+        """Have `shutdown` know of this one, if there is more to read. Raises what kept it from submitting anything."""
+        if self._is_refused and not self._under_way and self.failed is not None:
+            raise self.failed
         if not (self._exhausted or self._ended):
             self._is_live = True
             self._live[id(self)] = self
@@ -139,6 +141,7 @@ class Rest:
 
     def _stop(self, exc: Exception) -> None:
         """A call could not be submitted. Read nothing more, and raise this after the values of what was read."""
+        self._is_refused = not isinstance(exc, SerializationError)
         self.failed = self._cut_off if self._cut_off is not None and type(exc) is RuntimeError else exc
 
     # --- its end ---
