@@ -8,7 +8,7 @@ import pytest
 
 import disttask
 from disttask import _default
-from helpers import assert_usable, wait_busy, wait_until
+from helpers import assert_usable, wait_until
 from tasks import add, fail, sleep, wait_for_file
 
 
