@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+import traceback
 import uuid
 
 import disttask
@@ -168,6 +169,7 @@ class Storm:
 
     def settle(self, number, kind, future):
         """With no timer it must say how it has ended, and the same each time."""
+        where = ""
         for _ in range(2):
             try:
                 how = "value" if is_right(kind, number, future.result(PATIENCE)) else "wrong value"
@@ -177,10 +179,11 @@ class Storm:
                 how = "cancelled"
             except self._raised:
                 how = "tick"  # the signal came while it ran here
+                where = traceback.format_exc()
             except BaseException as exc:
                 how = f"{type(exc).__name__}: {exc}"
             if self.ends.setdefault(number, how) != how:
-                self.ends[number] = f"first {self.ends[number]}, then {how}"
+                self.ends[number] = f"first {self.ends[number]}, then {how} {where}"
 
     def end(self):
         while self._kept:

@@ -3,7 +3,6 @@
 import contextlib
 import http.server
 import json
-import os
 import socket
 import threading
 import time
@@ -80,13 +79,7 @@ def test_a_crash_and_a_timeout_are_told(client, native):
 
 
 def test_how_often_it_was_tried_is_told(client, tmp_path):
-    def die_then_raise(path):
-        tasks.log(path, "run")
-        if len(tasks.lines(path)) == 1:
-            os._exit(7)
-        raise ValueError("now")
-
-    task_id = client.options(retries=3, backoff=0).submit(die_then_raise, tmp_path / "runs")
+    task_id = client.options(retries=3, backoff=0).submit(tasks.die_then_raise, tmp_path / "runs")
     (record,) = client.get_results([task_id])
     (note,) = record["error"].__notes__
     assert note.startswith("disttask: attempt 2 of 4; attempt 1: worker pid ")

@@ -164,13 +164,7 @@ def test_what_was_tried_once_says_nothing(executor):
 
 
 def test_an_exception_after_a_crash_says_what_came_before(executor, tmp_path):
-    def die_then_raise(path):
-        tasks.log(path, "run")
-        if len(tasks.lines(path)) == 1:
-            os._exit(7)
-        raise ValueError("now")
-
-    error = again(executor, retries=4).submit(die_then_raise, tmp_path / "runs").exception(timeout=20)
+    error = again(executor, retries=4).submit(tasks.die_then_raise, tmp_path / "runs").exception(timeout=20)
     assert type(error) is ValueError
     (note,) = notes(error)
     assert note.startswith("disttask: attempt 2 of 5; attempt 1: worker pid ")

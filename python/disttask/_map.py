@@ -114,8 +114,8 @@ class _Mapping(Rest):
         self._nanos_per_item = tasks._map_times.get(self._function.name, 0.0)
         if self._nanos_per_item:
             self._size = self._fitting()
-        self._takes = 0
-        """Chunks whose values were taken since it was last looked what has come back."""
+        self._takes_left = 0
+        """Chunks whose values may be taken before it is looked again what has come back."""
         self._under_way: deque[Any] = deque()
         """Chunks, in the order of their items."""
         self._out: list[Any] = []
@@ -126,7 +126,6 @@ class _Mapping(Rest):
         """Bytes of the results of the others."""
 
     def _fill(self) -> None:
-        self._takes = 0
         out = []
         for chunk in self._out:
             if chunk.future._is_resolved():
@@ -135,6 +134,7 @@ class _Mapping(Rest):
                 out.append(chunk)
         self._out = out
         out_limit = self._out_limit()
+        self._takes_left = out_limit // _FILLS
         while self.failed is None and len(self._out) < out_limit and self._may_run_ahead():
             items: list[Any] = []
             try:
@@ -220,8 +220,8 @@ class _Mapping(Rest):
         self._under_way.popleft()
         self._ahead_bytes -= chunk.bytes
         chunk.taken = True
-        self._takes += 1
-        if self._takes * _FILLS >= self._out_limit():
+        self._takes_left -= 1
+        if self._takes_left <= 0:
             self.fill()  # first: the workers go on while this thread loads the values
         outcome = chunk.error or chunk.future._chunk_outcome()
         if isinstance(outcome, BaseException):

@@ -72,23 +72,15 @@ class Rest:
         self._cut_off: Exception | None = None
         """What is raised where a call can no longer be submitted, because the executor was shut down."""
 
-    # --- what a map does with it ---
+    if TYPE_CHECKING:  # what each kind of map has
 
-    def _fill(self) -> None:
-        raise NotImplementedError
+        def _fill(self) -> None: ...
+        def _take(self, items: list[Any], count: int) -> None: ...
+        def _send_apart(self, items: list[Any]) -> None:
+            """Submit items of the rest. None is to fail because of another: it could not be sent again."""
 
-    def _take(self, items: list[Any], count: int) -> None:
-        raise NotImplementedError
-
-    def _send_apart(self, items: list[Any]) -> None:
-        """Submit items of the rest. None is to fail because of another: it could not be sent again."""
-        raise NotImplementedError
-
-    def remember(self) -> None:
-        raise NotImplementedError
-
-    def end(self) -> None:
-        raise NotImplementedError
+        def remember(self) -> None: ...
+        def end(self) -> None: ...
 
     # --- what it relies on ---
 

@@ -237,18 +237,23 @@ fn die(flaw: Flaw, life: usize) {
     }
 }
 
-/// A result may come while the driver decides to sleep until it is rung.
-fn driver_hears_of_results(flaw: Flaw) {
+/// Two tasks and the end, sent before the worker looks.
+fn two_are_sent(flaw: Flaw) -> (HostLane<Model>, WorkerLane<Model>) {
     let (ours, theirs) = Model::pair(flaw, IMMORTAL);
-    let world = World::new(flaw);
     let mut lane = HostLane::new(ours, 1);
-    let there = Arc::clone(&world);
-    let mut known = Known::default();
     for task in 1..=2 {
         assert!(lane.send(head(task, WORK), &[task as u8; 8]));
     }
     assert!(lane.send(head(0, STOP), &[]));
-    let worker = thread::spawn(move || work(WorkerLane::new(theirs), &there, 8, true));
+    (lane, WorkerLane::new(theirs))
+}
+
+/// A result may come while the driver decides to sleep until it is rung.
+fn driver_hears_of_results(flaw: Flaw) {
+    let (mut lane, theirs) = two_are_sent(flaw);
+    let (world, mut known) = (World::new(flaw), Known::default());
+    let there = Arc::clone(&world);
+    let worker = thread::spawn(move || work(theirs, &there, 8, true));
     loop {
         arm(&world.bell);
         receive(&mut lane, &mut known);
@@ -263,17 +268,11 @@ fn driver_hears_of_results(flaw: Flaw) {
 /// The leader waits for one result, and goes. What came while it was on its way to look, it brings; of the rest the driver hears,
 /// which is armed once and no more.
 fn leader_brings_what_it_was_woken_for(flaw: Flaw) {
-    let (ours, theirs) = Model::pair(flaw, IMMORTAL);
-    let world = World::new(flaw);
-    let mut lane = HostLane::new(ours, 1);
+    let (mut lane, theirs) = two_are_sent(flaw);
+    let (world, mut known) = (World::new(flaw), Known::default());
     let there = Arc::clone(&world);
-    let mut known = Known::default();
-    for task in 1..=2 {
-        assert!(lane.send(head(task, WORK), &[task as u8; 8]));
-    }
-    assert!(lane.send(head(0, STOP), &[]));
     arm(&world.bell);
-    let worker = thread::spawn(move || work(WorkerLane::new(theirs), &there, 8, true));
+    let worker = thread::spawn(move || work(theirs, &there, 8, true));
     let rung = sleep_while(&world.bell, || {
         receive(&mut lane, &mut known);
         known.done.is_empty().then_some(Duration::MAX)

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -116,7 +116,7 @@ pub(super) struct Core {
     /// Where the next submitter looks for answers.
     pub(super) next_look: usize,
     /// How long the last task ran that was answered.
-    pub(super) ran_nanos: Arc<AtomicU64>,
+    pub(super) ran: Duration,
     /// Something was resolved since the last [`Core::run_actions`].
     pub(super) resolved: bool,
     /// Workers that were sent something since then.
@@ -136,7 +136,6 @@ pub(super) struct Parts {
     pub(super) arena: Arc<Arena>,
     pub(super) output: Arc<Output>,
     pub(super) attention: Arc<AtomicI64>,
-    pub(super) ran_nanos: Arc<AtomicU64>,
     pub(super) collector: Sender<TaskId>,
     pub(super) config: Arc<Vec<u8>>,
     pub(super) hello: Vec<u8>,
@@ -187,7 +186,7 @@ impl Core {
             arena: parts.arena,
             output: parts.output,
             attention: parts.attention,
-            ran_nanos: parts.ran_nanos,
+            ran: Duration::ZERO,
             next_look: 0,
             resolved: false,
             dirty: Vec::new(),

@@ -1,6 +1,5 @@
 //! Turning the crank: taking what workers have answered, and sending them what there is room for.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::answer::{error_text, shown, with_note};
@@ -90,7 +89,7 @@ impl Core {
     fn answered(&mut self, id: WorkerId, received: Received, now: Time) {
         let Received { run, answer, nanos, payload, .. } = received;
         let ran = Duration::from_nanos(nanos);
-        self.ran_nanos.store(nanos, Ordering::Relaxed);
+        self.ran = ran;
         let outcome = match answer {
             Answer::Value => Outcome::Value(payload),
             Answer::Values => Outcome::Values(payload, ran),

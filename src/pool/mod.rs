@@ -201,7 +201,6 @@ pub struct Shared {
     queuing: AtomicUsize,
     /// How long it is worth to look for an answer before sleeping.
     spin_nanos: AtomicU64,
-    ran_nanos: Arc<AtomicU64>,
     collected: Receiver<TaskId>,
     /// The driver has ended: no process is left.
     gone: Mutex<bool>,
@@ -215,7 +214,6 @@ impl Shared {
         let bell = Arc::new(HostBell::new(config.spawn.backing)?);
         let arena = Arena::new(config.spawn.backing, config.arena_bytes);
         let attention = Arc::new(AtomicI64::new(0));
-        let ran_nanos = Arc::new(AtomicU64::new(0));
         let (collector, collected) = unbounded();
         let output = Arc::new(Output::default());
         let core = Core::new(Parts {
@@ -229,7 +227,6 @@ impl Shared {
             arena: Arc::clone(&arena),
             output: Arc::clone(&output),
             attention: Arc::clone(&attention),
-            ran_nanos: Arc::clone(&ran_nanos),
             collector,
             config: Arc::new(config.config),
             hello: config.hello,
@@ -252,7 +249,6 @@ impl Shared {
             attention,
             queuing: AtomicUsize::new(0),
             spin_nanos: AtomicU64::new(0),
-            ran_nanos,
             collected,
             gone: Mutex::new(false),
             went: Condvar::new(),

@@ -21,7 +21,7 @@ const MIN_SPIN: Duration = Duration::from_nanos(500);
 pub const SPIN_WITH_GIL: Duration = Duration::from_micros(10);
 
 /// A task of this length is worth looking for: one that has just begun is done before a thread would be asleep and awake again.
-const SHORT_NANOS: u64 = 2 * MAX_SPIN.as_nanos() as u64;
+const SHORT: Duration = MAX_SPIN.saturating_mul(2);
 
 /// How often a thread that waits for one of several results, while another thread brings them, looks for the others.
 const FOLLOWER_LOOKS: Duration = Duration::from_millis(1);
@@ -77,7 +77,9 @@ impl Shared {
 
     /// Looking has paid, or would have. Where tasks are long that was chance: beside busy workers it costs them the processor.
     fn note_short_wait(&self) {
-        if self.ran_nanos.load(Ordering::Relaxed) <= SHORT_NANOS {
+        // No lock for each of a row of short waits.
+        let is_set = self.spin_nanos.load(Ordering::Relaxed) == MAX_SPIN.as_nanos() as u64;
+        if !is_set && self.core.lock().ran <= SHORT {
             self.set_spin(MAX_SPIN);
         }
     }
