@@ -2,7 +2,6 @@
 //!
 //! `disttask._functions` decides, on the first submit of a function; here is what happens on all the others.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{
     PyBytes, PyCFunction, PyDict, PyFunction, PyString, PyType, PyWeakrefMethods, PyWeakrefReference,
 };
+use rustc_hash::FxHashMap;
 
 use super::buffer;
 use super::pickling::{apart, has_met};
@@ -143,7 +143,7 @@ type Prepared<'py> = Option<(Bound<'py, PyBytes>, String, Vec<Shape>, bool)>;
 
 /// The functions that a pool has met, by address.
 #[derive(Default)]
-pub(super) struct Functions(Mutex<HashMap<usize, Met>>);
+pub(super) struct Functions(Mutex<FxHashMap<usize, Met>>);
 
 impl Functions {
     /// This function, if it travels by number; looked at anew if it has changed.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
+use rustc_hash::FxHashMap;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
@@ -71,7 +72,7 @@ pub struct HostLink {
     /// Blocks of our arena that the worker has been sent.
     shown: HashSet<u32>,
     /// Functions that the worker has been sent.
-    defined: HashMap<u32, Weak<Code>>,
+    defined: FxHashMap<u32, Weak<Code>>,
     /// So many of them, and it is looked which are dead.
     sweep_at: usize,
     /// Those whose definition may not have been read, and where it ends in the ring.
@@ -136,7 +137,7 @@ impl HostLink {
             unsent: VecDeque::new(),
             lane: HostLane::new(map, number),
             shown: HashSet::new(),
-            defined: HashMap::new(),
+            defined: FxHashMap::default(),
             sweep_at: MIN_SWEEP,
             unread: VecDeque::new(),
             garbled: None,

@@ -115,6 +115,9 @@ pub(super) struct Core {
     pub(super) attention: Arc<AtomicI64>,
     /// Where the next submitter looks for answers.
     pub(super) next_look: usize,
+    /// When a submitter looked last, and how many have not since then.
+    pub(super) looked: Time,
+    pub(super) unlooked: u32,
     /// How long the last task ran that was answered.
     pub(super) ran: Duration,
     /// Something was resolved since the last [`Core::run_actions`].
@@ -188,6 +191,8 @@ impl Core {
             attention: parts.attention,
             ran: Duration::ZERO,
             next_look: 0,
+            looked: Time::ZERO,
+            unlooked: 0,
             resolved: false,
             dirty: Vec::new(),
         };

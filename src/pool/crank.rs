@@ -12,6 +12,14 @@ use crate::scheduler::types::{Completion, TaskId, Time, Tries, WorkerId};
 /// Seats where a submitter looks for answers: half of them are empty, mostly.
 const LOOKS_PER_SUBMIT: usize = 8;
 
+/// Whoever submits in a row looks at every so many submits. Each look at an answer that has just been written fetches a line
+/// of memory from the processor that wrote it; several answers share the way.
+const SUBMITS_PER_LOOK: u32 = 16;
+
+/// ... or when the last look is so long ago: about what those submits take, and less than what a worker that is in use has
+/// to do ([`crate::scheduler`] sends a short task to another one only above 50 us of work).
+const LOOK_EVERY: Duration = Duration::from_micros(20);
+
 impl Core {
     /// Turn the crank: take all answers that there are, and do what follows. Whether there was anything to do.
     pub(super) fn turn(&mut self) -> bool {
@@ -51,6 +59,12 @@ impl Core {
 
     /// A submitter looks at a few workers only, so that a submit costs the same however many there are.
     pub(super) fn look_at_some(&mut self, now: Time) {
+        self.unlooked += 1;
+        if self.unlooked < SUBMITS_PER_LOOK && now.saturating_sub(self.looked) < LOOK_EVERY {
+            return;
+        }
+        self.unlooked = 0;
+        self.looked = now;
         for _ in 0..LOOKS_PER_SUBMIT.min(self.seats.len()) {
             self.next_look = (self.next_look + 1) % self.seats.len();
             self.receive(self.next_look, now);

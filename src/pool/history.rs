@@ -92,8 +92,8 @@ impl History {
             waited: begun.saturating_sub(facts.submitted),
             ended: facts.ended,
             pid: facts.pid,
-            summary: summary.into(),
-            details: details.into(),
+            summary: shared(summary),
+            details: shared(details),
         };
         self.bytes += past.size();
         self.past.push_back(past);
@@ -111,6 +111,11 @@ impl History {
     pub(super) fn find(&self, task: TaskId) -> Option<Past> {
         self.past.iter().rev().find(|past| past.task == task).cloned()
     }
+}
+
+/// Most tasks leave no words behind, and what is empty takes no memory as an `Arc`'s default.
+fn shared(text: String) -> Arc<str> {
+    if text.is_empty() { Arc::default() } else { text.into() }
 }
 
 fn failure_of(outcome: &Outcome) -> Option<&'static str> {
