@@ -46,8 +46,8 @@ def handle(kind):
 def end_timer():
     """When it returns, no signal is on its way.
 
-    Up to Python 3.12 a thread that takes the GIL adds up what there is to look for, and stores the sum. A signal between
-    the two is overlooked until the GIL is taken again, or some call looks of itself: so it is taken here once more.
+    Up to Python 3.12 a thread that takes the GIL adds up what there is to look for, and stores the sum. A signal
+    between the two is overlooked until the GIL is taken again, or some call looks of itself: so it is taken here again.
     """
     signal.setitimer(signal.ITIMER_REAL, 0)
     take_gil()

@@ -376,6 +376,19 @@ def hit_while_its_result_is_pickled():
     return future.result()
 
 
+def hit_while_it_is_submitted(by_value):
+    """Of both ways to pickle."""
+    func, hit = (lambda x: -x) if by_value else operator.neg, Hit()
+    with pytest.raises(Late):
+        disttask.submit(func, hit)
+    return disttask.submit(func, hit).result()
+
+
+@pytest.mark.parametrize("by_value", [False, True])
+def test_what_a_signal_handler_raises_while_a_task_submits_is_raised(executor, by_value):
+    assert executor.submit(hit_while_it_is_submitted, by_value).result(timeout=10) == -7
+
+
 def test_what_a_signal_handler_raises_while_arguments_are_pickled_is_raised(executor):
     one = executor.submit(abs, -1)
     for func, args in (

@@ -21,7 +21,7 @@ from ._exceptions import (
     SerializationError,
     from_failure,
 )
-from ._pickling import Pickled, add_note, brief, dumps, task_name
+from ._pickling import Pickled, add_note, brief, dumps, task_name, told_apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
     hits: list[BaseException] = []
     try:
         pickled = dumps((func, args, kwargs), hits)
-    except Exception as exc:
+    except Exception as first:
+        _, exc, found = told_apart(lambda: dumps((func, args, kwargs)), first)
+        if found:
+            raise found[0] from None
         part, value = culprit(func, args, kwargs)
         advice = _BUILD_IT_THERE
         if isinstance(value, StandardFuture):
@@ -149,7 +152,7 @@ def _rebuild(remote: RemoteException) -> tuple[BaseException, list[BaseException
     if remote.stage == "run" or not (original is None or isinstance(original, Exception)):
         if original is not None:
             return original, causes
-        reason = "cannot be pickled" if why is None else f"cannot be rebuilt: {brief(why)}"
+        reason = "cannot be pickled" if why is None else f"cannot be rebuilt: {_brief(why)}"
         return RemoteError(remote.type_name, remote.message, remote.traceback, reason), causes
     what = f"{remote.type_name}: {remote.message}"
     if remote.stage == "dump":
@@ -184,7 +187,7 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
         return None, load_exception(data)
     value, exc = _try_to_load(data)
     if exc is not None and issubclass(type(exc), Exception):
-        error = DeserializationError(f"the task's result cannot be unpickled here: {brief(exc)}")
+        error = DeserializationError(f"the task's result cannot be unpickled here: {_brief(exc)}")
         error.__cause__ = exc
         return None, error
     return value, exc
@@ -194,7 +197,7 @@ def _try_to_load(data: bytes | tuple[bytes, list[Any]]) -> tuple[Any, BaseExcept
     """The value, or what loading it raised, whatever that is: unpickling runs the user's code.
 
     What a signal handler raises meanwhile (Ctrl-C, say) is for the caller, not for the future, which can be asked
-    again. What fails once and not twice is that.
+    again.
     """
     try:
         return _load_once(data), None
@@ -203,13 +206,19 @@ def _try_to_load(data: bytes | tuple[bytes, list[Any]]) -> tuple[Any, BaseExcept
             return None, exc  # signals are the main thread's
         if issubclass(type(exc), KeyboardInterrupt):
             raise
-        try:
-            _load_once(data)
-        except BaseException as again:
-            if issubclass(type(again), KeyboardInterrupt):
-                raise
-            return None, exc
-        raise
+        _, failure, hits = told_apart(lambda: _load_once(data), exc, through=(KeyboardInterrupt,))
+    if hits:
+        raise hits[0]
+    return None, failure
+
+
+def _brief(exc: BaseException) -> str:
+    """As `brief`. What a signal handler raises is raised: the future can be asked again."""
+    hits: list[BaseException] = []
+    text = brief(exc, hits)
+    if hits:
+        raise hits[0]
+    return text
 
 
 def _load_once(data: bytes | tuple[bytes, list[Any]]) -> Any:
