@@ -21,7 +21,7 @@ from ._exceptions import (
     SerializationError,
     from_failure,
 )
-from ._pickling import Pickled, add_note, brief, dumps, task_name, told_apart
+from ._pickling import Pickled, add_note, brief, dumps, own_failure, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
     try:
         pickled = dumps((func, args, kwargs), hits)
     except Exception as first:
-        _, exc, found = told_apart(lambda: dumps((func, args, kwargs)), first)
-        if found:
-            raise found[0] from None
+        exc = own_failure(lambda: dumps((func, args, kwargs)), first)
         part, value = culprit(func, args, kwargs)
         advice = _BUILD_IT_THERE
         if isinstance(value, StandardFuture):
@@ -206,10 +204,7 @@ def _try_to_load(data: bytes | tuple[bytes, list[Any]]) -> tuple[Any, BaseExcept
             return None, exc  # signals are the main thread's
         if issubclass(type(exc), KeyboardInterrupt):
             raise
-        _, failure, hits = told_apart(lambda: _load_once(data), exc, through=(KeyboardInterrupt,))
-    if hits:
-        raise hits[0]
-    return None, failure
+        return None, own_failure(lambda: _load_once(data), exc, through=(KeyboardInterrupt,))
 
 
 def _brief(exc: BaseException) -> str:

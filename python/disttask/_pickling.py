@@ -200,6 +200,16 @@ def told_apart(
         failures.clear()  # their tracebacks hold this frame
 
 
+def own_failure(
+    make: Callable[[], object], first: BaseException, through: tuple[type[BaseException], ...] = ()
+) -> BaseException | None:
+    """As `told_apart`: its failure, which there is, or else what a signal handler has raised is raised."""
+    _, failure, hits = told_apart(make, first, through)
+    if hits:
+        raise hits[0]
+    return failure
+
+
 def brief(exc: BaseException, hits: list[BaseException] | None = None) -> str:
     """Its class and its message, whatever its class does. What signal handlers raise meanwhile is added to `hits`."""
     return f"{_class_name(type(exc), '__name__')}: {_tried(lambda: _cut(_plain(str(exc))), _STR_RAISES, hits)}"
