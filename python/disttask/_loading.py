@@ -39,20 +39,30 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
     hits: list[BaseException] = []
     try:
         pickled = dumps((func, args, kwargs), hits)
-    except Exception as first:
-        exc = own_failure(lambda: dumps((func, args, kwargs)), first)
-        part, value = culprit(func, args, kwargs)
-        advice = _BUILD_IT_THERE
-        if isinstance(value, StandardFuture):
-            advice = _FOREIGN_FUTURE
-        elif "through inheritance" in str(exc):  # `multiprocessing` says so of its locks, queues and shared values
-            advice = _GIVE_IT_AT_THE_START
-        raise SerializationError(
-            f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. {advice}"
-        ) from exc
+    except Exception as exc:
+        # Without a name for the failure: it would be in a cycle with this frame.
+        raise _unpicklable(  # noqa: B904 - it has its cause
+            func, args, kwargs, own_failure(lambda: dumps((func, args, kwargs)), exc)
+        )
     if hits:
-        raise hits[0]
+        raise hits.pop()
     return pickled
+
+
+def _unpicklable(
+    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object], exc: BaseException | None
+) -> SerializationError:
+    part, value = culprit(func, args, kwargs)
+    advice = _BUILD_IT_THERE
+    if isinstance(value, StandardFuture):
+        advice = _FOREIGN_FUTURE
+    elif "through inheritance" in str(exc):  # `multiprocessing` says so of its locks, queues and shared values
+        advice = _GIVE_IT_AT_THE_START
+    error = SerializationError(
+        f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. {advice}"
+    )
+    error.__cause__ = exc
+    return error
 
 
 _BUILD_IT_THERE = "Pass what it is made from (a path, a URL, plain data) and build it inside the task."
@@ -212,7 +222,7 @@ def _brief(exc: BaseException) -> str:
     hits: list[BaseException] = []
     text = brief(exc, hits)
     if hits:
-        raise hits[0]
+        raise hits.pop()
     return text
 
 

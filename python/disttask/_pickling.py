@@ -107,9 +107,9 @@ def _by_reference(obj: object, hits: list[BaseException] | None) -> bytes | None
     except Exception as exc:
         if exc.__traceback__ is None or exc.__traceback__.tb_next is None:
             return None  # of the pickler's own, and not of any Python code that it has called
-        data, _, found = told_apart(lambda: _pickle_dumps(obj, PROTOCOL), exc)
+        data, found = told_apart(lambda: _pickle_dumps(obj, PROTOCOL), exc)[::2]
     if found and hits is None:
-        raise found[0]
+        raise found.pop()
     if hits is not None:
         hits += found
     return data
@@ -170,7 +170,14 @@ def _tried(make: Callable[[], _T], otherwise: _T, hits: list[BaseException] | No
     try:
         return make()
     except BaseException as exc:
-        made, failure, found = told_apart(make, exc)
+        return _settled(told_apart(make, exc), otherwise, hits)
+
+
+def _settled(
+    told: tuple[_T | None, BaseException | None, list[BaseException]], otherwise: _T, hits: list[BaseException] | None
+) -> _T:
+    # Its own frame: in that of `_tried`, which the first failure's traceback holds, an exception would be in a cycle.
+    made, failure, found = told
     if hits is not None:
         hits += found
     return otherwise if failure is not None else made  # type: ignore[return-value]
@@ -193,21 +200,27 @@ def told_apart(
                 if issubclass(type(exc), through):
                     raise
                 failures.append(exc)
-        *others, own = failures
-        hits = [exc for exc in others if type(exc) is not type(own)]
-        return None, own, hits if len(hits) == 1 else []
+        return None, failures[-1], _hits_among(failures)
     finally:
         failures.clear()  # their tracebacks hold this frame
+
+
+def _hits_among(failures: list[BaseException]) -> list[BaseException]:
+    hits = [exc for exc in failures if type(exc) is not type(failures[-1])]
+    return hits if len(hits) == 1 else []
 
 
 def own_failure(
     make: Callable[[], object], first: BaseException, through: tuple[type[BaseException], ...] = ()
 ) -> BaseException | None:
     """As `told_apart`: its failure, which there is, or else what a signal handler has raised is raised."""
-    _, failure, hits = told_apart(make, first, through)
-    if hits:
-        raise hits[0]
-    return failure
+    failure, hits = told_apart(make, first, through)[1:]
+    try:
+        if hits:
+            raise hits.pop()
+        return failure
+    finally:
+        del failure  # the traceback of what is raised holds this frame
 
 
 def brief(exc: BaseException, hits: list[BaseException] | None = None) -> str:
