@@ -68,6 +68,14 @@ def test_a_signal_handler_that_raises_loses_nothing(make_executor, tmp_path, wor
     assert_usable(executor)
 
 
+def test_the_storm_leaves_no_signal_behind(executor):
+    """One that came later would hit what is asked with no timer, as if it were our fault."""
+    ticks, late = executor.submit(nested_tasks.overlooked, SECONDS).result(timeout=SECONDS + 60)
+    print(f"{ticks} signals, {late} of them late")
+    assert ticks >= MIN_TICKS, "it has interrupted next to nothing"
+    assert late == 0
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_was_broken_off_takes_no_place_in_the_queue(make_executor, tmp_path, workers):
     """More than the queue's bound; the futures are garbage that nobody collects."""

@@ -15,7 +15,7 @@ from _pickle import dumps as _pickle_dumps
 
 from ._checks import to_submit
 from ._options import Options
-from ._pickling import PROTOCOL, importing, task_name
+from ._pickling import PROTOCOL, importing, own_failure, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ def _by_value(func: Any) -> bytes | None:
 
     try:
         return _by_value.dumps(func)
-    except Exception:
+    except Exception as exc:
+        own_failure(lambda: _by_value.dumps(func), exc)
         return None  # the submit itself will find out, and say what is wrong
 
 
@@ -170,7 +171,8 @@ def _by_reference(func: Any) -> bytes | None:
         return None
     try:
         data = _pickle_dumps(func, PROTOCOL)
-    except Exception:
+    except Exception as exc:
+        own_failure(lambda: _pickle_dumps(func, PROTOCOL), exc)
         return None
     return None if _MAIN in data else data
 

@@ -21,7 +21,7 @@ from ._exceptions import (
     SerializationError,
     from_failure,
 )
-from ._pickling import Pickled, add_note, brief, dumps, task_name
+from ._pickling import Pickled, add_note, brief, dumps, own_failure, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,18 +40,29 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
     try:
         pickled = dumps((func, args, kwargs), hits)
     except Exception as exc:
-        part, value = culprit(func, args, kwargs)
-        advice = _BUILD_IT_THERE
-        if isinstance(value, StandardFuture):
-            advice = _FOREIGN_FUTURE
-        elif "through inheritance" in str(exc):  # `multiprocessing` says so of its locks, queues and shared values
-            advice = _GIVE_IT_AT_THE_START
-        raise SerializationError(
-            f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. {advice}"
-        ) from exc
+        # Without a name for the failure: it would be in a cycle with this frame.
+        raise _unpicklable(  # noqa: B904 - it has its cause
+            func, args, kwargs, own_failure(lambda: dumps((func, args, kwargs)), exc)
+        )
     if hits:
-        raise hits[0]
+        raise hits.pop()
     return pickled
+
+
+def _unpicklable(
+    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object], exc: BaseException | None
+) -> SerializationError:
+    part, value = culprit(func, args, kwargs)
+    advice = _BUILD_IT_THERE
+    if isinstance(value, StandardFuture):
+        advice = _FOREIGN_FUTURE
+    elif "through inheritance" in str(exc):  # `multiprocessing` says so of its locks, queues and shared values
+        advice = _GIVE_IT_AT_THE_START
+    error = SerializationError(
+        f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. {advice}"
+    )
+    error.__cause__ = exc
+    return error
 
 
 _BUILD_IT_THERE = "Pass what it is made from (a path, a URL, plain data) and build it inside the task."
@@ -149,7 +160,7 @@ def _rebuild(remote: RemoteException) -> tuple[BaseException, list[BaseException
     if remote.stage == "run" or not (original is None or isinstance(original, Exception)):
         if original is not None:
             return original, causes
-        reason = "cannot be pickled" if why is None else f"cannot be rebuilt: {brief(why)}"
+        reason = "cannot be pickled" if why is None else f"cannot be rebuilt: {_brief(why)}"
         return RemoteError(remote.type_name, remote.message, remote.traceback, reason), causes
     what = f"{remote.type_name}: {remote.message}"
     if remote.stage == "dump":
@@ -184,7 +195,7 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
         return None, load_exception(data)
     value, exc = _try_to_load(data)
     if exc is not None and issubclass(type(exc), Exception):
-        error = DeserializationError(f"the task's result cannot be unpickled here: {brief(exc)}")
+        error = DeserializationError(f"the task's result cannot be unpickled here: {_brief(exc)}")
         error.__cause__ = exc
         return None, error
     return value, exc
@@ -194,7 +205,7 @@ def _try_to_load(data: bytes | tuple[bytes, list[Any]]) -> tuple[Any, BaseExcept
     """The value, or what loading it raised, whatever that is: unpickling runs the user's code.
 
     What a signal handler raises meanwhile (Ctrl-C, say) is for the caller, not for the future, which can be asked
-    again. What fails once and not twice is that.
+    again.
     """
     try:
         return _load_once(data), None
@@ -203,13 +214,16 @@ def _try_to_load(data: bytes | tuple[bytes, list[Any]]) -> tuple[Any, BaseExcept
             return None, exc  # signals are the main thread's
         if issubclass(type(exc), KeyboardInterrupt):
             raise
-        try:
-            _load_once(data)
-        except BaseException as again:
-            if issubclass(type(again), KeyboardInterrupt):
-                raise
-            return None, exc
-        raise
+        return None, own_failure(lambda: _load_once(data), exc, through=(KeyboardInterrupt,))
+
+
+def _brief(exc: BaseException) -> str:
+    """As `brief`. What a signal handler raises is raised: the future can be asked again."""
+    hits: list[BaseException] = []
+    text = brief(exc, hits)
+    if hits:
+        raise hits.pop()
+    return text
 
 
 def _load_once(data: bytes | tuple[bytes, list[Any]]) -> Any:

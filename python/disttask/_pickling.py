@@ -107,14 +107,11 @@ def _by_reference(obj: object, hits: list[BaseException] | None) -> bytes | None
     except Exception as exc:
         if exc.__traceback__ is None or exc.__traceback__.tb_next is None:
             return None  # of the pickler's own, and not of any Python code that it has called
-        hit = exc
-    try:
-        data = _pickle_dumps(obj, PROTOCOL)
-    except Exception:
-        return None
-    if hits is None:
-        raise hit  # as in `_tried`
-    hits.append(hit)
+        data, found = told_apart(lambda: _pickle_dumps(obj, PROTOCOL), exc)[::2]
+    if found and hits is None:
+        raise found.pop()
+    if hits is not None:
+        hits += found
     return data
 
 
@@ -138,7 +135,7 @@ def dump_exception(stage: str, exc: BaseException, note: str = "", hits: list[Ba
     notes = _take_notes(exc)
 
     def pickled() -> bytes:
-        causes = _dump_causes(exc)
+        causes = _dump_causes(exc, hits)
         return dumps([exc, *causes] if causes else exc).data
 
     def traceback() -> str:
@@ -169,32 +166,66 @@ def described(exc: BaseException) -> str:
 
 
 def _tried(make: Callable[[], _T], otherwise: _T, hits: list[BaseException] | None) -> _T:
-    """What the user's code makes, which may raise whatever it likes, even SystemExit.
-
-    What fails once and not twice was hit by a signal handler that raised.
-    """
+    """What the user's code makes, which may raise whatever it likes, even SystemExit."""
     try:
         return make()
     except BaseException as exc:
-        try:
-            made = make()
-        except BaseException:
-            return otherwise
-        if hits is not None:
-            hits.append(exc)
-        return made
+        return _settled(told_apart(make, exc), otherwise, hits)
 
 
-def brief(exc: BaseException) -> str:
-    """Its class and its message. Never raises, either."""
-    return f"{_class_name(type(exc), '__name__')}: {_message(exc)}"
+def _settled(
+    told: tuple[_T | None, BaseException | None, list[BaseException]], otherwise: _T, hits: list[BaseException] | None
+) -> _T:
+    # Its own frame: in that of `_tried`, which the first failure's traceback holds, an exception would be in a cycle.
+    made, failure, found = told
+    if hits is not None:
+        hits += found
+    return otherwise if failure is not None else made  # type: ignore[return-value]
 
 
-def _message(exc: BaseException) -> str:
+def told_apart(
+    make: Callable[[], _T], first: BaseException, through: tuple[type[BaseException], ...] = ()
+) -> tuple[_T | None, BaseException | None, list[BaseException]]:
+    """`make` has raised `first`: what it makes after all, or else its failure; and what signal handlers have raised.
+
+    What fails once and not twice was hit by a handler that raised. If it fails in two ways, one is likely to be that,
+    and the third time tells which. `bindings/inline.rs` does the same. What is of a class in `through` is raised.
+    """
+    failures = [first]
     try:
-        return _cut(_plain(str(exc)))
-    except BaseException:  # it may even raise SystemExit
-        return _STR_RAISES
+        while len(failures) == 1 or (len(failures) == 2 and type(failures[0]) is not type(failures[1])):
+            try:
+                return make(), None, list(failures)
+            except BaseException as exc:
+                if issubclass(type(exc), through):
+                    raise
+                failures.append(exc)
+        return None, failures[-1], _hits_among(failures)
+    finally:
+        failures.clear()  # their tracebacks hold this frame
+
+
+def _hits_among(failures: list[BaseException]) -> list[BaseException]:
+    hits = [exc for exc in failures if type(exc) is not type(failures[-1])]
+    return hits if len(hits) == 1 else []
+
+
+def own_failure(
+    make: Callable[[], object], first: BaseException, through: tuple[type[BaseException], ...] = ()
+) -> BaseException | None:
+    """As `told_apart`: its failure, which there is, or else what a signal handler has raised is raised."""
+    failure, hits = told_apart(make, first, through)[1:]
+    try:
+        if hits:
+            raise hits.pop()
+        return failure
+    finally:
+        del failure  # the traceback of what is raised holds this frame
+
+
+def brief(exc: BaseException, hits: list[BaseException] | None = None) -> str:
+    """Its class and its message, whatever its class does. What signal handlers raise meanwhile is added to `hits`."""
+    return f"{_class_name(type(exc), '__name__')}: {_tried(lambda: _cut(_plain(str(exc))), _STR_RAISES, hits)}"
 
 
 class _Note(str):
@@ -231,7 +262,7 @@ def type_name(kind: type) -> str:
     name = _class_name(kind, "__qualname__")
     try:
         module = _class_name(kind, "__module__")
-    except Exception:
+    except (AttributeError, TypeError):
         return name
     return name if module == "builtins" else f"{module}.{name}"
 
@@ -266,7 +297,7 @@ def _plain(text: object) -> str:
     return "".join((text,))  # type: ignore[arg-type]
 
 
-def _dump_causes(exc: BaseException) -> list[bytes]:
+def _dump_causes(exc: BaseException, hits: list[BaseException] | None) -> list[bytes]:
     """What it was raised from, and what that was, each pickled by itself: one that cannot be costs no other."""
     found: list[bytes] = []
     seen = {id(exc)}
@@ -274,12 +305,15 @@ def _dump_causes(exc: BaseException) -> list[bytes]:
     while cause is not None and id(cause) not in seen and len(found) < MAX_CAUSES:
         seen.add(id(cause))
         if _class_name(type(cause), "__name__") != "RemoteTraceback":  # of a task's own task: the text has that, too
-            try:
-                found.append(dumps(cause).data)
-            except BaseException:
+            if not (pickle := _tried_pickle(cause, hits)):
                 break
+            found.append(pickle)
         cause = _own(cause, "__cause__")
     return found
+
+
+def _tried_pickle(cause: BaseException, hits: list[BaseException] | None) -> bytes:
+    return _tried(lambda: dumps(cause).data, b"", hits)
 
 
 def _cut(text: str) -> str:

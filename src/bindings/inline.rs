@@ -29,6 +29,14 @@ pub(super) struct Ran<'py> {
     pub(super) raised: Option<PyErr>,
 }
 
+impl Ran<'_> {
+    /// This came before.
+    fn hit(mut self, hit: Option<PyErr>) -> Self {
+        self.raised = hit.or(self.raised);
+        self
+    }
+}
+
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
@@ -66,37 +74,50 @@ pub(super) fn perform<'py>(
         );
         return described(py, steps, "run", PyRecursionError::new_err(deep), None);
     };
-    let loaded = twice(|| steps.call_method1(intern!(py, "load"), (&call,))?.extract());
+    let loaded = told_apart(py, || steps.call_method1(intern!(py, "load"), (&call,))?.extract());
     drop(call);
     let (func, args, kwargs): (Bound<'py, PyAny>, Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>) =
         match loaded {
-            Ok((call, None)) => call,
-            Ok((_, Some(hit))) => return described(py, steps, "run", hit, None), // as if in the function's first line
-            Err(error) => return described(py, steps, "load", error, None),
+            (Ok(call), None) => call,
+            (Ok(_), Some(hit)) => return described(py, steps, "run", hit, None), // as if in the function's first line
+            (Err(error), hit) => return described(py, steps, "load", error, None).hit(hit),
         };
     let result = func.call(args, kwargs.as_ref());
     drop((func, kwargs));
     if fork_generation() != generation {
         let error = result.as_ref().err();
-        let leave = twice(|| steps.getattr(intern!(py, "leave_child")));
-        leave.map_or_else(|_| std::process::exit(1), |(leave, _)| leave_child(py, &leave, error));
+        let (leave, _) = told_apart(py, || steps.getattr(intern!(py, "leave_child")));
+        leave.map_or_else(|_| std::process::exit(1), |leave| leave_child(py, &leave, error));
     }
     let value = match result {
         Ok(value) => value,
         Err(error) => return described(py, steps, "run", error, None),
     };
-    match twice(|| Ok(steps.call_method1(intern!(py, "dump"), (&value,))?.cast_into::<PyBytes>()?)) {
-        Ok((pickle, raised)) => Ran { kind: Ending::Value, pickle, raised },
-        Err(error) => described(py, steps, "dump", error, Some(&value)),
+    let dump = || Ok(steps.call_method1(intern!(py, "dump"), (&value,))?.cast_into::<PyBytes>()?);
+    match told_apart(py, dump) {
+        (Ok(pickle), raised) => Ran { kind: Ending::Value, pickle, raised },
+        (Err(error), hit) => described(py, steps, "dump", error, Some(&value)).hit(hit),
     }
 }
 
-/// What fails once and not twice has failed for a reason that is not its own: a signal handler that raised. Its exception
-/// comes along.
-fn twice<T>(step: impl Fn() -> PyResult<T>) -> PyResult<(T, Option<PyErr>)> {
+/// What came of the step, and what a signal handler has raised meanwhile. What fails once and not twice was hit by one. If it
+/// fails in two ways, one is likely to be that, and the third time tells which; as `disttask._pickling.told_apart`.
+fn told_apart<T>(py: Python<'_>, step: impl Fn() -> PyResult<T>) -> (PyResult<T>, Option<PyErr>) {
+    let alike = |one: &PyErr, other: &PyErr| one.get_type(py).is(other.get_type(py));
+    let first = match step() {
+        Ok(made) => return (Ok(made), None),
+        Err(first) => first,
+    };
+    let second = match step() {
+        Ok(made) => return (Ok(made), Some(first)),
+        Err(second) if alike(&first, &second) => return (Err(first), None),
+        Err(second) => second,
+    };
     match step() {
-        Ok(value) => Ok((value, None)),
-        Err(first) => Ok((step()?, Some(first))),
+        Ok(made) => (Ok(made), Some(first)),
+        Err(third) if alike(&third, &first) => (Err(third), Some(second)),
+        Err(third) if alike(&third, &second) => (Err(third), Some(first)),
+        Err(third) => (Err(third), None),
     }
 }
 

@@ -1,0 +1,75 @@
+"""A signal handler raises while something is pickled: whoever waits is told, and it is not taken for a failure."""
+
+import operator
+
+import pytest
+
+import disttask
+from tasks import add
+
+
+class Late(Exception):
+    """What a signal handler raises."""
+
+
+class Hit:
+    """While it is pickled, a signal handler raises: the first so many times."""
+
+    def __init__(self, times=1):
+        self.times = times
+
+    def __reduce__(self):
+        if self.times > 0:
+            self.times -= 1
+            raise Late
+        return int, (7,)
+
+
+def hit_while_its_result_is_pickled():
+    future = disttask.submit(Hit)
+    with pytest.raises(Late):
+        future.result()
+    return future.result()
+
+
+def hit_while_it_is_submitted(by_value):
+    """Of both ways to pickle."""
+    func, hit = (lambda x: -x) if by_value else operator.neg, Hit()
+    with pytest.raises(Late):
+        disttask.submit(func, hit)
+    return disttask.submit(func, hit).result()
+
+
+@pytest.mark.parametrize("by_value", [False, True])
+def test_what_a_signal_handler_raises_while_a_task_submits_is_raised(executor, by_value):
+    assert executor.submit(hit_while_it_is_submitted, by_value).result(timeout=10) == -7
+
+
+def test_what_a_signal_handler_raises_while_arguments_are_pickled_is_raised(executor):
+    one = executor.submit(abs, -1)
+    for func, args in (
+        (operator.neg, ()),
+        (lambda x: -x, ()),
+        (lambda one, x: -x * one, (one,)),
+        (operator.add, (one,)),
+    ):
+        hit = Hit()
+        with pytest.raises(Late):
+            executor.submit(func, *args, hit)
+        assert abs(executor.submit(func, *args, hit).result(timeout=10)) >= 7
+    with pytest.raises(Late):
+        executor.submit(add, 1, b=Hit())
+    with pytest.raises(Late):
+        executor.put(Hit())
+    seven = Hit()
+    plus_seven = disttask.task(lambda x: x + seven)
+    with pytest.raises(Late):
+        executor.submit(plus_seven, 1)
+    assert executor.submit(plus_seven, 1).result(timeout=10) == 8
+
+
+def test_a_result_that_a_signal_handler_has_hit(make_executor):
+    executor = make_executor(1)
+    assert executor.submit(hit_while_its_result_is_pickled).result(timeout=10) == 7
+    for times in (1, 2):
+        assert executor.submit(Hit, times).result(timeout=10) == 7, "the task has returned: nobody is there to be told"
