@@ -97,6 +97,18 @@ def test_a_stopped_idle_worker_is_replaced(executor):
     assert_usable(executor)
 
 
+def test_a_stopped_worker_that_has_begun_nothing_is_replaced(executor):
+    """It was stopped before the task was sent there: that is not lost, and does not wait as for one who is at work."""
+    pids = wait_idle(executor)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(psutil.Process(pid).status() == psutil.STATUS_STOPPED for pid in pids), 10, "stopped")
+    futures = [executor.submit(abs, -number) for number in range(4)]
+    assert [future.result(timeout=20) for future in futures] == [0, 1, 2, 3]
+    totals = executor.status()["totals"]
+    assert (totals["failed"], totals["retried"]) == (0, 0)
+
+
 def test_a_stopped_busy_worker_with_a_timeout(executor):
     future = executor.options(timeout=1.5).submit(sleep, 3600)
     wait_until(future.running, 10, "begun")  # what a stopped worker has not begun goes to another

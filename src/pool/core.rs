@@ -321,7 +321,7 @@ impl Core {
             seat.check_hung_up();
             let id = seat.id;
             if let Some(link) = &seat.link {
-                self.scheduler.handle_beat(id, link.beats(), now);
+                self.scheduler.handle_beat(id, link.beats(), link.begun().is_some(), now);
             }
             if seat.process.as_ref().is_some_and(Process::has_ended) {
                 self.reap(id);

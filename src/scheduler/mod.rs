@@ -256,11 +256,12 @@ impl Scheduler {
         self.bury(id, None, transient, now);
     }
 
-    /// A reading of the process's heartbeat counter.
-    pub fn handle_beat(&mut self, id: WorkerId, count: u64, now: Time) {
+    /// A reading of the process's heartbeat counter. `at_work`: it has begun something that it has not answered. What has
+    /// only been sent there costs nothing when it is killed, and would wait for long.
+    pub fn handle_beat(&mut self, id: WorkerId, count: u64, at_work: bool, now: Time) {
         let Some(worker) = self.workers.current(id) else { return self.standby_beat(id, count, now) };
         let limit = match worker.state {
-            WorkerState::Up if !worker.held.is_empty() => BUSY_FROZEN_LIMIT,
+            WorkerState::Up if at_work && !worker.held.is_empty() => BUSY_FROZEN_LIMIT,
             WorkerState::Up | WorkerState::Draining => IDLE_FROZEN_LIMIT,
             WorkerState::Starting if self.slow_starts => START_LIMIT,
             WorkerState::Vacant | WorkerState::Starting | WorkerState::Killed(..) | WorkerState::Retired => {

@@ -55,7 +55,7 @@ pub(super) enum Event {
     Exit(WorkerId, Option<Assignment>),
     /// There never was a process; whether the cause may pass.
     SpawnFailed(WorkerId, bool),
-    Beat(WorkerId, u64),
+    Beat(WorkerId, u64, bool),
     /// The process was seen to take more memory than what it runs may.
     OverMemory(WorkerId, Assignment),
     Pause(Duration),
@@ -103,7 +103,7 @@ impl Event {
             Self::Unfit(id) => scheduler.handle_unfit(id, now),
             Self::Exit(id, begun) => scheduler.handle_exit(id, begun, now),
             Self::SpawnFailed(id, transient) => scheduler.handle_spawn_failed(id, transient, now),
-            Self::Beat(id, count) => scheduler.handle_beat(id, count, now),
+            Self::Beat(id, count, at_work) => scheduler.handle_beat(id, count, at_work, now),
             Self::OverMemory(id, run) => scheduler.handle_over_memory(id, run),
             Self::Pause(gap) => scheduler.handle_pause(gap),
             Self::Timeout => scheduler.handle_timeout(now),

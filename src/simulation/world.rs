@@ -241,7 +241,9 @@ impl Process {
         if self.stage != Stage::Dead && !self.frozen && now >= self.silent_until {
             self.beats = (now.as_millis() / BEAT.as_millis()) as u64;
         }
-        Event::Beat(self.id, self.beats)
+        let unread = |event: &Event| matches!(event, Event::Completed(..) | Event::Raised(..));
+        let at_work = self.running.is_some() || self.outbox.iter().any(unread);
+        Event::Beat(self.id, self.beats, at_work)
     }
 }
 

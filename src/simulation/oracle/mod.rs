@@ -128,7 +128,7 @@ impl Oracle {
             Event::Ready(id) => self.ready(id, now),
             Event::Exit(id, begun) => self.exit(id, begun, false, now),
             Event::SpawnFailed(id, transient) => self.exit(id, None, transient, now),
-            Event::Beat(id, count) => {
+            Event::Beat(id, count, _) => {
                 self.standby_beat(id, count, now);
                 let Some(worker) = self.current(id) else { return Answer::Nothing };
                 let starts = matches!(worker.life, Life::Starting(_));

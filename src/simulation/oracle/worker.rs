@@ -227,8 +227,8 @@ impl Worker {
     pub(super) fn stands_still(&mut self, count: u64, now: Time) -> bool {
         let limit = match self.life {
             _ if self.killed.is_some() => return false,
-            Life::Up if self.held.is_empty() => IDLE_FROZEN_LIMIT,
-            Life::Up => BUSY_FROZEN_LIMIT,
+            Life::Up if self.held.iter().any(|sent| sent.begun) => BUSY_FROZEN_LIMIT,
+            Life::Up => IDLE_FROZEN_LIMIT,
             Life::Leaving(_) => IDLE_FROZEN_LIMIT,
             Life::Starting(None) => START_LIMIT,
             Life::Vacant(_) | Life::Starting(Some(_)) | Life::Gone => return false,
