@@ -124,6 +124,9 @@ class AsyncResults:
         """As `close`, under the name that `contextlib.aclosing` knows."""
         self.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("the results of an amap cannot be sent to another process: pass a list of them")
+
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
