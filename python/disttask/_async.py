@@ -156,6 +156,7 @@ def start(
     bar = Bar(progress, total_of(iterables))
     try:
         flow = Flow(maps, maps._max_workers, fn, iterables, plan, starred=False)
+        flow.asked = True  # whoever takes an iterator of this kind has a loop for it
         flow.fill()
         flow.register()
     except BaseException:

@@ -166,7 +166,7 @@ class Executor(Tasks, Workers, cf.Executor):
             self._is_bounded = max_pending is not None
             self._servers: list[Server] = []
             self._collector = Collector(self._pool)
-            _lifecycle.register(self._pool, self._collector)
+            _lifecycle.register(self._pool, self._collector, self._live_maps)
             weakref.finalize(self, _lifecycle.abandon, self._pool).atexit = False
         except BaseException:  # Ctrl-C: nobody will ever have this executor
             _lifecycle.give_up(self._pool)

@@ -61,8 +61,9 @@ class Maps:
         exception, by ``close()``, or because nobody holds the iterator any more) cancels what has not begun.
 
         Where an input has a length, and there is no `buffersize`, `shutdown` submits the rest, and results can be
-        taken afterwards. Likewise all calls are made where nobody has asked for a result when the iterator goes.
-        Otherwise the rest is lost then: a ``RuntimeError`` in its place, or a `RuntimeWarning`.
+        taken afterwards; so does the end of the program. Likewise all calls are made where nobody has asked for a
+        result when the iterator goes. Otherwise the rest is lost then: a ``RuntimeError`` in its place, or a
+        `RuntimeWarning`.
 
         Args:
             fn: the callable. It is pickled once.
