@@ -21,7 +21,7 @@ from ._future import Future
 from ._inputs import Collecting, apart
 from ._loading import culprit, letting_go, values_of_chunk
 from ._native import Function
-from ._pickling import dumps, task_name
+from ._pickling import dumps, own_failure, task_name
 from ._rest import Rest
 
 TYPE_CHECKING = False
@@ -320,6 +320,7 @@ def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
         with apart():
             return Function(tasks._pool, dumps(fn).data, task_name(fn), False)
     except Exception as exc:
+        own_failure(lambda: dumps(fn), exc)  # else it is a signal handler's, and raised
         part, _ = culprit(fn, (), {})
         raise SerializationError(f"{part} cannot be pickled: {type(exc).__name__}: {exc}") from exc
 
@@ -331,6 +332,8 @@ def pickled(pool_id: int, spread: bool, items: list[Any]) -> tuple[bytes, list[_
             data = dumps((spread, True, [dumps(item).data for item in items])).data
         return data, call.found
     except Exception as exc:
+        with Collecting(pool_id, futures=False).noted():
+            own_failure(lambda: [dumps(item) for item in items], exc)
         raise SerializationError(
             f"an argument cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}"
         ) from exc
