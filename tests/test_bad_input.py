@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import io
 import pickle
 import threading
 
@@ -261,3 +262,70 @@ def test_an_unpicklable_callable_that_is_called_as_ours(executor):
     text = failing(executor, disttask.SerializationError, Within())
     assert text.startswith("the function Within cannot be pickled, so the task")
     assert "TypeError: not this one" in text
+
+
+# --- opened files ---
+
+
+class Holds:
+    def __init__(self, held):
+        self.held = held
+
+
+def opened(path, mode="r"):
+    return open(path, mode)
+
+
+@pytest.mark.parametrize("mode", ["r", "w", "r+", "a", "rb", "wb"])
+def test_an_opened_file_is_no_argument(executor, tmp_path, mode):
+    """Nor does a copy of it go in its place, of which nobody would know."""
+    path = tmp_path / "file"
+    path.write_text("content")
+    with path.open(mode) as file:
+        kind = type(file).__name__
+        text = failing(executor, disttask.SerializationError, str, file)
+        assert text.startswith(f"argument 1 (of type {kind}) cannot be pickled")
+        assert f"TypeError: cannot pickle '_io.{kind}' object" in text
+        assert "Pass what it is made from (a path" in text
+        assert mode.endswith("b") or f"the opened file {str(path)!r}" in text
+        failing(executor, disttask.SerializationError, lambda: file.name)
+        failing(executor, disttask.SerializationError, str, Holds(file))
+        failing(executor, disttask.SerializationError, lambda held: held, Holds(file))
+        with pytest.raises(disttask.SerializationError):
+            executor.put(file)
+        with pytest.raises(disttask.SerializationError):
+            disttask.serialize_task(str, file)
+        with pytest.raises(disttask.SerializationError):
+            list(executor.map(str, [file]))
+
+
+@pytest.mark.parametrize("mode", ["r", "rb"])
+def test_nor_is_it_a_result(executor, tmp_path, mode):
+    (tmp_path / "file").touch()
+    text = failing(executor, disttask.SerializationError, opened, str(tmp_path / "file"), mode)
+    assert "(return its path, or what is in it)" in text
+
+
+def test_a_text_file_in_memory_travels_with_its_content(executor):
+    assert executor.submit(io.StringIO.read, io.StringIO("content")).result(timeout=10) == "content"
+    text = failing(executor, disttask.SerializationError, str, io.TextIOWrapper(io.BytesIO()))
+    assert "cannot pickle '_io.TextIOWrapper' object" in text
+
+
+STREAMS = """
+import disttask, sys
+
+def say(file, text):
+    print(text, file=file)
+    return file is getattr(sys, {name!r})
+
+with disttask.Executor(1) as executor:
+    future = executor.submit(say, sys.{name}, "from the task")
+    assert future.result() and future.output({name!r}) == "from the task\\n"
+"""
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_the_standard_streams_are_the_workers_own_there(run_script, name):
+    ended = run_script(STREAMS.format(name=name))
+    assert (ended.out, ended.err)[name == "stderr"] == "from the task\n"

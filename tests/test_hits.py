@@ -73,3 +73,37 @@ def test_a_result_that_a_signal_handler_has_hit(make_executor):
     assert executor.submit(hit_while_its_result_is_pickled).result(timeout=10) == 7
     for times in (1, 2):
         assert executor.submit(Hit, times).result(timeout=10) == 7, "the task has returned: nobody is there to be told"
+
+
+def calls(executor, hit):
+    """Ways to cloudpickle, of which each is to raise what hits it, once, and then to work."""
+    put, task = [], disttask.task(lambda: hit)
+    return {
+        "a task": lambda: executor.submit(task).result(timeout=10),
+        "a whole call": lambda: executor.submit(lambda x: x, x=hit).result(timeout=10),
+        "a mapped function": lambda: list(executor.map(lambda _: hit, [1])),
+        "an item of map": lambda: list(executor.map(second, [(lambda: 1, hit)])),
+        "an item of map, by itself": lambda: list(executor.map(second, [(lambda: 1, hit)], chunksize=1)),
+        "what is put": lambda: put.append(executor.put((lambda: 1, hit))),
+    }
+
+
+def second(pair):
+    return pair[1]
+
+
+@pytest.mark.parametrize("way", list(calls(None, None)))
+def test_what_a_signal_handler_raises_while_something_is_cloudpickled_is_raised(executor, way):
+    hit = Hit()
+    call = calls(executor, hit)[way]
+    with pytest.raises(Late):
+        call()
+    assert hit.times == 0
+    assert call() in (7, [7], None)
+
+
+@pytest.mark.parametrize("way", list(calls(None, None)))
+def test_what_is_raised_whenever_it_is_pickled_is_no_signal_handlers(executor, way):
+    with pytest.raises(disttask.SerializationError, match="cannot be pickled") as caught:
+        calls(executor, Hit(10**9))[way]()
+    assert type(caught.value.__cause__) is Late

@@ -112,6 +112,38 @@ def test_where_it_fails_the_pool_is_broken_at_once_and_says_why(make_executor, f
     assert "Exception in initializer:" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("how", "logged", "text"),
+    [
+        ({"initializer": start_tasks.fail, "initargs": ("no model",)}, "initializer: ValueError: no model", ""),
+        ({"preload": ["not_there"]}, "import of not_there: ModuleNotFoundError: No module", "which preload names"),
+        ({"initializer": start_tasks.fail_without_words}, "initializer: Wordless: (its str() raises)", "Wordless"),
+    ],
+    ids=["raises", "preload", "its str raises"],
+)
+def test_its_traceback_is_told_once_and_without_frames_of_ours(run_script, how, logged, text):
+    """By the exception that everybody gets; what is logged is a line of it."""
+    ended = run_script(FAILS.format(how=", ".join(f"{name}={shown(value)}" for name, value in how.items())))
+    assert f"Exception in {logged}" in ended.err
+    assert "Traceback" not in ended.err
+    assert text in ended.out
+    assert ended.out.count("Traceback") == ("initializer" in how)
+    assert "_worker.py" not in ended.out
+
+
+def shown(value):
+    return f"start_tasks.{value.__name__}" if callable(value) else repr(value)
+
+
+FAILS = """
+import disttask, start_tasks
+
+executor = disttask.Executor(1, {how})
+print(executor.submit(abs, -1).exception())
+executor.shutdown()
+"""
+
+
 def test_what_it_prints_is_seen_and_is_no_tasks(make_executor, capsys):
     executor = make_executor(1, initializer=start_tasks.say, initargs=("from the initializer",))
     future = executor.submit(print, "from the task")

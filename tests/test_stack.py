@@ -1,5 +1,6 @@
 """The stack of a task while it runs, whatever it is doing."""
 
+import functools
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import time
 import psutil
 import pytest
 
+import disttask
 import tasks
 from helpers import assert_usable, wait_busy, wait_until
 
@@ -50,6 +52,14 @@ def with_threads(count):
     time.sleep(3600)
 
 
+def wait_long():
+    time.sleep(3600)
+
+
+def start_thread():
+    threading.Thread(target=wait_long, daemon=True).start()
+
+
 def stack_with(future, *names):
     """A task that has just been begun may not have come so far yet."""
     texts = []
@@ -74,6 +84,27 @@ def test_a_loop_a_call_that_holds_the_gil_and_a_sleep(make_executor):
     wait_until(future.running)
     stack_with(future, "sleep")
     assert future.result(timeout=10) == "on time", "it goes on as if nothing had been"
+
+
+@pytest.mark.parametrize("function", [time.sleep, functools.partial(time.sleep), disttask.task(time.sleep)])
+def test_a_function_that_is_no_python_code_is_named(make_executor, function):
+    future = begun(make_executor(1), function, 3600)
+    text = wait_until(future.stack)
+    title, frame, rest = text.split("\n")
+    assert title.endswith("(most recent call first):")
+    assert frame == "  <no Python frame: in C code, of sleep itself or of what loads its arguments>"
+    assert not rest
+    future.kill()
+
+
+def test_threads_beside_one_that_is_no_python_code(make_executor):
+    executor = make_executor(1)
+    executor.submit(start_thread).result(timeout=10)
+    future = begun(executor, time.sleep, 3600)
+    text = stack_with(future, "wait_long")
+    assert text.count("most recent call first") == 2
+    assert text.rstrip().rpartition("\n")[2].startswith("  <no Python frame: in C code, of sleep itself")
+    future.kill()
 
 
 def test_deep_ones_and_threads(make_executor):

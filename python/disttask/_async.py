@@ -124,6 +124,9 @@ class AsyncResults:
         """As `close`, under the name that `contextlib.aclosing` knows."""
         self.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("the results of an amap cannot be sent to another process: pass a list of them")
+
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
@@ -153,6 +156,7 @@ def start(
     bar = Bar(progress, total_of(iterables))
     try:
         flow = Flow(maps, maps._max_workers, fn, iterables, plan, starred=False)
+        flow.asked = True  # whoever takes an iterator of this kind has a loop for it
         flow.fill()
         flow.register()
     except BaseException:

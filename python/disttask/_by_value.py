@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import sys
 from collections import ChainMap
 from types import CodeType
 
@@ -46,7 +47,18 @@ def _cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> A
     return functools.lru_cache(maxsize, typed)(function)
 
 
-DISPATCH_TABLE = ChainMap({CodeType: _reduce_code, _Cached: _reduce_cached}, cloudpickle.CloudPickler.dispatch_table)
+def _reduce_file(file: io.TextIOWrapper) -> tuple[Any, ...]:
+    """An opened file stays here, as with plain pickle. cloudpickle would send what can be read of it, as a StringIO."""
+    for name in ("stdout", "stderr"):
+        if file is getattr(sys, name):
+            return getattr, (sys, name)
+    raise TypeError(f"cannot pickle '_io.TextIOWrapper' object: the opened file {getattr(file, 'name', '')!r}")
+
+
+DISPATCH_TABLE = ChainMap(
+    {CodeType: _reduce_code, _Cached: _reduce_cached, io.TextIOWrapper: _reduce_file},
+    cloudpickle.CloudPickler.dispatch_table,
+)
 """How to pickle what has no ``__reduce__`` that would do."""
 
 

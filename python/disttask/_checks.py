@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from ._pickling import importing, task_name
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
 _COROUTINE = 0x80
 """`inspect.CO_COROUTINE`, without what `inspect` imports."""
 
@@ -64,6 +69,50 @@ def seconds_limit(name: str, value: float | None) -> float | None:
     if value is not None and not seconds(name, value, " or None") > 0:
         raise ValueError(f"{name} must be more than 0 seconds, not {value}; None means no limit")
     return value
+
+
+def several(name: str, values: Iterable[Any], what: str) -> list[Any]:
+    """The values, as a list; `what` says what they are.
+
+    Raises:
+        TypeError: there are no several: it cannot be iterated over, or is a text, whose letters nobody means.
+    """
+    if isinstance(values, (str, bytes)):
+        raise TypeError(f"{name} must be a list of {what}, not a {type(values).__name__}: {name}=[{values!r}]")
+    if not can_be_iterated(values):
+        raise TypeError(f"{name} must be a list of {what}, not {type(values).__name__}")
+    return list(values)
+
+
+def can_be_iterated(values: object) -> bool:
+    """Whether `iter` would take it. Nothing is read."""
+    return hasattr(type(values), "__iter__") or hasattr(type(values), "__getitem__")
+
+
+def to_iterate(where: str, func: object, iterables: tuple[object, ...]) -> None:
+    """Refuse what is no input of `map` or one of its relatives, which is `where`.
+
+    Raises:
+        TypeError: it cannot be iterated over, or `func`, which goes first, cannot be submitted.
+    """
+    for values in iterables:
+        if not can_be_iterated(values):
+            to_submit("map", func)  # if that is no function, the two were given in another order
+            advice = f"{where}(f, {[(1, 2), (3, 4)] if where == 'starmap' else [1, 2, 3]}) makes a call for each item"
+            if len(iterables) > 1:
+                advice += "; what is the same for all of them goes as itertools.repeat(x)"
+            raise TypeError(f"{where} needs something to iterate over, not {type(values).__name__}: {advice}")
+
+
+def star_item(exc: TypeError) -> TypeError | None:
+    """What to say of an item of `starmap` that holds no arguments, if that is what this is about."""
+    by_python_code = exc.__traceback__ is None or exc.__traceback__.tb_next is not None  # of the input's
+    if by_python_code or not str(exc).endswith("is not iterable"):
+        return None
+    return TypeError(
+        "each item of starmap must hold all arguments of a call, as in starmap(f, [(1, 2), (3, 4)]), and one does not "
+        f"({exc}): for a function of one argument there is map(f, [1, 2])"
+    )
 
 
 def to_submit(where: str, func: object) -> None:

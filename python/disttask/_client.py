@@ -10,7 +10,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ._answers import ServerRefused, ServerUnreachable, is_pending, record_of
-from ._checks import seconds
+from ._checks import can_be_iterated, seconds
 from ._exceptions import UnknownTask
 from ._functions import Task
 from ._options import Options
@@ -20,6 +20,7 @@ from ._transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Never
 
 __all__ = ["Client", "ClientSubmitter", "ServerRefused", "ServerUnproven", "ServerUnreachable"]
 
@@ -131,13 +132,16 @@ class Client(Transport):
         crash_limit: int | None = None,
         name: str | None = None,
         tags: Iterable[str] = (),
+        **others: Never,
     ) -> ClientSubmitter:
         """Options for what is submitted through the object returned; see `Executor.options`.
 
         Raises:
-            TypeError: an option has a wrong type.
+            TypeError: an option has a wrong type, or is not for what goes to a server.
             ValueError: a value is out of range.
         """
+        for other in others:
+            raise TypeError(_no_option(other))
         options = Options(
             retries=retries, timeout=timeout, max_memory=max_memory, priority=priority, backoff=backoff,
             crash_limit=crash_limit, name=name, tags=tags,
@@ -294,13 +298,23 @@ class ClientSubmitter:
 
     def submit_many(self, tasks: Iterable[str]) -> list[str]:
         """As `Client.submit_many`; the options hold for each task."""
-        texts = list(tasks)
+        texts = list(tasks) if can_be_iterated(tasks) else [tasks]
         if not all(isinstance(task, str) for task in texts):
             raise TypeError("submit_many takes task texts: submit_many([serialize_task(f, x) for x in items])")
         body = {"tasks": [{"task": task, **self._options} for task in texts]}
         answer = self._client._request("POST", "/api/v1/tasks", body)
         with self._client._understanding():
             return [str(task_id) for task_id in answer["task_ids"]]
+
+
+def _no_option(name: str) -> str:
+    names = ", ".join(other for other in Options.__slots__ if other not in _NOT_OVER_HTTP)
+    if name in _NOT_OVER_HTTP:
+        return (
+            f"{name} is not for tasks that go to a server, but for those of an Executor: leave it out. Client.options "
+            f"takes {names}"
+        )
+    return f"there is no option {name!r}: Client.options takes {names}"
 
 
 def _over_http(options: Options) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import functools
 import sys
 from types import ModuleType
 
+from ._checks import several
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,9 +32,7 @@ class Context:
             TypeError: they are no list of context variables.
             ValueError: one is not in a module, by whose name workers could find it.
         """
-        if isinstance(variables, (contextvars.ContextVar, str)):
-            raise TypeError(f"context must be a list of contextvars.ContextVar, not a {type(variables).__name__}")
-        found = list(variables)
+        found: list[contextvars.ContextVar[Any]] = several("context", variables, "contextvars.ContextVar")
         for variable in found:
             if not isinstance(variable, contextvars.ContextVar):
                 raise TypeError(f"context must hold contextvars.ContextVar only, not {type(variable).__name__}")

@@ -13,7 +13,7 @@ from ._exceptions import SerializationError
 from ._future import Future
 from ._inputs import Ref, apart, is_constant
 from ._options import Options
-from ._pickling import dumps
+from ._pickling import dumps, own_failure
 from ._start import (
     Start,
     checked_bound,
@@ -166,7 +166,7 @@ class Executor(Tasks, Workers, cf.Executor):
             self._is_bounded = max_pending is not None
             self._servers: list[Server] = []
             self._collector = Collector(self._pool)
-            _lifecycle.register(self._pool, self._collector)
+            _lifecycle.register(self._pool, self._collector, self._live_maps)
             weakref.finalize(self, _lifecycle.abandon, self._pool).atexit = False
         except BaseException:  # Ctrl-C: nobody will ever have this executor
             _lifecycle.give_up(self._pool)
@@ -238,6 +238,8 @@ class Executor(Tasks, Workers, cf.Executor):
                 with apart():
                     data = dumps(obj).data
             except Exception as exc:
+                with apart():
+                    own_failure(lambda: dumps(obj), exc)  # else it is a signal handler's, and raised
                 raise SerializationError(
                     f"an object of type {type(obj).__name__} cannot be pickled: {type(exc).__name__}: {exc}"
                 ) from exc

@@ -16,7 +16,7 @@ from concurrent import futures as cf
 from . import _native
 from ._exceptions import DisttaskError, SerializationError, WorkerCrashed
 from ._loading import letting_go, load_exception, load_outcome, values_of_chunk
-from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, _Mapping, _Results
+from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, MapResults, _Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -356,9 +356,9 @@ class Flow(_Mapping):
 
 def start(
     tasks: Tasks, workers: int, fn: Callable[..., Any], iterables: Sequence[Iterable[Any]], plan: Plan, starred: bool
-) -> _Results:
+) -> MapResults:
     """See `Executor.map`. The first calls are submitted before this returns."""
     flow = Flow(tasks, workers, fn, iterables, plan, starred)
     flow.fill()
     flow.register()
-    return _Results.of(flow)
+    return MapResults.of(flow)

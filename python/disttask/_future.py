@@ -32,6 +32,9 @@ _standard_logger = logging.getLogger("concurrent.futures")  # where a standard f
 _WORKERS_FRAMES = re.compile(r'  File "[^"]*_worker\.py", line \d+ in main\n  File "<string>", line 1 in <module>\n\Z')
 """What every stack of a worker ends with."""
 
+_NO_FRAMES = "most recent call first):\n"
+"""What is left of a stack whose last thread, the one that runs tasks, is in no Python function."""
+
 _PENDING, _FINISHED, _CANCELLED_AND_NOTIFIED = "PENDING", "FINISHED", "CANCELLED_AND_NOTIFIED"
 
 _KILL_SECONDS = 5.0
@@ -184,10 +187,16 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         Example:
             >>> print(executor.submit(time.sleep, 60).stack())  # doctest: +SKIP
             Current thread 0x00007f2a5c3d8b80 (most recent call first):
-              <no Python frame>
+              <no Python frame: in C code, of sleep itself or of what loads its arguments>
         """
         text = self._stack(timeout)
-        return text if text is None else _WORKERS_FRAMES.sub("", text)
+        if text is None:
+            return None
+        text = _WORKERS_FRAMES.sub("", text)
+        if text.endswith(_NO_FRAMES):
+            name = self._name() or "the function"
+            text += f"  <no Python frame: in C code, of {name} itself or of what loads its arguments>\n"
+        return text
 
     def _show_output(self) -> None:
         """Show what the pool's tasks have printed before what the caller prints next."""

@@ -10,6 +10,11 @@ import threading
 from . import _native, _notebook
 from ._collector import Collector
 from ._pickling import finish_imports
+from ._rest import unread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._rest import LiveMaps
 
 _WORKERS_LEAVE_SECONDS = 6.0
 """Once no work is left, workers have 5 s to leave and are killed then (`STOP_LIMIT` in the scheduler)."""
@@ -17,16 +22,16 @@ _WORKERS_LEAVE_SECONDS = 6.0
 _PATIENCE_SECONDS = 1.0
 """A longer wait at exit is explained, on a terminal."""
 
-_living: dict[int, tuple[_native.Pool, Collector]] = {}
+_living: dict[int, tuple[_native.Pool, Collector, LiveMaps]] = {}
 """Pools of this process that may have processes: at exit, their accepted work is waited for."""
 
 
-def register(pool: _native.Pool, collector: Collector) -> None:
+def register(pool: _native.Pool, collector: Collector, maps: LiveMaps) -> None:
     """A new pool."""
-    for other, its_collector in list(_living.values()):
+    for other, its_collector, _ in list(_living.values()):
         if other.wait_gone(0) and its_collector.is_done():
             forget(other)
-    _living[pool.id] = (pool, collector)
+    _living[pool.id] = (pool, collector, maps)
     collector.outlet.cells = _notebook.watch(pool)
     collector.outlet.start()
 
@@ -55,14 +60,17 @@ def give_up(pool: _native.Pool) -> None:
 
 
 def _at_exit() -> None:
-    """Wait for accepted work, as `ProcessPoolExecutor` does. Ctrl-C cuts it short, before or during the wait.
+    """Wait for accepted work, and all of each `map`, as `ProcessPoolExecutor` does. Ctrl-C cuts it short, at any time.
 
     Nobody waits for what a notebook's kernel has left to do when it is shut down, and Jupyter would kill it after 5 s.
     """
     mode: _native.ShutdownMode = "now" if _is_interrupted() or _notebook.shell() is not None else "drain"
     try:
         while _living:  # a thread that still runs may make a new pool meanwhile
-            pool, collector = next(iter(list(_living.values())))
+            pool, collector, maps = next(iter(list(_living.values())))
+            if mode == "drain":
+                for one in unread(pool, maps):
+                    one.close_at_exit()
             pool.shutdown(mode)
             if not pool.wait_gone(_PATIENCE_SECONDS):
                 _say_what_is_waited_for(pool)
@@ -91,9 +99,9 @@ def _say_what_is_waited_for(pool: _native.Pool) -> None:
 
 def _kill_all() -> None:
     pools = list(_living.values())
-    for pool, _ in pools:
+    for pool, _, _ in pools:
         pool.shutdown("now")
-    for pool, collector in pools:
+    for pool, collector, _ in pools:
         if pool.wait_gone(_WORKERS_LEAVE_SECONDS):
             collector.join()
 

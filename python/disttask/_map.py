@@ -15,13 +15,13 @@ import time
 from collections import deque
 
 from . import _native
-from ._checks import to_submit
+from ._checks import star_item, to_submit
 from ._exceptions import SerializationError, WorkerCrashed
 from ._future import Future
 from ._inputs import Collecting, apart
 from ._loading import culprit, letting_go, values_of_chunk
 from ._native import Function
-from ._pickling import dumps, task_name
+from ._pickling import dumps, own_failure, task_name
 from ._rest import Rest
 
 TYPE_CHECKING = False
@@ -95,6 +95,7 @@ class _Mapping(Rest):
         self._end = end
         self._workers = workers
         self._function = _function(tasks, fn)
+        self._starred = starred
         self._spread = starred or len(iterables) != 1
         lengths = known_lengths(iterables)
         self._ends = bool(lengths) and not tasks._is_bounded
@@ -175,7 +176,14 @@ class _Mapping(Rest):
     def _take(self, items: list[Any], count: int) -> None:
         """Add the next items of the input; those before one that raises are there."""
         if self._list is None:
-            items.extend(itertools.islice(self._items, count))
+            try:
+                items.extend(itertools.islice(self._items, count))
+            except TypeError as exc:
+                refused = star_item(exc) if self._starred else None
+                if refused is None:
+                    raise
+                self._is_refused = True  # so `map` itself raises it, if it is the first
+                raise refused from exc
         else:
             items += self._list[self._taken : self._taken + count]
             self._taken += len(items)
@@ -312,6 +320,7 @@ def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
         with apart():
             return Function(tasks._pool, dumps(fn).data, task_name(fn), False)
     except Exception as exc:
+        own_failure(lambda: dumps(fn), exc)  # else it is a signal handler's, and raised
         part, _ = culprit(fn, (), {})
         raise SerializationError(f"{part} cannot be pickled: {type(exc).__name__}: {exc}") from exc
 
@@ -323,19 +332,21 @@ def pickled(pool_id: int, spread: bool, items: list[Any]) -> tuple[bytes, list[_
             data = dumps((spread, True, [dumps(item).data for item in items])).data
         return data, call.found
     except Exception as exc:
+        with Collecting(pool_id, futures=False).noted():
+            own_failure(lambda: [dumps(item) for item in items], exc)
         raise SerializationError(
             f"an argument cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}"
         ) from exc
 
 
-class _Results(itertools.chain):  # type: ignore[type-arg]
+class MapResults(itertools.chain):  # type: ignore[type-arg]
     """What `map` returns: closing it, or dropping it halfway, cancels what has not begun."""
 
     mapping: _Mapping
     chunks: Generator[Iterable[Any]]
 
     @classmethod
-    def of(cls, mapping: _Mapping) -> _Results:
+    def of(cls, mapping: _Mapping) -> MapResults:
         """Those of a mapping whose first chunks are under way."""
         chunks = mapping.chunks()
         results: Any = cls.from_iterable(chunks)
@@ -349,6 +360,9 @@ class _Results(itertools.chain):  # type: ignore[type-arg]
         with contextlib.suppress(ValueError):  # another thread is in `next`, and has its values or a CancelledError
             self.chunks.close()
             deque(self, maxlen=0)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("the results of a map cannot be sent to another process: pass list(results)")
 
     def __del__(self) -> None:
         try:
@@ -369,9 +383,9 @@ def adaptive_map(
     iterables: Sequence[Iterable[Any]],
     end: float | None,
     starred: bool,
-) -> _Results:
+) -> MapResults:
     """See `Executor.map`. The first chunks are submitted before this returns."""
     mapping = _Mapping(tasks, workers, fn, iterables, end, starred)
     mapping.fill()
     mapping.register()
-    return _Results.of(mapping)
+    return MapResults.of(mapping)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._checks import to_iterate
 from ._functions import Task
 from ._map import adaptive_map, known_lengths
 
@@ -60,8 +61,9 @@ class Maps:
         exception, by ``close()``, or because nobody holds the iterator any more) cancels what has not begun.
 
         Where an input has a length, and there is no `buffersize`, `shutdown` submits the rest, and results can be
-        taken afterwards. Likewise all calls are made where nobody has asked for a result when the iterator goes.
-        Otherwise the rest is lost then: a ``RuntimeError`` in its place, or a `RuntimeWarning`.
+        taken afterwards; so does the end of the program. Likewise all calls are made where nobody has asked for a
+        result when the iterator goes. Otherwise the rest is lost then: a ``RuntimeError`` in its place, or a
+        `RuntimeWarning`.
 
         Args:
             fn: the callable. It is pickled once.
@@ -90,6 +92,7 @@ class Maps:
                 assert list(executor.map(pow, [1, 2, 3], [2, 2, 2])) == [1, 4, 9]
         """
         maps, fn = _with_options(self, fn, chunksize)
+        to_iterate("map", fn, iterables)
         plan = _plan(maps, timeout, chunksize, buffersize, ordered, return_exceptions)
         return _run(maps, fn, iterables, plan, progress, starred=False)
 
@@ -124,6 +127,7 @@ class Maps:
                 assert list(executor.starmap(pow, [(2, 3), (3, 2)])) == [8, 9]
         """
         maps, fn = _with_options(self, fn, chunksize)
+        to_iterate("starmap", fn, (iterable,))
         plan = _plan(maps, timeout, chunksize, buffersize, ordered, return_exceptions)
         return _run(maps, fn, (iterable,), plan, progress, starred=True)
 
@@ -155,6 +159,7 @@ class Maps:
                 assert set(executor.map_unordered(abs, [-1, -2])) == {1, 2}
         """
         maps, fn = _with_options(self, fn, chunksize)
+        to_iterate("map_unordered", fn, iterables)
         plan = _plan(maps, timeout, chunksize, buffersize, False, return_exceptions)
         return _run(maps, fn, iterables, plan, progress, starred=False)
 
@@ -195,8 +200,13 @@ class Maps:
         from ._async import start
 
         maps, fn = _with_options(self, fn, chunksize)
+        to_iterate("amap", fn, iterables)
         plan = _plan(maps, timeout, chunksize, buffersize, ordered, return_exceptions)
         return start(maps, fn, iterables, plan, progress)
+
+
+for _name in ("map", "starmap", "map_unordered", "amap"):  # what Python calls them where an argument is missing
+    getattr(Maps, _name).__qualname__ = f"Executor.{_name}"
 
 
 def _with_options(maps: Any, fn: Any, chunksize: int | None) -> tuple[Any, Callable[..., Any]]:

@@ -335,6 +335,16 @@ class NestedExecutor(cf.Executor):
         """Not from a task."""
         raise RuntimeError("serve is for the process that has made the executor")
 
+    def __getattr__(self, name: str) -> Any:
+        """What an `Executor` has, and this has not."""
+        if not name.startswith("_"):
+            from ._executor import Executor
+
+            if hasattr(Executor, name):
+                text = f"{name} is for the process that has made the executor: inside a task it is not there"
+                raise AttributeError(text)
+        raise AttributeError(f"'Executor' object has no attribute {name!r}")
+
     @property
     def _pool(self) -> Any:
         raise RuntimeError("inside a task this is not there: call it in the process that has made the executor")
@@ -347,3 +357,7 @@ class NestedExecutor(cf.Executor):
 
     def __repr__(self) -> str:
         return f"<disttask.Executor max_workers={self._max_workers}, inside a task>"
+
+
+for _name in ("submit", "options"):  # what Python calls them where an argument is wrong
+    getattr(NestedExecutor, _name).__qualname__ = f"Executor.{_name}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._checks import bytes_limit, seconds, seconds_limit, whole
+from ._checks import bytes_limit, seconds, seconds_limit, several, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,9 +172,7 @@ def _checked_backoff(backoff: float | tuple[float, float] | None) -> tuple[float
 
 
 def _checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(tags, str):
-        raise TypeError(f"tags must be several strings, not one: tags=[{tags!r}]")
-    found = tuple(tags)
+    found: tuple[str, ...] = tuple(several("tags", tags, "strings"))
     for tag in found:
         if not isinstance(tag, str):
             raise TypeError(f"tags must be strings, not {type(tag).__name__}")

@@ -41,6 +41,8 @@ _INSTEAD = {
     "generator": " (return a list of what it yields)",
     "async_generator": " (return a list of what it yields)",
     "coroutine": " (run it in the task, with asyncio.run)",
+    "_io.TextIOWrapper": " (return its path, or what is in it)",
+    "_io.BufferedReader": " (return its path, or what is in it)",
 }
 """What to do about results that never leave their process."""
 

@@ -78,6 +78,9 @@ class Shown:
         self._bar.close()
         self._results.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("the results of a map cannot be sent to another process: pass list(results)")
+
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self._bar.close()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
     from weakref import WeakValueDictionary
 
-    from ._native import Function
+    from ._native import Function, Pool
     from ._submitter import Tasks
 
     LiveMaps = WeakValueDictionary[int, "Rest"]
@@ -36,6 +36,9 @@ _LOOK_SECONDS = 0.02
 
 _ITEMS_AT_ONCE = 512
 """Items of the rest that are read and then submitted together. The first ones are fewer: the input may be slow."""
+
+_NOWHERE = 1000
+"""A `stacklevel` beyond all callers: such a warning is shown without a place."""
 
 _CUT_OFF = (
     "cannot schedule new futures after shutdown, and this map had not read all of its input: take its results before, "
@@ -163,6 +166,16 @@ class Rest:
             except RuntimeError:  # it was not acquired
                 pass
 
+    def close_at_exit(self) -> None:
+        """The interpreter ends, and somebody holds the results. Those that nobody has asked for were for the effect."""
+        self.close_input(cancel=False)
+        if self._ends or self.asked or self.failed is not None:
+            return
+        try:
+            self._warn("the rest of its input was not read", _NOWHERE)
+        except RuntimeWarning as exc:  # warnings are errors, and there is nobody to catch one
+            print(f"disttask: {exc}", file=sys.stderr)
+
     def _send_rest(self, send: Callable[[list[Any]], None]) -> None:
         """Submit all that is left. What the input raises is raised in its turn."""
         items, self._unsent, count = self._unsent, [], 1
@@ -190,7 +203,7 @@ class Rest:
             self.end()
         elif not self._run_to_end():
             self.end()
-            self._warn()
+            self._warn("what had not begun was cancelled", stacklevel=4)  # where the last reference went
 
     def _run_to_end(self) -> bool:
         """Make all calls though nobody has asked for a result, as `ProcessPoolExecutor` does, if the input ends."""
@@ -215,11 +228,17 @@ class Rest:
                 raise exc
             items = items[len(calls) + (exc is not None) :]
 
-    def _warn(self) -> None:
+    def _warn(self, fate: str, stacklevel: int) -> None:
         """Of calls that are not made, though who wrote them may have meant them for their effect."""
         name = self._function.name
         text = (
-            f"nobody has taken a result of map({name}, ...), so what had not begun was cancelled: write "
-            f"list(executor.map({name}, ...)), or use submit"
+            f"nobody has taken a result of map({name}, ...), so {fate}: write list(executor.map({name}, ...)), or use "
+            "submit"
         )
-        warnings.warn(text, RuntimeWarning, stacklevel=4)  # where the last reference went
+        warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)
+
+
+def unread(pool: Pool, live: LiveMaps) -> list[Rest]:
+    """Maps that have more to read, while the pool takes it."""
+    maps = [found for reference in live.valuerefs() if (found := reference()) is not None]
+    return maps if maps and pool.status()["accepting"] else []

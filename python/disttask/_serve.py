@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import _native
-from ._checks import whole
+from ._checks import several, whole
 from ._token import default_path, ensure_token
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ def serve(
     whole("max_body", max_body, 1, sys.maxsize)
     if tls is not None and (not isinstance(tls, tuple) or len(tls) != 2):
         raise TypeError("tls must be a pair of paths: (certificate, key)")
-    if isinstance(allow_hosts, str):
-        raise TypeError(f"allow_hosts must be several names, not one: allow_hosts=[{allow_hosts!r}]")
+    other_names = several("allow_hosts", allow_hosts, "names")
     loopback = is_loopback(host)
     if not loopback and no_auth:
         raise ValueError(f"{host} can be reached from other machines, so a token is needed: leave no_auth out")
@@ -105,7 +104,7 @@ def serve(
         executor._pool,
         host=host.strip("[]"),
         port=port,
-        allow_hosts=[*_own_names(host), *allow_hosts],
+        allow_hosts=[*_own_names(host), *other_names],
         token=token,
         tls=pair,
         max_body=max_body,

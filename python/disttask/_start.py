@@ -6,7 +6,7 @@ import os
 import sys
 
 from . import _filters, _handshake, _native, _sharing
-from ._checks import bytes_limit, is_async, limit, seconds_limit
+from ._checks import bytes_limit, can_be_iterated, is_async, limit, seconds_limit, several
 from ._exceptions import SerializationError
 from ._inputs import apart
 from ._output import log_levels
@@ -135,6 +135,8 @@ def checked_context(context: BaseContext | None) -> BaseContext | None:
 
 def checked_executable(executable: str | os.PathLike[str] | None) -> str:
     """The interpreter, with a path."""
+    if executable is not None and not isinstance(executable, (str, os.PathLike)):
+        raise TypeError(f"executable must be a path (str or os.PathLike) or None, not {type(executable).__name__}")
     path = os.fspath(executable) if executable is not None else sys.executable
     if path and os.sep not in path:
         import shutil
@@ -149,9 +151,7 @@ def checked_executable(executable: str | os.PathLike[str] | None) -> str:
 
 
 def _checked_preload(names: Iterable[str]) -> list[str]:
-    if isinstance(names, str):
-        raise TypeError(f"preload must be a list of module names, not a str: preload=[{names!r}]")
-    checked = list(names)
+    checked: list[str] = several("preload", names, "module names")
     for name in checked:
         if not isinstance(name, str):
             raise TypeError(f"preload must be a list of module names, not of {type(name).__name__}")
@@ -161,7 +161,10 @@ def _checked_preload(names: Iterable[str]) -> list[str]:
 
 
 def _checked_env(env: Mapping[str, str] | None) -> dict[str, str]:
-    checked = dict(env or {})
+    try:
+        checked = dict(env or {})
+    except (TypeError, ValueError) as exc:
+        raise TypeError(f"env must map str to str, as a dict does, not be of type {type(env).__name__}") from exc
     for name, value in checked.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"env must map str to str, not {name!r} to {value!r}")
@@ -188,6 +191,11 @@ def _pickled(
             raise TypeError(f"{name} must be a callable, not {type(value).__name__}")
         if value is not None and is_async(value):
             raise TypeError(f"{name} is an async def function, which a call does not run: give one that runs it")
+    if isinstance(initargs, (str, bytes)) or not can_be_iterated(initargs):
+        raise TypeError(
+            "initargs must be a tuple of the initializer's arguments, also of a single one, initargs=(x,), "
+            f"not {type(initargs).__name__}"
+        )
     if initializer is None and finalizer is None:
         return None, []
     initargs = () if initializer is None else tuple(initargs)

@@ -129,6 +129,9 @@ class _Bound(Tasks):
         return future
 
 
+_Bound.submit.__qualname__ = "Submitter.submit"  # what Python calls it where an argument is missing
+
+
 class Submitter(_Bound):
     """`submit` and `map` of an executor, with options. Made by `Executor.options`."""
 

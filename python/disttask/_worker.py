@@ -10,8 +10,8 @@ from _weakref import ref
 
 from . import _handshake, _inputs, _native, _sharing, _streams
 from ._options import Guarded as Guarded
+from ._pickling import brief, described, dump_exception, dumps, finish_imports, result_note
 from ._pickling import describe as describe
-from ._pickling import dump_exception, dumps, finish_imports, result_note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,15 +75,14 @@ def _prepare(preload: list[str], pickled: bytes | None) -> tuple[str, Callable[[
 
             with _globals.kept(initializer):
                 initializer(*initargs)
-    except BaseException:
+    except BaseException as exc:
         import logging
-        import traceback
 
-        # Where `ProcessPoolExecutor` says it, too.
+        # Where `ProcessPoolExecutor` says it, too; but in one line, for `PoolBroken` has the traceback.
         what = f"import of {name}" if name else "initializer"
-        logging.getLogger("concurrent.futures").critical(f"Exception in {what}:", exc_info=True)
+        logging.getLogger("concurrent.futures").critical("Exception in %s: %s", what, brief(exc))
         failed = f"the import of {name}, which preload names, failed" if name else "its initializer failed"
-        return f"{failed}\n{traceback.format_exc()}", None
+        return f"{failed}\n{described(exc)}", None
     return "", finalizer
 
 

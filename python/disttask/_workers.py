@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import _lifecycle
+from ._rest import unread
 from ._start import checked_workers
 
 TYPE_CHECKING = False
@@ -88,10 +89,8 @@ class Workers:
 
     def _close_inputs(self, cancel: bool) -> None:
         """Have each `map` submit what is left of its input, if that is known to end, or know that it is cancelled."""
-        maps = [found for reference in self._live_maps.valuerefs() if (found := reference()) is not None]
-        if maps and self._pool.status()["accepting"]:
-            for one in maps:
-                one.close_input(cancel)
+        for one in unread(self._pool, self._live_maps):
+            one.close_input(cancel)
 
     def terminate_workers(self) -> None:
         """Stop at once and accept nothing more: send SIGTERM to the workers, after 5 s SIGKILL to those still there.
