@@ -124,7 +124,7 @@ impl Scheduler {
 
     /// Ask for the last `count` dispatches of a worker back. It gets nothing until the answer is there.
     pub(super) fn take_back(&mut self, slot: u32, count: usize) {
-        self.workers.change(slot, |worker| worker.retracting = Some(count));
+        self.workers.change(slot, |worker| worker.retracting = Some(count as u32));
         self.actions.push_back(Action::Retract(self.workers.id(slot), count));
     }
 
@@ -140,7 +140,7 @@ impl Scheduler {
         let Some(asked) = self.workers.current(id).and_then(|worker| worker.retracting) else {
             return; // the process went in the meantime
         };
-        for held in self.workers.take_back(id.slot, count, asked).into_iter().rev() {
+        for held in self.workers.take_back(id.slot, count, asked as usize).into_iter().rev() {
             let task = held.task;
             if self.tasks.known(task).timeout().is_some() {
                 self.timers.clear(Timer::Attempt(id));

@@ -75,7 +75,7 @@ impl Scheduler {
             if !worker.answered {
                 worker.answered = true;
                 if !keeps_the_row {
-                    worker.standing = Standing::Proven;
+                    worker.seldom.standing = Standing::Proven;
                 }
             }
         }

@@ -72,8 +72,8 @@ impl Scheduler {
             let limited = starting && !self.slow_starts;
             assert_eq!(limited, self.timers.is_set(Timer::Start(id)), "{id:?}: start limit");
             if matches!(worker.state, WorkerState::Starting | WorkerState::Up) {
-                let unready = worker.standing == Standing::Unready;
-                assert_eq!(starting, unready, "{id:?}: {:?} and {:?}", worker.state, worker.standing);
+                let unready = worker.seldom.standing == Standing::Unready;
+                assert_eq!(starting, unready, "{id:?}: {:?} and {:?}", worker.state, worker.seldom.standing);
             }
             for run in self.held_by(id) {
                 let task = self.tasks.get(run.task).expect("a worker has a task that is not in the table");
@@ -104,7 +104,7 @@ impl Scheduler {
                 up && doomed.count() > 0,
                 "{id:?}: something is to be stopped, or not"
             );
-            if let Some(standby) = worker.standby {
+            if let Some(standby) = worker.seldom.standby {
                 let other = WorkerId { incarnation: standby.incarnation, ..id };
                 let limited = standby.state == StandbyState::Starting && !self.slow_starts;
                 assert_eq!(limited, self.timers.is_set(Timer::Start(other)), "{other:?}: start limit");

@@ -223,8 +223,8 @@ impl Scheduler {
         if worker.state != WorkerState::Starting {
             return; // killed in the meantime, or the message came twice
         }
-        worker.standing = Standing::Ready(now);
-        let took = now.saturating_sub(worker.started);
+        worker.seldom.standing = Standing::Ready(now);
+        let took = now.saturating_sub(worker.seldom.started);
         self.start_times.observe(took);
         self.timers.clear(Timer::Start(id));
         self.workers.set(id.slot, WorkerState::Up);
@@ -270,15 +270,15 @@ impl Scheduler {
         };
         let starting = worker.state == WorkerState::Starting;
         if std::mem::take(&mut worker.answered) {
-            worker.beat = None; // a sign of life: what stood still by the busy limit is not judged by the idle one
+            worker.seldom.beat = None; // a sign of life: what stood still by the busy limit is not judged by the idle one
         }
-        match worker.beat {
+        match worker.seldom.beat {
             Some(beat) if beat.count == count => {
                 if now.saturating_sub(beat.changed) >= limit {
                     self.kill(id, if starting { KillReason::StartTimeout } else { KillReason::Frozen });
                 }
             }
-            Some(_) | None => worker.beat = Some(Beat { count, changed: now }),
+            Some(_) | None => worker.seldom.beat = Some(Beat { count, changed: now }),
         }
     }
 
@@ -289,9 +289,9 @@ impl Scheduler {
         for id in self.workers.ids() {
             let Some(worker) = self.workers.current(id) else { continue };
             worker.progress += gap;
-            worker.deadline = worker.deadline.map(|deadline| deadline.saturating_add(gap));
-            let standby = worker.standby.as_mut().and_then(|standby| standby.beat.as_mut());
-            for Beat { changed, .. } in worker.beat.iter_mut().chain(standby) {
+            worker.seldom.deadline = worker.seldom.deadline.map(|deadline| deadline.saturating_add(gap));
+            let standby = worker.seldom.standby.as_mut().and_then(|standby| standby.beat.as_mut());
+            for Beat { changed, .. } in worker.seldom.beat.iter_mut().chain(standby) {
                 *changed += gap;
             }
         }

@@ -70,21 +70,22 @@ impl Scheduler {
         let alarm =
             deadline.saturating_sub(self.start_times.lead()).max(deadline.saturating_sub(timeout / 2));
         if let Some(worker) = self.workers.current(id) {
-            worker.deadline = Some(deadline);
+            worker.seldom.deadline = Some(deadline);
         }
         self.timers.set(Timer::Attempt(id), alarm);
     }
 
     /// The deadline of what this worker runs is near, or there.
     pub(super) fn near_deadline(&mut self, id: WorkerId, now: Time) {
-        let deadline = self.workers.slot(id.slot).deadline.expect("the alarm is set with the deadline");
+        let deadline =
+            self.workers.slot(id.slot).seldom.deadline.expect("the alarm is set with the deadline");
         if deadline <= now {
             return self.time_out(id);
         }
         self.timers.set(Timer::Attempt(id), deadline);
         let keep = deadline.saturating_add(STANDBY_KEEP);
         let worker = self.workers.slot(id.slot);
-        match worker.standby.map(|standby| standby.state) {
+        match worker.seldom.standby.map(|standby| standby.state) {
             None if !worker.leaving && self.may_have_standby() => self.start_standby(id.slot, keep, now),
             Some(StandbyState::Starting | StandbyState::Ready) => {
                 self.timers.set(Timer::Standby(id.slot), keep);
@@ -94,7 +95,7 @@ impl Scheduler {
     }
 
     fn may_have_standby(&self) -> bool {
-        let standbys = self.workers.iter().filter(|worker| worker.standby.is_some()).count();
+        let standbys = self.workers.iter().filter(|worker| worker.seldom.standby.is_some()).count();
         standbys < (self.wanted as usize / PLACES_PER_STANDBY).max(MIN_STANDBYS)
     }
 }
@@ -104,7 +105,7 @@ impl Scheduler {
     fn start_standby(&mut self, slot: u32, keep: Time, now: Time) {
         let incarnation = self.workers.next_incarnation(slot);
         let standby = Standby { incarnation, state: StandbyState::Starting, started: now, beat: None };
-        self.workers.change(slot, |worker| worker.standby = Some(standby));
+        self.workers.change(slot, |worker| worker.seldom.standby = Some(standby));
         let id = WorkerId { slot, incarnation };
         if !self.slow_starts {
             self.timers.set(Timer::Start(id), now + START_LIMIT);
@@ -156,7 +157,7 @@ impl Scheduler {
 
     /// The place is given up, so nobody is to take it over.
     pub(super) fn release_standby(&mut self, slot: u32, now: Time) {
-        match self.workers.slot(slot).standby.map(|standby| standby.state) {
+        match self.workers.slot(slot).seldom.standby.map(|standby| standby.state) {
             Some(StandbyState::Starting | StandbyState::Ready) => self.dismiss_standby(slot, now),
             None | Some(StandbyState::Leaving | StandbyState::Killed) => {}
         }
@@ -164,7 +165,7 @@ impl Scheduler {
 
     /// It has stayed for long enough, or has been told to leave and has not.
     pub(super) fn dismiss_standby(&mut self, slot: u32, now: Time) {
-        let Some(standby) = self.workers.slot(slot).standby else { return };
+        let Some(standby) = self.workers.slot(slot).seldom.standby else { return };
         let id = WorkerId { slot, incarnation: standby.incarnation };
         if self.tell_standby(id) {
             self.timers.set(Timer::Standby(slot), now + STOP_LIMIT);
@@ -186,7 +187,7 @@ impl Scheduler {
 
     /// The pool stops: whoever has not left by the end of that is killed with the others.
     pub(super) fn stop_standby(&mut self, slot: u32) {
-        let Some(standby) = self.workers.slot(slot).standby else { return };
+        let Some(standby) = self.workers.slot(slot).seldom.standby else { return };
         let id = WorkerId { slot, incarnation: standby.incarnation };
         if !self.tell_standby(id) && standby.state == StandbyState::Starting {
             self.kill_standby(id, KillReason::Shutdown);
@@ -215,13 +216,13 @@ impl Scheduler {
         }
         self.timers.clear(Timer::Start(id));
         self.timers.clear(Timer::Standby(id.slot));
-        self.workers.change(id.slot, |worker| worker.standby = None);
+        self.workers.change(id.slot, |worker| worker.seldom.standby = None);
         self.finish_if_all_gone();
     }
 
     /// The place is vacant: the standby takes it over. `false`: there is none that could.
     pub(super) fn promote(&mut self, slot: u32, now: Time) -> bool {
-        let Some(standby) = self.workers.slot(slot).standby else { return false };
+        let Some(standby) = self.workers.slot(slot).seldom.standby else { return false };
         let (state, standing) = match standby.state {
             _ if self.has(Bug::ForgetsTheStandby) => return false,
             StandbyState::Starting => (WorkerState::Starting, Standing::Unready),
@@ -239,7 +240,8 @@ impl Scheduler {
             return;
         }
         let mut workers = self.workers.iter();
-        let all_gone = workers.all(|worker| worker.state == WorkerState::Retired && worker.standby.is_none());
+        let all_gone =
+            workers.all(|worker| worker.state == WorkerState::Retired && worker.seldom.standby.is_none());
         if all_gone && self.phase != Phase::Finished && !self.said_finished {
             self.said_finished = true;
             self.timers.clear(Timer::Stop);

@@ -24,7 +24,7 @@ impl Scheduler {
             self.totals.worker_deaths += 1;
         }
         let death = worker.death(transient, now);
-        let restart = worker.early_deaths.record(death);
+        let restart = worker.seldom.early_deaths.record(death);
         let leaving = worker.leaving;
         self.timers.clear(Timer::Start(id));
         self.timers.clear(Timer::Attempt(id));

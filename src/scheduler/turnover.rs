@@ -100,7 +100,7 @@ impl Scheduler {
     pub fn has_served(&self, id: WorkerId) -> bool {
         let worker = self.workers.iter().nth(id.slot as usize);
         let current = worker.filter(|worker| worker.incarnation == id.incarnation);
-        current.is_some_and(|worker| worker.standing == Standing::Proven)
+        current.is_some_and(|worker| worker.seldom.standing == Standing::Proven)
     }
 
     /// Whether a place that becomes empty is filled again.
@@ -178,7 +178,7 @@ impl Scheduler {
     pub fn is_starting(&self, id: WorkerId) -> bool {
         let Some(worker) = self.workers.iter().nth(id.slot as usize) else { return false };
         let starts = worker.incarnation == id.incarnation && worker.state == WorkerState::Starting;
-        let standby = worker.standby.filter(|standby| standby.incarnation == id.incarnation);
+        let standby = worker.seldom.standby.filter(|standby| standby.incarnation == id.incarnation);
         self.replaces() && (starts || standby.is_some_and(|standby| standby.state == StandbyState::Starting))
     }
 

@@ -50,10 +50,10 @@ pub(crate) enum Standing {
     Proven,
 }
 
-/// In this order, in memory as well, and begun at the start of a line of the processor's cache: what each task changes
-/// stands in the first two, which are fetched together. With ten thousand workers nothing is in the cache any more.
-#[derive(Clone, Debug)]
-#[repr(C, align(128))]
+/// What each task changes, and no more: two lines of the processor's cache, which are fetched together. With ten thousand
+/// workers little is in the cache any more, and the less of it there is the more.
+#[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Worker {
     /// What it was sent and has not answered, in the order in which it takes it: it runs the first, or is about to.
     /// The others are *prefetched*; they can be taken back, and cost nothing when the process dies.
@@ -62,11 +62,11 @@ pub(crate) struct Worker {
     pub(crate) backlog: u64,
     /// So many of `held` it is known to have begun, because a retraction came upon them. There is no sense in asking for
     /// these again.
-    pub(crate) begun: usize,
+    pub(crate) begun: u32,
     /// When it last took up something new, as far as is known.
     pub(crate) progress: Time,
     /// So many were asked back ([`super::types::Action::Retract`]), and it is not answered: it gets nothing until then.
-    pub(crate) retracting: Option<usize>,
+    pub(crate) retracting: Option<u32>,
     /// So many more tasks this process may be sent; `None`: any number.
     pub(crate) allowance: Option<u32>,
     /// Tasks that ended here, over all processes of this place.
@@ -81,8 +81,16 @@ pub(crate) struct Worker {
     pub(crate) stuck: bool,
     /// It gets nothing more, and the place is retired with it (see [`super::turnover`]).
     pub(crate) leaving: bool,
-    /// There was an answer since the last look at `beat`, which stands in another line.
+    /// There was an answer since the last look at `beat`, which stands elsewhere.
     pub(crate) answered: bool,
+    pub(crate) seldom: Box<Seldom>,
+}
+
+const _: () = assert!(size_of::<Worker>() == 128);
+
+/// What tasks do not change, mostly.
+#[derive(Debug)]
+pub(crate) struct Seldom {
     pub(crate) standing: Standing,
     pub(crate) beat: Option<Beat>,
     /// The last number that a process of this place was given.
@@ -105,6 +113,35 @@ pub(crate) struct Beat {
 }
 
 impl Worker {
+    /// A place without a process.
+    pub(crate) fn vacant() -> Self {
+        Self {
+            held: HeldQueue::EMPTY,
+            backlog: 0,
+            begun: 0,
+            progress: Time::ZERO,
+            retracting: None,
+            allowance: None,
+            tasks_done: 0,
+            incarnation: 0,
+            state: WorkerState::Vacant,
+            condemned: None,
+            sentenced: false,
+            stuck: false,
+            leaving: false,
+            answered: false,
+            seldom: Box::new(Seldom {
+                standing: Standing::Unready,
+                beat: None,
+                newest: 0,
+                early_deaths: EarlyDeaths::NONE,
+                started: Time::ZERO,
+                deadline: None,
+                standby: None,
+            }),
+        }
+    }
+
     pub(crate) fn phase(&self) -> WorkerPhase {
         match self.state {
             WorkerState::Vacant => WorkerPhase::Restarting,
@@ -164,7 +201,7 @@ impl Worker {
 
     /// How many of its tasks it may not have begun. The first does not count: it is as good as begun.
     pub(crate) fn unbegun(&self) -> usize {
-        self.held.len().saturating_sub(self.begun.max(1))
+        self.held.len().saturating_sub(self.begun.max(1) as usize)
     }
 
     /// Whether it can be asked for something back.
@@ -182,7 +219,7 @@ impl Worker {
     pub(crate) fn is_up(&self) -> bool {
         match self.state {
             WorkerState::Up => true,
-            WorkerState::Killed(..) => self.standing != Standing::Unready && !self.leaving,
+            WorkerState::Killed(..) => self.seldom.standing != Standing::Unready && !self.leaving,
             WorkerState::Vacant | WorkerState::Starting | WorkerState::Draining | WorkerState::Retired => {
                 false
             }
@@ -191,7 +228,7 @@ impl Worker {
 
     /// What it says about the place if the process is gone now.
     pub(crate) fn death(&self, transient: bool, now: Time) -> Death {
-        match (self.standing, self.state) {
+        match (self.seldom.standing, self.state) {
             (Standing::Proven, _) => Death::Proven,
             (Standing::Ready(since), _) if now.saturating_sub(since) >= SETTLED_AFTER => Death::Proven,
             (Standing::Ready(_), WorkerState::Up) if self.held.is_empty() => Death::Unsettled,

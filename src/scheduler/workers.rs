@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::held::{Held, HeldQueue};
+use super::held::Held;
 use super::restart::EarlyDeaths;
 use super::slots::SlotSet;
 use super::standby::Standby;
@@ -33,34 +33,10 @@ pub(crate) struct WorkerTable {
     allowance: Option<u32>,
 }
 
-const VACANT: Worker = Worker {
-    incarnation: 0,
-    newest: 0,
-    started: Time::ZERO,
-    standby: None,
-    deadline: None,
-    state: WorkerState::Vacant,
-    standing: Standing::Unready,
-    early_deaths: EarlyDeaths::NONE,
-    beat: None,
-    answered: false,
-    held: HeldQueue::EMPTY,
-    backlog: 0,
-    begun: 0,
-    progress: Time::ZERO,
-    retracting: None,
-    condemned: None,
-    sentenced: false,
-    stuck: false,
-    allowance: None,
-    leaving: false,
-    tasks_done: 0,
-};
-
 impl WorkerTable {
     pub(crate) fn new(count: u32) -> Self {
         Self {
-            workers: vec![VACANT; count as usize],
+            workers: (0..count).map(|_| Worker::vacant()).collect(),
             idle: Vec::with_capacity(count as usize),
             open: SlotSet::new(count),
             ahead: SlotSet::new(count),
@@ -82,16 +58,16 @@ impl WorkerTable {
 
     /// A place without a process: the first that was retired, or a new one.
     pub(crate) fn vacate(&mut self) -> u32 {
-        let free = |worker: &Worker| worker.state == WorkerState::Retired && worker.standby.is_none();
+        let free = |worker: &Worker| worker.state == WorkerState::Retired && worker.seldom.standby.is_none();
         let retired = self.workers.iter().position(free);
         let slot = retired.unwrap_or(self.workers.len()) as u32;
         if retired.is_none() {
-            self.workers.push(VACANT);
+            self.workers.push(Worker::vacant());
             self.open.grow();
             self.ahead.grow();
         }
         // Whoever went from here before, it is not for the next one to wait for it.
-        self.workers[slot as usize].early_deaths = EarlyDeaths::NONE;
+        self.workers[slot as usize].seldom.early_deaths = EarlyDeaths::NONE;
         slot
     }
 
@@ -126,10 +102,10 @@ impl WorkerTable {
             worker.allowance = allowance;
             worker.leaving = false;
             worker.incarnation = incarnation;
-            worker.started = now;
+            worker.seldom.started = now;
             worker.state = WorkerState::Starting;
-            worker.standing = Standing::Unready;
-            worker.beat = None;
+            worker.seldom.standing = Standing::Unready;
+            worker.seldom.beat = None;
             worker.answered = false;
         });
         self.id(slot)
@@ -142,32 +118,32 @@ impl WorkerTable {
             worker.allowance = allowance;
             worker.leaving = false;
             worker.incarnation = standby.incarnation;
-            worker.started = standby.started;
+            worker.seldom.started = standby.started;
             worker.state = state;
-            worker.standing = standing;
-            worker.beat = None;
+            worker.seldom.standing = standing;
+            worker.seldom.beat = None;
             worker.answered = false;
-            worker.standby = None;
+            worker.seldom.standby = None;
         });
     }
 
     /// The number of the place's next process, which is taken.
     pub(crate) fn next_incarnation(&mut self, slot: u32) -> u32 {
         let worker = &mut self.workers[slot as usize];
-        worker.newest += 1;
-        worker.newest
+        worker.seldom.newest += 1;
+        worker.seldom.newest
     }
 
     /// The standby, if it is that very process.
     pub(crate) fn standby(&mut self, id: WorkerId) -> Option<&mut Standby> {
         let worker = self.workers.get_mut(id.slot as usize)?;
-        worker.standby.as_mut().filter(|standby| standby.incarnation == id.incarnation)
+        worker.seldom.standby.as_mut().filter(|standby| standby.incarnation == id.incarnation)
     }
 
     pub(crate) fn standby_ids(&self) -> impl Iterator<Item = WorkerId> + use<> {
         let slots = self.workers.iter().zip(0..);
         let ids = slots.filter_map(|(worker, slot)| {
-            worker.standby.map(|standby| WorkerId { slot, incarnation: standby.incarnation })
+            worker.seldom.standby.map(|standby| WorkerId { slot, incarnation: standby.incarnation })
         });
         ids.collect::<Vec<_>>().into_iter()
     }
@@ -178,7 +154,7 @@ impl WorkerTable {
             worker.state = WorkerState::Vacant;
             worker.backlog = 0;
             worker.begun = 0;
-            worker.deadline = None;
+            worker.seldom.deadline = None;
             worker.retracting = None;
             worker.condemned = None;
             worker.sentenced = false;
@@ -238,7 +214,7 @@ impl WorkerTable {
         self.change(id.slot, |worker| {
             let Some((at, held)) = worker.held.remove(run) else { return false };
             worker.backlog -= held.estimate();
-            worker.begun -= usize::from(at < worker.begun);
+            worker.begun -= u32::from(at < worker.begun as usize);
             if at == 0 {
                 worker.front_has_gone();
             }
@@ -255,9 +231,9 @@ impl WorkerTable {
             worker.backlog -= back.iter().map(Held::estimate).sum::<u64>();
             worker.allowance = worker.allowance.map(|left| left + back.len() as u32);
             if count < asked {
-                worker.begun = worker.held.len();
+                worker.begun = worker.held.len() as u32;
             }
-            worker.begun = worker.begun.min(worker.held.len());
+            worker.begun = worker.begun.min(worker.held.len() as u32);
             if worker.held.is_empty() {
                 worker.front_has_gone();
             }
@@ -330,7 +306,10 @@ impl WorkerTable {
             );
             let backlog = worker.held.iter().map(Held::estimate).sum::<u64>();
             assert_eq!(backlog, worker.backlog, "slot {slot}: backlog");
-            assert!(worker.begun <= worker.held.len(), "slot {slot}: it has begun what it does not have");
+            assert!(
+                worker.begun as usize <= worker.held.len(),
+                "slot {slot}: it has begun what it does not have"
+            );
             assert!(worker.held.len() <= PREFETCH_TASKS, "slot {slot}: too much was sent ahead");
         }
         let busy = self.workers.iter().filter(|worker| worker.front().is_some()).count();
