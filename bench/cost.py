@@ -89,8 +89,8 @@ def hold_results() -> float:
 def hold_files() -> float:
     """GB/s of memory files that are filled one after another and all kept.
 
-    Pages have to be found, and on a virtual machine perhaps first made, as for results. A file that is closed before the
-    next one is filled leaves its pages to that, which says nothing about what is held.
+    Pages have to be found, and on a virtual machine perhaps first made, as for results. A file that is closed before
+    the next one is filled leaves its pages to that, which says nothing about what is held.
     """
     data = filled(HELD_MB).data
     start = time.perf_counter()
