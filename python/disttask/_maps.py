@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._checks import to_iterate
-from ._functions import Task
+from ._functions import bringing_options
 from ._map import adaptive_map, known_lengths
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ class Maps:
 
     def _dressed(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """The function with what is to be around its call in the worker. One that brings options along comes again."""
-        if not callable(fn) or (type(fn) is Task and fn.options is not None):
+        if not callable(fn) or bringing_options(fn) is not None:
             return fn
         if self._context is not None:
             fn = self._context.around(fn)
@@ -211,8 +211,8 @@ for _name in ("map", "starmap", "map_unordered", "amap"):  # what Python calls t
 
 def _with_options(maps: Any, fn: Any, chunksize: int | None) -> tuple[Any, Callable[..., Any]]:
     """What submits this function, and what is submitted: a `disttask.task` may bring options along."""
-    if type(fn) is Task and fn.options is not None:
-        maps, fn = maps._with(fn), fn.plain
+    if (bringing := bringing_options(fn)) is not None:
+        maps, fn = maps._with(bringing[0]), bringing[1]
     if maps._guards is not None and chunksize is not None and chunksize > 1:
         raise ValueError(f"{maps._guards.guard()} speaks of one call: leave chunksize out, or make it 1")
     return maps, maps._dressed(fn)

@@ -7,7 +7,7 @@ import weakref
 from . import _inputs, _native
 from ._checks import to_submit
 from ._exceptions import PoolBroken, SerializationError, dependency_failed
-from ._functions import Task
+from ._functions import Task, bringing_options
 from ._future import Future
 from ._loading import dumps_task
 from ._maps import Maps
@@ -50,8 +50,8 @@ class Tasks(_native.Submitter, Maps):
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, name: str | None = None
     ) -> Future:
         """The rest of `submit`: what does not go by a function's number and plain arguments."""
-        if type(fn) is Task and fn.options is not None:
-            return self._with(fn).submit(fn.plain, *args, **kwargs or {})
+        if (bringing := bringing_options(fn)) is not None:
+            return self._with(bringing[0]).submit(bringing[1], *args, **kwargs or {})
         to_submit("submit", fn)
         with _inputs.Collecting(self._pool.id).noted() as call:
             if _inputs.take_met() and not kwargs and (function := self._function(fn)) is not None:
