@@ -108,7 +108,8 @@ class _Bound(Tasks):
         self._workers = tasks._max_workers
         self._map_times, self._live_maps = tasks._map_times, tasks._live_maps
         self._is_bounded = tasks._is_bounded
-        self._one_by_one = tasks._one_by_one or options.speak_of_one_call()
+        self._calls_apart = options.speak_of_one_call()
+        self._one_by_one = tasks._one_by_one or self._calls_apart
         self._guards = options if options.guard() else None
         self._context = tasks._context
         self._bind(self._pool, Future, options)
