@@ -324,8 +324,8 @@ def test_ctrl_c_while_waiting_at_exit(start_script, tmp_path, end, status):
     script.send(signal.SIGINT)
     ended = script.wait(8)
     assert ended.status == status
-    lost = "disttask: interrupted at exit (KeyboardInterrupt): 5 tasks were not finished (2 of them running, now killed)"
-    assert lost in ended.err.splitlines()
+    lost = "interrupted at exit (KeyboardInterrupt): 5 tasks were not finished (2 of them running, now killed)"
+    assert f"disttask: {lost}" in ended.err.splitlines()
     assert ended.out == "endwaiting\nlate"
     assert (tmp_path / "held").read_text() == "kept"
 

@@ -270,7 +270,7 @@ print(disttask.submit(Counter().add, 2)._name())
 
 
 def test_methods_that_cannot_be_tasks_are_refused_in_words(executor):
-    with pytest.raises(TypeError, match="write @classmethod above @disttask.task"):
+    with pytest.raises(TypeError, match=r"write @classmethod above @disttask\.task"):
         disttask.task(classmethod(len))
 
     class Slow:

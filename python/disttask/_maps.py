@@ -73,9 +73,9 @@ class Maps:
             timeout: seconds, from the call of `map`, that `next` may wait until; then it raises `TimeoutError`.
             chunksize: how many calls make one task; ``None`` measures, and makes chunks of about a millisecond. When a
                 worker dies, calls of the same chunk that were done but not yet sent back (a millisecond of work) are
-                made again; ``chunksize=1`` is the strict promise of `submit`. Where options are about one call (``retries``,
-                ``retry_on``, ``crash_limit``, ``timeout``, ``soft_timeout``, ``max_memory``), each call is a task
-                whatever this says.
+                made again; ``chunksize=1`` is the strict promise of `submit`. Where options are about one call
+                (``retries``, ``retry_on``, ``crash_limit``, ``timeout``, ``soft_timeout``, ``max_memory``), each call
+                is a task whatever this says.
             buffersize: how many calls may be submitted whose results were not yielded yet: a full buffer pauses the
                 reading of the input. With a `chunksize`, so many chunks. ``None``: enough to keep the workers busy.
             ordered: ``False`` yields results as they come.
