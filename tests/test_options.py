@@ -240,6 +240,7 @@ print(gone())
         ({"backoff": float("nan")}, ValueError, "backoff"),
         ({"backoff": float("inf")}, ValueError, "backoff"),
         ({"backoff": 1e9}, ValueError, "backoff"),
+        ({"backoff": 3}, ValueError, "backoff needs retries=n"),
         ({"crash_limit": 0}, ValueError, "crash_limit"),
         ({"crash_limit": 1.5}, TypeError, "crash_limit"),
         ({"name": ""}, ValueError, "name"),
@@ -299,3 +300,16 @@ def test_priority_and_name_leave_chunks_alone(executor):
     before = executor.status()["totals"]["submitted"]
     assert list(executor.options(priority=1, name="x").map(abs, range(20), chunksize=5)) == list(range(20))
     assert executor.status()["totals"]["submitted"] - before == 4
+
+
+def test_reprs_say_the_options():
+    def func():
+        pass
+
+    assert repr(disttask.task(abs)) == "<disttask.Task abs>"
+    task = disttask.task(func, retries=2, name="x")
+    assert repr(task) == "<disttask.Task test_reprs_say_the_options.<locals>.func with name='x', retries=2>"
+    with disttask.Executor(1) as executor:
+        assert repr(executor.options()) == "<disttask.Submitter of <disttask.Executor max_workers=1>>"
+        careful = executor.options(timeout=3, tags=["a"])
+        assert repr(careful) == "<disttask.Submitter of <disttask.Executor max_workers=1> with tags=('a',), timeout=3>"

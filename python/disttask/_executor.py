@@ -212,7 +212,7 @@ class Executor(Tasks, Workers, cf.Executor):
 
         Raises:
             TypeError: there is no such option, or its value is of the wrong type.
-            ValueError: a value is out of range, or `retry_on` is without `retries`.
+            ValueError: a value is out of range, or `retry_on` or `backoff` is without `retries`.
         """
         return Submitter(self, Options(**options))
 

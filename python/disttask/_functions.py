@@ -87,6 +87,10 @@ class Task:
     def __reduce__(self) -> Any:
         return Task, (self.func,)
 
+    def __repr__(self) -> str:
+        options = "" if self.options is None else self.options.in_words()
+        return f"<disttask.Task {task_name(self.func)}{options}>"
+
 
 def bringing_options(func: Any) -> tuple[Task, Callable[..., Any]] | None:
     """If this is a task with options, or a method that is one: that task, and what is submitted with its options.

@@ -144,6 +144,9 @@ class Submitter(_Bound):
         """The same with these options changed; see `Executor.options`."""
         return Submitter(self._executor, self._options.changed(**changes))
 
+    def __repr__(self) -> str:
+        return f"<disttask.Submitter of {self._executor!r}{self._options.in_words()}>"
+
     def __reduce__(self) -> Any:
         from ._executor import executor_of
 
