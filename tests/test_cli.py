@@ -126,7 +126,40 @@ def test_arguments_are_json_or_text(run):
     ended = run("submit", "hostile:echo", '{"a": [1, null, true]}', "--wait", "--json")
     assert json.loads(ended.stdout)["result"] == {"a": [1, None, True]}
     assert json.loads(run("submit", "hostile:echo", "plain text", "--wait", "--json").stdout)["result"] == "plain text"
-    assert json.loads(run("submit", "--wait", "--json", "hostile:echo", "--", "-5").stdout)["result"] == -5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "note"),
+    [
+        (["hostile:echo", "-5", "--wait", "--json"], -5, ""),
+        (["--wait", "hostile:echo", "-5.5e3", "--priority", "-2", "--json"], -5500.0, ""),
+        (["--wait", "--json", "hostile:echo", "--", "-5"], -5, ""),
+        (["--wait", "--json", "hostile:echo", "--", "-abc"], "-abc", ""),
+        (["--json", "--wait", "hostile:echo", "--", "--wait"], "--wait", "note: --wait stands after --"),
+        (["operator:sub", "-5", "3", "--wait", "--json"], -8, ""),
+    ],
+    ids=str,
+)
+def test_arguments_may_begin_with_a_dash(run, arguments, given, note):
+    ended = run("submit", *arguments)
+    assert json.loads(ended.stdout)["result"] == given
+    assert note in ended.stderr
+    assert bool(note) == ("note" in ended.stderr)
+
+
+@pytest.mark.parametrize("wrong", ["--retires", "--retires=3", "-x", "-5x"])
+def test_a_misspelt_option_is_no_argument(run, wrong):
+    error = the_error(run("submit", "hostile:echo", wrong, "3", status=USAGE))
+    assert f"No such option '{wrong.partition('=')[0]}'" in error
+    assert ("--retries" in error) == ("retires" in wrong)
+
+
+def test_a_missing_module_is_said_to_be_missing_on_its_side(serving, tmp_path, run):
+    error = the_error(run("submit", "nothing_like_it:f", status=USAGE))
+    assert "cannot be imported here, where the command runs" in error
+    (tmp_path / "only_here.py").write_text("def f(): pass\n")
+    ended = run("submit", "only_here:f", "--wait", env={"PYTHONPATH": str(tmp_path)}, status=FAILED)
+    assert "No module named 'only_here' (there, in the server's worker" in ended.stdout
 
 
 def test_submit_now_and_ask_later(run):

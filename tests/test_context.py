@@ -101,10 +101,6 @@ def test_functions_by_value_futures_and_names(make):
 def test_map_has_the_values_of_its_call(make, how, options):
     executor = make(2)
     submitter = executor.options(**options) if options else executor
-    if "soft_timeout" in options and "chunksize" in how:
-        with pytest.raises(ValueError, match="speaks of one call"):
-            submitter.map(seen, range(50), **how)
-        return
     results = within("a", lambda: submitter.map(seen, range(50), **how))
     later = within("b", lambda: submitter.map(seen, range(50), **how))
     assert list(results) == [("a", 0)] * 50

@@ -298,14 +298,36 @@ with executor:
     assert "KeyboardInterrupt" in ended.err
 
 
-def test_ctrl_c_while_waiting_at_exit(start_script):
-    """The wait for accepted work is cut short, without a word; the exit status was decided before."""
-    script = start_script(BEGIN + "f = executor.submit(tasks.sleep, 60)\nprint('end', flush=True)")
-    script.wait_out("end")
-    tasks.sleep(0.3)
+AT_EXIT = """
+def late():
+    exec("pass")  # which tells the interpreter that its last code has ended well
+    print("late", end="")
+
+atexit.register(late)
+held = open(HELD, "w")
+held.write("kept")  # and neither flushed nor closed
+fs = [executor.submit(tasks.sleep, 60) for _ in range(5)]
+helpers.wait_busy(executor, 2)
+threading._register_atexit(lambda: print("waiting", flush=True))  # runs before ours: the last one goes first
+print("end", end="")
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [("", -signal.SIGINT), ("raise ValueError('on purpose')", -signal.SIGINT), ("sys.exit(3)", 3)],
+)
+def test_ctrl_c_while_waiting_at_exit(start_script, tmp_path, end, status):
+    """Accepted work is lost, so it says so, and so does the status, unless that is the program's own."""
+    script = start_script(BEGIN + AT_EXIT.replace("HELD", repr(str(tmp_path / "held"))) + end)
+    script.wait_out("waiting")
     script.send(signal.SIGINT)
     ended = script.wait(8)
-    assert (ended.status, ended.err) == (0, "")
+    assert ended.status == status
+    lost = "interrupted at exit (KeyboardInterrupt): 5 tasks were not finished (2 of them running, now killed)"
+    assert f"disttask: {lost}" in ended.err.splitlines()
+    assert ended.out == "endwaiting\nlate"
+    assert (tmp_path / "held").read_text() == "kept"
 
 
 def test_ctrl_c_that_ends_the_program_does_not_wait_for_what_is_left(start_script):

@@ -329,3 +329,8 @@ except ImportError as exc:
     )
     assert "pip install '.[flask]'" in ended.out
     assert "disttask[flask]" not in ended.out, "a stranger's package on PyPI"
+
+
+def test_the_token_is_there_before_the_first_request(make_app, tmp_path):
+    make_app()
+    assert len((tmp_path / "token").read_text().strip()) >= 43

@@ -183,3 +183,100 @@ def test_every_shape_that_is_sent_is_one_that_is_compared():
     _, _, shapes, reuse = _functions.prepare(scope.f)
     assert [shape[0]() for shape in shapes] == [scope.f, scope.g, scope.h]
     assert reuse
+
+
+class Counter:
+    """With tasks among its methods."""
+
+    step = 10
+
+    def __init__(self, start):
+        self.start = start
+
+    @disttask.task(name="adding")
+    def add(self, number):
+        return self.start + number
+
+    @disttask.task
+    def plain(self, number):
+        return self.start + number
+
+    @classmethod
+    @disttask.task(name="stepping")
+    def steps(cls, number):
+        return cls.step * number
+
+    @staticmethod
+    @disttask.task(name="doubling")
+    def double(number):
+        return 2 * number
+
+    @disttask.task(name="tripling")
+    @staticmethod
+    def triple(number):
+        return 3 * number
+
+    @disttask.task(name="inner")
+    def inner(self, number):
+        return disttask.submit(self.add, number).result()
+
+    biggest = disttask.task(max)
+
+
+def submitted(executor, method, *args):
+    future = executor.submit(method, *args)
+    return future.result(timeout=10), future._name()
+
+
+def test_a_method_can_be_a_task(executor):
+    counter = Counter(1)
+    assert isinstance(Counter.add, disttask.Task)
+    assert counter.add(2) == counter.plain(2) == 3
+    assert (Counter.steps(2), counter.steps(3), Counter.double(2), counter.double(3)) == (20, 30, 4, 6)
+    assert (Counter.triple(2), counter.triple(3), counter.biggest(1, 2)) == (6, 9, 2)
+
+    assert submitted(executor, counter.add, 2) == (3, "adding")
+    assert submitted(executor, counter.plain, 2) == (3, "Counter.plain")
+    assert submitted(executor, Counter.add, counter, 2) == (3, "adding")
+    assert submitted(executor, Counter.steps, 2) == submitted(executor, counter.steps, 2) == (20, "stepping")
+    assert submitted(executor, counter.double, 2) == (4, "doubling")
+    assert submitted(executor, counter.triple, 2) == (6, "tripling")
+    assert submitted(executor, counter.inner, 2) == (3, "inner")
+    assert submitted(executor.options(priority=1), counter.add, 2) == (3, "adding")
+    for method, results in ((counter.add, [3, 4]), (counter.plain, [3, 4]), (Counter.steps, [20, 30])):
+        assert list(executor.map(method, [2, 3])) == results
+
+    counter.start = 5
+    assert submitted(executor, counter.add, 2) == (7, "adding"), "the object goes along as it is now"
+
+
+def test_what_python_3_13_makes_of_a_class_method(executor):
+    method = types.MethodType(vars(Counter)["steps"].__func__, Counter)
+    assert (method(2), submitted(executor, method, 2)) == (20, (20, "stepping"))
+
+
+def test_a_method_of_main_can_be_a_task(run_script):
+    ended = run_script("""
+import disttask
+class Counter:
+    @disttask.task(name="adding")
+    def add(self, number): return number + 1
+with disttask.Executor(1) as executor:
+    future = executor.submit(Counter().add, 2)
+    print(future.result(), future._name(), list(executor.map(Counter().add, [1, 2])))
+print(disttask.submit(Counter().add, 2)._name())
+""")
+    assert ended.out == "3 adding [2, 3]\nadding\n"
+
+
+def test_methods_that_cannot_be_tasks_are_refused_in_words(executor):
+    with pytest.raises(TypeError, match=r"write @classmethod above @disttask\.task"):
+        disttask.task(classmethod(len))
+
+    class Slow:
+        @disttask.task
+        async def work(self):
+            pass
+
+    with pytest.raises(TypeError, match="async def"):
+        executor.submit(Slow().work)

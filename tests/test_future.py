@@ -7,6 +7,7 @@ import copy
 import gc
 import os
 import pickle
+import re
 import signal
 import threading
 import time
@@ -16,6 +17,8 @@ import cloudpickle
 import psutil
 import pytest
 
+import disttask
+import tasks
 from disttask import Future
 from helpers import assert_usable, wait_busy, wait_idle, wait_until
 from tasks import add, fail, sleep, wait_for_file
@@ -401,3 +404,31 @@ def test_a_future_does_not_travel_but_as_an_argument(executor):
     for pickled in pickle.dumps, cloudpickle.dumps, copy.copy:
         with pytest.raises(TypeError, match=r"pass future\.result\(\)"):
             pickled(future)
+
+
+def test_a_repr_says_how_it_ended_without_unpickling(executor):
+    def ended(func, *args, **options):
+        future = executor.options(**options).submit(func, *args)
+        disttask.wait([future], timeout=10)
+        return future
+
+    def shown(future):
+        return re.fullmatch(r"<disttask\.Future [\w-]+ (.*)>", repr(future))[1]
+
+    future = ended(divide, 0)
+    assert shown(future) == "finished raised ZeroDivisionError"
+    assert future._kept() is None
+    assert type(future.exception()) is ZeroDivisionError
+    assert shown(future) == "finished raised ZeroDivisionError"
+    assert shown(ended(tasks.exit_seven)) == "finished raised WorkerCrashed"
+    assert shown(ended(tasks.spin, timeout=0.1)) == "finished raised TaskTimeout"
+    assert shown(ended(threading.Lock)) == "finished raised SerializationError"
+    assert shown(ended(abs, -1)) == "finished"
+    killed = executor.submit(tasks.spin)
+    assert killed.kill()
+    assert shown(killed) == "cancelled"
+    assert shown(executor.submit(abs, threading.Lock())) == "finished raised SerializationError"
+
+
+def divide(number):
+    return 1 / number

@@ -175,7 +175,7 @@ def test_a_time_out_says_how_often_it_was_tried(make_executor):
     options = again(make_executor(1), timeout=0.2, retry_on=TimeoutError)
     error = options.submit(tasks.sleep, 60).exception(timeout=30)
     assert type(error) is disttask.TaskTimeout
-    assert "(sleep) ran longer than its timeout (attempt 3 of 3); worker pid" in str(error)
+    assert "(sleep) ran longer than its timeout of 0.2 s (attempt 3 of 3); worker pid" in str(error)
     assert (error.attempts, len(error.earlier_attempts)) == (3, 2)
 
 

@@ -240,6 +240,7 @@ print(gone())
         ({"backoff": float("nan")}, ValueError, "backoff"),
         ({"backoff": float("inf")}, ValueError, "backoff"),
         ({"backoff": 1e9}, ValueError, "backoff"),
+        ({"backoff": 3}, ValueError, "backoff needs retries=n"),
         ({"crash_limit": 0}, ValueError, "crash_limit"),
         ({"crash_limit": 1.5}, TypeError, "crash_limit"),
         ({"name": ""}, ValueError, "name"),
@@ -258,7 +259,57 @@ def test_bad_options_are_refused(executor, options, error, text):
             refuse(**options)
 
 
-def test_a_chunk_of_map_is_no_one_call(executor):
-    with pytest.raises(ValueError, match="chunksize"):
-        executor.options(retries=1, retry_on=ValueError).map(abs, [1], chunksize=2)
-    assert list(executor.options(retries=1, retry_on=ValueError).map(abs, [-1], chunksize=1)) == [1]
+@pytest.mark.parametrize(
+    "options",
+    [{"timeout": 60}, {"soft_timeout": 60}, {"retries": 1}, {"retries": 1, "retry_on": ValueError}, {"crash_limit": 2},
+     {"max_memory": 2**40}],
+    ids=repr,
+)  # fmt: skip
+def test_an_option_that_is_about_one_call_makes_each_a_task_whatever_the_chunks(executor, options):
+    done = []
+    for way in ({"chunksize": 5}, {"chunksize": 5, "buffersize": 2}, {"chunksize": 3, "ordered": False}):
+        before = executor.status()["totals"]["submitted"]
+        assert sorted(executor.options(**options).map(abs, range(-20, 0), **way)) == list(range(1, 21))
+        done.append(executor.status()["totals"]["submitted"] - before)
+    assert done == [20, 20, 20]
+
+
+def test_a_limit_costs_the_call_that_passes_it_and_no_other_of_its_chunk(executor):
+    @disttask.task(timeout=1)
+    def endless_at(n):
+        while n == 2:
+            pass
+        return n
+
+    for limited, func in ((executor, endless_at), (executor.options(timeout=1), endless_at.func)):
+        found = list(limited.map(func, range(8), chunksize=4, return_exceptions=True))
+        assert type(found.pop(2)) is disttask.TaskTimeout
+        assert found == [0, 1, 3, 4, 5, 6, 7]
+
+
+def test_a_buffer_counts_chunks_all_the_same(executor):
+    read = []
+    numbers = (read.append(n) or n for n in range(1000))
+    results = executor.options(timeout=60).map(abs, numbers, buffersize=3, chunksize=5)
+    assert next(results) == 0
+    assert 5 < len(read) <= 16
+    results.close()
+
+
+def test_priority_and_name_leave_chunks_alone(executor):
+    before = executor.status()["totals"]["submitted"]
+    assert list(executor.options(priority=1, name="x").map(abs, range(20), chunksize=5)) == list(range(20))
+    assert executor.status()["totals"]["submitted"] - before == 4
+
+
+def test_reprs_say_the_options():
+    def func():
+        pass
+
+    assert repr(disttask.task(abs)) == "<disttask.Task abs>"
+    task = disttask.task(func, retries=2, name="x")
+    assert repr(task) == "<disttask.Task test_reprs_say_the_options.<locals>.func with name='x', retries=2>"
+    with disttask.Executor(1) as executor:
+        assert repr(executor.options()) == "<disttask.Submitter of <disttask.Executor max_workers=1>>"
+        careful = executor.options(timeout=3, tags=["a"])
+        assert repr(careful) == "<disttask.Submitter of <disttask.Executor max_workers=1> with tags=('a',), timeout=3>"

@@ -1,4 +1,4 @@
-"""The Python blocks of README.md and docs/migrating.md run as they stand, each as a script of its own.
+"""The Python blocks of README.md, docs/migrating.md and docs/troubleshooting.md run, each as a script of its own.
 
 And the map of the source is of the files that there are.
 """
@@ -20,7 +20,8 @@ from disttask import _cli, _options
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 MIGRATING = ROOT / "docs" / "migrating.md"
-PAGES = [README, MIGRATING]
+TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
+PAGES = [README, MIGRATING, TROUBLESHOOTING]
 
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 """A block of text right below one of code is what that prints."""
@@ -129,7 +130,7 @@ def test_what_is_said_of_http_works(tmp_path):
     with disttask.Executor(1) as executor, executor.serve(port=0, token_file=tmp_path / "token") as server:
         code = example.replace("http://127.0.0.1:5000", server.url).replace("TOKEN", server.token)
         printed = run(Block(README, 0, code, ""), tmp_path)
-        assert re.fullmatch(r"\{'task_id': '\w+-\d+'\}\n", printed)
+        assert re.fullmatch(r"\{'task_id': '\w+-\d+'\}\n7\n", printed)
         (record,) = disttask.Client(server.url, token=server.token).get_results(timeout=20)
         assert record["result"] == 7
         for address in addresses:

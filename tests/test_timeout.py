@@ -26,7 +26,7 @@ def test_the_worker_is_killed(executor, call):
     exc = caught.value
     assert isinstance(exc, TimeoutError)
     assert (exc.task, exc.name, exc.pid) == (1, call[0].__name__, pid)
-    assert f"task 1 ({call[0].__name__}) ran longer than its timeout; worker pid {pid} was killed" in str(exc)
+    assert f"task 1 ({call[0].__name__}) ran longer than its timeout of 0.5 s; worker pid {pid} was killed" in str(exc)
     assert not is_alive(pid)
     assert_usable(executor)
 

@@ -142,6 +142,9 @@ def test_what_python_says_of_a_missing_argument_names_what_is_public(executor):
     ):
         with pytest.raises(TypeError, match=rf"^{name}\(\) missing [12] required"):
             call()
+    for wrong in ({}, {"fn": abs}):
+        with pytest.raises(TypeError, match=r"submit\(\) missing 1 required positional argument: 'fn'$"):
+            executor.submit(**wrong)
 
 
 def error_inside(executor, name, *args):

@@ -152,9 +152,12 @@ def _held(func: object) -> object:
     """The function in a wrapper that only calls it."""
     importing("disttask._context")
     from functools import partial
+    from types import MethodType
 
     from ._context import Within
     from ._functions import Task
     from ._options import Guarded
 
+    if type(func) is MethodType:  # has the attributes of its function, but a `Task` has no code
+        return func.__func__ if type(func.__func__) is Task else None
     return func.func if isinstance(func, (partial, Task, Guarded, Within)) else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-import math
 import os
 import resource
 import signal
@@ -21,6 +20,7 @@ import click
 
 from . import _serve
 from ._checks import to_submit
+from ._cli_arguments import Submit, json_or_text, seconds
 from ._client import DEFAULT_URL, Client, ServerRefused, ServerUnproven, ServerUnreachable
 from ._exceptions import DisttaskError
 from ._executor import KEEP_BYTES, KEEP_RESULTS, KEEP_SECONDS, Executor
@@ -79,12 +79,6 @@ def _client_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_client
 
 
-def _seconds(_context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not 0 <= value < math.inf:
-        raise click.BadParameter(f"{value} is no number of seconds", param=parameter)
-    return value
-
-
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -111,7 +105,7 @@ def main() -> None:
     "--keep-bytes", default=KEEP_BYTES, show_default=True, type=click.IntRange(0, sys.maxsize), help="Their bytes."
 )
 @click.option(
-    "--keep-seconds", default=KEEP_SECONDS, show_default=True, type=float, callback=_seconds, help="Their age."
+    "--keep-seconds", default=KEEP_SECONDS, show_default=True, type=float, callback=seconds, help="Their age."
 )
 @click.option("--max-body", default=_serve.MAX_BODY_BYTES, show_default=True, type=click.IntRange(1024), help="Bytes.")
 def serve(
@@ -203,13 +197,11 @@ def _what_is_waited_for(status: dict[str, Any]) -> str:
     return f": {tasks} may go on for {STOP_SECONDS:.0f} s{cancelled}; another Ctrl-C kills at once"
 
 
-@main.command()
+@main.command(cls=Submit)
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("arguments", nargs=-1, metavar="[ARG...]")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
-@click.option(
-    "--timeout", type=float, callback=_seconds, help="Seconds that one attempt may take.  [default: no limit]"
-)
+@click.option("--timeout", type=float, callback=seconds, help="Seconds that one attempt may take.  [default: no limit]")
 @click.option(
     "--max-memory", type=click.IntRange(1), help="Bytes that its worker may grow by while it runs.  [default: no limit]"
 )
@@ -236,10 +228,11 @@ def submit(
 ) -> None:
     """Submit a call. Each ARG is JSON; what is not JSON is taken as a string.
 
-    Before arguments that begin with a dash, such as negative numbers, put two: disttask submit math:fabs -- -5
+    The module must be importable here, where the command runs, and where the server was started. Before text that
+    begins with a dash put two; what follows is arguments, and no options: disttask submit --wait builtins:len -- -abc
     """
     call = _imported(function)
-    given = [_json_or_text(argument) for argument in arguments]
+    given = [json_or_text(argument) for argument in arguments]
     options = functools.partial(client.options, retries=retries, timeout=timeout, max_memory=max_memory)
     submitter = _asked(lambda: options(priority=priority, name=name, tags=tags))
     task_id = _asked(lambda: submitter.submit(call, *given))
@@ -253,7 +246,7 @@ def submit(
 @main.command()
 @click.argument("task_ids", nargs=-1)
 @click.option(
-    "--wait", type=float, default=0.0, callback=_seconds, help="Seconds to wait for them; without ids, for everything."
+    "--wait", type=float, default=0.0, callback=seconds, help="Seconds to wait for them; without ids, for everything."
 )
 @_client_options
 @_json_option
@@ -363,6 +356,10 @@ def _asked(call: Callable[[], _T]) -> _T:
         raise _UsageFailure(_in_options(str(exc))) from None
 
 
+_HERE = "where the command runs (it looks in this directory, and in PYTHONPATH)"
+_THERE = "there, in the server's worker, which looks where 'disttask serve' was started, and in its PYTHONPATH"
+
+
 def _imported(name: str) -> Callable[..., Any]:
     module, colon, path = name.partition(":")
     if not colon or not module or not path:
@@ -372,7 +369,9 @@ def _imported(name: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as exc:
+    except ImportError as exc:
+        raise _UsageFailure(f"{name} cannot be imported here, {_HERE}: {exc}") from None
+    except AttributeError as exc:
         raise _UsageFailure(f"{name}: {exc}") from None
     if not callable(found):
         raise _UsageFailure(f"{name} is not callable")
@@ -384,18 +383,13 @@ def _imported(name: str) -> Callable[..., Any]:
     return function
 
 
-def _json_or_text(argument: str) -> Any:
-    try:
-        return json.loads(argument)
-    except ValueError:
-        return argument
-
-
 def _print_views(views: list[dict[str, Any]], as_json: bool, *, judge: bool = True) -> None:
     """One line for each: JSON as over HTTP, or the value's `repr` or the error."""
     for view in views:
         error = view.get("error")
         outcome = f"{error['type']}: {error['message']}" if error else view.get("result_repr") or ""
+        if error and error["type"] == "ModuleNotFoundError":
+            outcome += f" ({_THERE})"
         if as_json:
             click.echo(json.dumps(view))
         else:

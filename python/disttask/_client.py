@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._answers import ServerRefused, ServerUnreachable, is_pending, record_of
 from ._checks import can_be_iterated, seconds
 from ._exceptions import UnknownTask
-from ._functions import Task
+from ._functions import bringing_options
 from ._options import Options
 from ._proof import ServerUnproven, is_local, token_for
 from ._tasks import serialize_task
@@ -287,8 +287,9 @@ class ClientSubmitter:
         """As `Client.submit`."""
         options = self._options
         if not isinstance(task, str):
-            if type(task) is Task and task.options is not None:
-                options = _over_http(task.options.changed(**options))
+            if (bringing := bringing_options(task)) is not None:
+                assert bringing[0].options is not None
+                options = _over_http(bringing[0].options.changed(**options))
             task = serialize_task(task, *args, **kwargs)
         elif args or kwargs:
             raise TypeError("a task text carries its own arguments: submit(text) takes no others")

@@ -294,7 +294,7 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.traceback.rstrip()}\n"""'
 
 
-_FAILURES: dict[str, type[_TaskFailure]] = {
+FAILURES: dict[str, type[_TaskFailure]] = {
     "worker_crashed": WorkerCrashed,
     "task_timeout": TaskTimeout,
     "task_memory_exceeded": TaskMemoryExceeded,
@@ -302,6 +302,7 @@ _FAILURES: dict[str, type[_TaskFailure]] = {
     "pool_shutdown": PoolShutdown,
     "dependency_failed": DependencyFailed,
 }
+"""What each kind of a `Failure` of the Rust side is here."""
 
 
 def dependency_failed(name: str, cause: BaseException) -> DependencyFailed:
@@ -324,7 +325,7 @@ def from_failure(failure: dict[str, Any]) -> DisttaskError:
     """The exception for a `Failure` of the Rust side."""
     details = dict(failure)
     kind = details.pop("kind")
-    return _FAILURES[kind](details.pop("message"), **details)
+    return FAILURES[kind](details.pop("message"), **details)
 
 
 def _be_broken_process_pools(module: Any) -> None:

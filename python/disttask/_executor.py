@@ -175,7 +175,7 @@ class Executor(Tasks, Workers, cf.Executor):
     def options(self, **options: Unpack[TaskOptions]) -> Submitter:
         """Options for the tasks submitted through the object returned: ``executor.options(retries=3).submit(f, x)``.
 
-        They hold for `submit`, and for each item of `map`.
+        They hold for `submit`, and for each item of `map`, with a `chunksize` as well.
 
         Args:
             retries: how often a task may be run again (`int`, 0) after its worker died, and with `retry_on` after an
@@ -212,7 +212,7 @@ class Executor(Tasks, Workers, cf.Executor):
 
         Raises:
             TypeError: there is no such option, or its value is of the wrong type.
-            ValueError: a value is out of range, or `retry_on` is without `retries`.
+            ValueError: a value is out of range, or `retry_on` or `backoff` is without `retries`.
         """
         return Submitter(self, Options(**options))
 

@@ -65,19 +65,45 @@ class Task:
     """A function that is pickled once; see `task`."""
 
     def __init__(self, func: Callable[..., Any], options: Options | None = None) -> None:
+        if isinstance(func, classmethod):
+            raise TypeError("task needs a callable, not classmethod: write @classmethod above @disttask.task")
         if not callable(func):
             raise TypeError(f"task needs a callable, not {type(func).__name__}")
-        self.func = func
         self.options = options
         self.plain = self if options is None else Task(func)
+        # As the function would do it: a builtin or a class among the attributes of a class binds to nothing.
+        self._binds = hasattr(type(func), "__get__") and not isinstance(func, (staticmethod, types.MethodType))
+        self.func = func = func.__func__ if isinstance(func, staticmethod) else func
         functools.update_wrapper(self, func)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, here."""
         return self.func(*args, **kwargs)
 
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """Of a class itself, the task; of an object, a method, which brings the task's options along."""
+        return self if instance is None or not self._binds else types.MethodType(self, instance)
+
     def __reduce__(self) -> Any:
         return Task, (self.func,)
+
+    def __repr__(self) -> str:
+        options = "" if self.options is None else self.options.in_words()
+        return f"<disttask.Task {task_name(self.func)}{options}>"
+
+
+def bringing_options(func: Any) -> tuple[Task, Callable[..., Any]] | None:
+    """If this is a task with options, or a method that is one: that task, and what is submitted with its options.
+
+    A method is pickled with each submit, as any other: its object may have changed.
+    """
+    if type(func) is types.MethodType:
+        task = func.__func__
+        if type(task) is Task and task.options is not None:
+            return task, types.MethodType(task.plain, func.__self__)
+    elif type(func) is Task and func.options is not None:
+        return func, func.plain
+    return None
 
 
 @overload
@@ -92,6 +118,9 @@ def task(  # noqa: F811
     What it captures is then what it was at that time: a later change is not seen. Each task gets a fresh copy, unless
     all of it is immutable. Can be used as a decorator, also with options: ``@disttask.task(retries=3, timeout=60)``.
 
+    A method of a class can be one, too: its object is then pickled with each submit. ``@classmethod`` and
+    ``@staticmethod`` go above it.
+
     A call with keyword arguments, ``retry_on``, ``soft_timeout`` or context variables is pickled as a whole all the
     same: for its data there is `Executor.put`.
 
@@ -100,7 +129,7 @@ def task(  # noqa: F811
         **options: how it is run, wherever it is submitted; see `Executor.options`. Those given there go first.
 
     Raises:
-        TypeError: it is not callable, or there is no such option.
+        TypeError: it is not callable (as a ``classmethod`` is not), or there is no such option.
         ValueError: an option's value is out of range.
     """
     made = Options(**options) if options else None

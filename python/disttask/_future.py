@@ -20,7 +20,7 @@ from concurrent import futures as cf
 from . import _inputs, _native
 from ._collector import Collector
 from ._exceptions import ForkedPoolError
-from ._loading import load_outcome
+from ._loading import load_outcome, raised_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -319,10 +319,21 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
             if kind is None:
                 state = "running" if self._is_running() else "pending"
             else:
-                state = "cancelled" if kind == "cancelled" else "finished"
+                state = "cancelled" if kind == "cancelled" else f"finished{self._how(kind)}"
         except ForkedPoolError:
             state = "of the parent process"
         return f"<disttask.Future {self.task_id} {state}>"
+
+    def _how(self, kind: str) -> str:
+        """As a standard future says it. Nothing is unpickled: the class of a value is told if somebody has had that."""
+        kept = self._kept()
+        if kept is not None:
+            value, exc = kept
+            return f" returned {type(value).__name__}" if exc is None else f" raised {type(exc).__name__}"
+        if kind not in ("error", "failed"):
+            return ""
+        outcome = self._outcome()
+        return "" if outcome is None else f" raised {raised_by(*outcome)}"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: state, name, and the value if it was asked for before. Neither waits nor unpickles."""

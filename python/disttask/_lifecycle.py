@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -24,6 +25,9 @@ _PATIENCE_SECONDS = 1.0
 
 _living: dict[int, tuple[_native.Pool, Collector, LiveMaps]] = {}
 """Pools of this process that may have processes: at exit, their accepted work is waited for."""
+
+_cut_short_by: list[KeyboardInterrupt] = []
+"""The Ctrl-C that has ended that wait."""
 
 
 def register(pool: _native.Pool, collector: Collector, maps: LiveMaps) -> None:
@@ -62,10 +66,14 @@ def give_up(pool: _native.Pool) -> None:
 def _at_exit() -> None:
     """Wait for accepted work, and all of each `map`, as `ProcessPoolExecutor` does. Ctrl-C cuts it short, at any time.
 
+    During the wait, it says so and what was lost, and the interpreter ends as after any Ctrl-C that nobody catches.
+
     Nobody waits for what a notebook's kernel has left to do when it is shut down, and Jupyter would kill it after 5 s.
     """
-    mode: _native.ShutdownMode = "now" if _is_interrupted() or _notebook.shell() is not None else "drain"
+    mode: _native.ShutdownMode = "drain"
     try:
+        if _is_interrupted() or _notebook.shell() is not None:
+            mode = "now"
         while _living:  # a thread that still runs may make a new pool meanwhile
             pool, collector, maps = next(iter(list(_living.values())))
             if mode == "drain":
@@ -77,8 +85,11 @@ def _at_exit() -> None:
                 pool.wait_gone()
             collector.join()
             forget(pool)
-    except KeyboardInterrupt:
-        _kill_all()  # and leave with the status that was decided before
+    except KeyboardInterrupt as interrupt:
+        _cut_short_by.append(interrupt)
+        if mode == "drain":  # else it was said before, or nobody has waited for work
+            _say_what_is_lost()
+        _kill_all()
     except BaseException:
         _kill_all()
         raise
@@ -95,6 +106,30 @@ def _say_what_is_waited_for(pool: _native.Pool) -> None:
     tasks = status["queued"] + status["running"]
     if tasks and sys.stderr is not None and sys.stderr.isatty():
         print(f"disttask: waiting for {tasks} tasks to finish; Ctrl-C kills them", file=sys.stderr)
+
+
+def _say_what_is_lost() -> None:
+    queued = running = 0
+    for pool, _, _ in list(_living.values()):
+        status = pool.status()
+        queued, running = queued + status["queued"], running + status["running"]
+    tasks = "1 task was" if queued + running == 1 else f"{queued + running} tasks were"
+    lost = f"{tasks} not finished ({running} of them running, now killed)"
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it; it was closed; there is none
+        sys.stderr.write(f"disttask: interrupted at exit (KeyboardInterrupt): {lost}\n")
+
+
+def _finalizing() -> None:
+    """The last that is done. If the wait was cut short, have the interpreter end as after a Ctrl-C that nobody catches.
+
+    That is, kill itself by SIGINT once it is finalized and all is flushed, so that a shell sees it. It does so if a
+    `KeyboardInterrupt` has left the code that it was given last, be that the program or the text of an `exec`; there is
+    no other way to tell it from Python. A status that the program has given to `sys.exit` stands.
+    """
+    _native.finalizing()
+    if _cut_short_by:
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")
 
 
 def _kill_all() -> None:
@@ -118,7 +153,7 @@ def _after_fork_in_child() -> None:
 # Before non-daemon threads are joined: one of them may wait for a future. (`atexit` proper comes after that.)
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
 # After that: daemon threads in native waits must not come back into an interpreter that goes away.
-atexit.register(_native.finalizing)
+atexit.register(_finalizing)
 os.register_at_fork(
     before=_native.before_fork,
     after_in_parent=_native.after_fork_in_parent,

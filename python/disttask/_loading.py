@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures import Future as StandardFuture
 
 from ._exceptions import (
+    FAILURES,
     DeserializationError,
     RemoteError,
     RemoteTraceback,
@@ -199,6 +200,15 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
         error.__cause__ = exc
         return None, error
     return value, exc
+
+
+def raised_by(kind: str, data: Any) -> str:
+    """The name of the class of what `load_outcome` makes of a failure, without unpickling anything."""
+    if kind == "failed":
+        return FAILURES[data["kind"]].__name__
+    remote = RemoteException(data)
+    instead = {"load": DeserializationError, "dump": SerializationError}.get(remote.stage)
+    return remote.type_name.rpartition(".")[2] if instead is None else instead.__name__
 
 
 def _try_to_load(data: bytes | tuple[bytes, list[Any]]) -> tuple[Any, BaseException | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._checks import to_iterate
-from ._functions import Task
+from ._functions import bringing_options
 from ._map import adaptive_map, known_lengths
 
 TYPE_CHECKING = False
@@ -29,14 +29,16 @@ class Maps:
     _is_bounded = False
     """Whether there is a limit on tasks that are unfinished."""
     _one_by_one = False
-    """Whether each item of `map` must be a task of its own, because an option speaks of one."""
+    """Whether each item of `map` is a task of its own, unless there is a `chunksize`."""
+    _calls_apart = False
+    """Whether it must be, because an option speaks of one call."""
     _guards: Options | None = None
     _context: Context | None = None
     """Context variables that go along with a task."""
 
     def _dressed(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """The function with what is to be around its call in the worker. One that brings options along comes again."""
-        if not callable(fn) or (type(fn) is Task and fn.options is not None):
+        if not callable(fn) or bringing_options(fn) is not None:
             return fn
         if self._context is not None:
             fn = self._context.around(fn)
@@ -71,8 +73,9 @@ class Maps:
             timeout: seconds, from the call of `map`, that `next` may wait until; then it raises `TimeoutError`.
             chunksize: how many calls make one task; ``None`` measures, and makes chunks of about a millisecond. When a
                 worker dies, calls of the same chunk that were done but not yet sent back (a millisecond of work) are
-                made again; ``chunksize=1`` is the strict promise of `submit`. With ``options(retries=...)`` or
-                ``options(timeout=...)`` or ``options(max_memory=...)``, which speak of one call, ``None`` is 1.
+                made again; ``chunksize=1`` is the strict promise of `submit`. Where options are about one call
+                (``retries``, ``retry_on``, ``crash_limit``, ``timeout``, ``soft_timeout``, ``max_memory``), each call
+                is a task whatever this says.
             buffersize: how many calls may be submitted whose results were not yielded yet: a full buffer pauses the
                 reading of the input. With a `chunksize`, so many chunks. ``None``: enough to keep the workers busy.
             ordered: ``False`` yields results as they come.
@@ -81,8 +84,7 @@ class Maps:
                 description, a dict holds arguments for tqdm.
 
         Raises:
-            ValueError: `chunksize` or `buffersize` is less than 1; or more than one call makes a task, and there is
-                ``options(retry_on=...)``, which speaks of one.
+            ValueError: `chunksize` or `buffersize` is less than 1.
             TypeError: `fn` is not callable, or an ``async def`` function, or an argument is of a wrong type.
             ImportError: `progress` is asked for, and there is no tqdm.
 
@@ -91,7 +93,7 @@ class Maps:
             with disttask.Executor() as executor:
                 assert list(executor.map(pow, [1, 2, 3], [2, 2, 2])) == [1, 4, 9]
         """
-        maps, fn = _with_options(self, fn, chunksize)
+        maps, fn = _with_options(self, fn)
         to_iterate("map", fn, iterables)
         plan = _plan(maps, timeout, chunksize, buffersize, ordered, return_exceptions)
         return _run(maps, fn, iterables, plan, progress, starred=False)
@@ -126,7 +128,7 @@ class Maps:
             with disttask.Executor() as executor:
                 assert list(executor.starmap(pow, [(2, 3), (3, 2)])) == [8, 9]
         """
-        maps, fn = _with_options(self, fn, chunksize)
+        maps, fn = _with_options(self, fn)
         to_iterate("starmap", fn, (iterable,))
         plan = _plan(maps, timeout, chunksize, buffersize, ordered, return_exceptions)
         return _run(maps, fn, (iterable,), plan, progress, starred=True)
@@ -158,7 +160,7 @@ class Maps:
             with disttask.Executor() as executor:
                 assert set(executor.map_unordered(abs, [-1, -2])) == {1, 2}
         """
-        maps, fn = _with_options(self, fn, chunksize)
+        maps, fn = _with_options(self, fn)
         to_iterate("map_unordered", fn, iterables)
         plan = _plan(maps, timeout, chunksize, buffersize, False, return_exceptions)
         return _run(maps, fn, iterables, plan, progress, starred=False)
@@ -199,7 +201,7 @@ class Maps:
         """
         from ._async import start
 
-        maps, fn = _with_options(self, fn, chunksize)
+        maps, fn = _with_options(self, fn)
         to_iterate("amap", fn, iterables)
         plan = _plan(maps, timeout, chunksize, buffersize, ordered, return_exceptions)
         return start(maps, fn, iterables, plan, progress)
@@ -209,12 +211,10 @@ for _name in ("map", "starmap", "map_unordered", "amap"):  # what Python calls t
     getattr(Maps, _name).__qualname__ = f"Executor.{_name}"
 
 
-def _with_options(maps: Any, fn: Any, chunksize: int | None) -> tuple[Any, Callable[..., Any]]:
+def _with_options(maps: Any, fn: Any) -> tuple[Any, Callable[..., Any]]:
     """What submits this function, and what is submitted: a `disttask.task` may bring options along."""
-    if type(fn) is Task and fn.options is not None:
-        maps, fn = maps._with(fn), fn.plain
-    if maps._guards is not None and chunksize is not None and chunksize > 1:
-        raise ValueError(f"{maps._guards.guard()} speaks of one call: leave chunksize out, or make it 1")
+    if (bringing := bringing_options(fn)) is not None:
+        maps, fn = maps._with(bringing[0]), bringing[1]
     return maps, maps._dressed(fn)
 
 
@@ -222,7 +222,11 @@ def _plan(maps: Maps, timeout: float | None, chunksize: int | None, *rest: Any) 
     from ._flow import Plan
 
     plan = Plan(timeout, chunksize, *rest)
-    if maps._one_by_one and chunksize is None:
+    if maps._calls_apart and plan.chunksize is not None:
+        if plan.buffersize is not None:
+            plan.buffersize *= plan.chunksize  # it counts chunks
+        plan.chunksize = 1
+    if maps._one_by_one and plan.chunksize is None:
         plan.chunksize = 1
     return plan
 

@@ -82,8 +82,8 @@ class Submitter:
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _bind(self, pool: Pool, future: type[Future], options: Any = None) -> None: ...
-    def submit(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Schedule ``func(*args, **kwargs)`` and return its `disttask.Future`.
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Schedule ``fn(*args, **kwargs)`` and return its `disttask.Future`.
 
         What cannot be pickled fails the future (with `SerializationError`), as with `ProcessPoolExecutor`. A function
         that is importable, or that uses nothing mutable, is pickled once; any other with each call. Where large
@@ -93,7 +93,7 @@ class Submitter:
         Raises:
             RuntimeError: the executor was shut down, or belongs to the parent of this (forked) process.
             disttask.PoolBroken: its workers cannot be started.
-            TypeError: `func` is not callable, or an ``async def`` function.
+            TypeError: `fn` is not callable, or an ``async def`` function.
         """
     def _submit_pickled(self, data: bytes, name: str, retain: bool, inputs: list[Input] | None = None) -> Any: ...
     def _submit_call(

@@ -14,7 +14,7 @@ from concurrent import futures as cf
 from . import _handshake, _worker
 from ._checks import to_submit
 from ._exceptions import SerializationError
-from ._functions import Task
+from ._functions import bringing_options
 from ._loading import dumps_task, load_outcome
 from ._options import Options
 from ._pickling import importing, task_name
@@ -301,8 +301,10 @@ class NestedExecutor(cf.Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> NestedFuture:
         """As `Executor.submit`. Futures are not taken as arguments here: pass their results."""
         to_submit("submit", fn)
-        if type(fn) is Task and fn.options is not None:
-            return self.options(**fn.options.given() | self._options.given()).submit(fn.plain, *args, **kwargs)
+        if (bringing := bringing_options(fn)) is not None:
+            assert bringing[0].options is not None
+            merged = bringing[0].options.given() | self._options.given()
+            return self.options(**merged).submit(bringing[1], *args, **kwargs)
         try:
             return self._submit(fn, args, kwargs)
         except SerializationError as exc:

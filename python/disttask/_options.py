@@ -81,6 +81,8 @@ class Options:
         self.max_memory = bytes_limit("max_memory", max_memory)
         self.retry_on = _checked_catch(retry_on, retries)
         self.backoff = _checked_backoff(backoff)
+        if backoff is not None and retries == 0:
+            raise ValueError("backoff needs retries=n, how often the task may run again")
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str or None, not {type(name).__name__}")
         if name is not None and not 1 <= len(name) <= _MAX_NAME_CHARS:
@@ -98,6 +100,11 @@ class Options:
     def given(self) -> dict[str, Any]:
         """Those that differ from the defaults."""
         return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name) != getattr(_DEFAULT, name)}
+
+    def in_words(self) -> str:
+        """Those that differ from the defaults, as the end of a `repr`."""
+        given = ", ".join(f"{name}={value!r}" for name, value in self.given().items())
+        return f" with {given}" if given else ""
 
     def is_default(self) -> bool:
         """Whether they change nothing."""

@@ -7,7 +7,7 @@ import weakref
 from . import _inputs, _native
 from ._checks import to_submit
 from ._exceptions import PoolBroken, SerializationError, dependency_failed
-from ._functions import Task
+from ._functions import Task, bringing_options
 from ._future import Future
 from ._loading import dumps_task
 from ._maps import Maps
@@ -50,8 +50,8 @@ class Tasks(_native.Submitter, Maps):
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, name: str | None = None
     ) -> Future:
         """The rest of `submit`: what does not go by a function's number and plain arguments."""
-        if type(fn) is Task and fn.options is not None:
-            return self._with(fn).submit(fn.plain, *args, **kwargs or {})
+        if (bringing := bringing_options(fn)) is not None:
+            return self._with(bringing[0]).submit(bringing[1], *args, **kwargs or {})
         to_submit("submit", fn)
         with _inputs.Collecting(self._pool.id).noted() as call:
             if _inputs.take_met() and not kwargs and (function := self._function(fn)) is not None:
@@ -108,7 +108,8 @@ class _Bound(Tasks):
         self._workers = tasks._max_workers
         self._map_times, self._live_maps = tasks._map_times, tasks._live_maps
         self._is_bounded = tasks._is_bounded
-        self._one_by_one = tasks._one_by_one or options.speak_of_one_call()
+        self._calls_apart = options.speak_of_one_call()
+        self._one_by_one = tasks._one_by_one or self._calls_apart
         self._guards = options if options.guard() else None
         self._context = tasks._context
         self._bind(self._pool, Future, options)
@@ -142,6 +143,9 @@ class Submitter(_Bound):
     def options(self, **changes: Unpack[TaskOptions]) -> Submitter:
         """The same with these options changed; see `Executor.options`."""
         return Submitter(self._executor, self._options.changed(**changes))
+
+    def __repr__(self) -> str:
+        return f"<disttask.Submitter of {self._executor!r}{self._options.in_words()}>"
 
     def __reduce__(self) -> Any:
         from ._executor import executor_of

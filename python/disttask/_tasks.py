@@ -12,7 +12,7 @@ from . import _handshake
 from ._checks import to_submit
 from ._default import default_executor
 from ._exceptions import InvalidTask, ResultEvicted, SerializationError, UnknownTask, dependency_failed
-from ._functions import Task
+from ._functions import bringing_options
 from ._future import Future
 from ._inputs import Collecting, apart
 from ._loading import dumps_task, load_outcome
@@ -129,8 +129,9 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
         found: list[_native.Input] = []
     elif callable(task):
         to_submit("submit", task)
-        if type(task) is Task and task.options is not None:
-            options, task = task.options.changed(**options.given()), task.plain
+        if (bringing := bringing_options(task)) is not None:
+            assert bringing[0].options is not None
+            options, task = bringing[0].options.changed(**options.given()), bringing[1]
         func = options.guarded(task)
         name = task_name(task)
         if _handshake.nesting is not None:

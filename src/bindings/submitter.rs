@@ -238,19 +238,19 @@ impl Submitter {
         self.0.set(bound).map_err(|_| PyRuntimeError::new_err("Executor.__init__() was called twice"))
     }
 
-    /// Schedule ``func(*args, **kwargs)`` and return its `Future`. Futures of this executor among the arguments are waited
+    /// Schedule ``fn(*args, **kwargs)`` and return its `Future`. Futures of this executor among the arguments are waited
     /// for, and stand for their values.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn submit<'py>(
         slf: &Bound<'py, Self>,
-        func: &Bound<'py, PyAny>,
+        r#fn: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let inner = slf.get().inner()?;
         let plain = kwargs.is_none_or(PyDictMethods::is_empty);
-        if plain && let Some(function) = inner.functions.get(&inner.pool, func)? {
+        if plain && let Some(function) = inner.functions.get(&inner.pool, r#fn)? {
             let payload = match codec::encode_tuple(args) {
                 Some(bytes) => Some(Payload::Private(bytes)),
                 None => dumps(py, &inner.pool, Purpose::Passing, args.as_any())?,
@@ -265,7 +265,7 @@ impl Submitter {
                 return inner.queue(py, work, &function.name, Keep::ForTheFuture);
             }
         }
-        slf.call_method1(intern!(py, "_submit_whole"), (func, args, kwargs))
+        slf.call_method1(intern!(py, "_submit_whole"), (r#fn, args, kwargs))
     }
 
     /// Queue a pickled call, function and all, which needs these inputs.

@@ -170,10 +170,12 @@ impl Failure {
                     format!("{worker} {how} while it ran task {task} ({name}){which}{limit}{facts}");
                 (FailureKind::WorkerCrashed, tries.made, ended, message)
             }
-            FailReason::TimedOut { tries, .. } => {
+            FailReason::TimedOut { tries, limit, .. } => {
                 let which = which_in_words(tries);
-                let message =
-                    format!("task {task} ({name}) ran longer than its timeout{which}; {worker} was killed");
+                let limit = limit.map_or_else(String::new, |limit| format!(" of {} s", limit.as_secs_f64()));
+                let message = format!(
+                    "task {task} ({name}) ran longer than its timeout{limit}{which}; {worker} was killed"
+                );
                 (FailureKind::TaskTimeout, tries.made, ended, message)
             }
             FailReason::OverMemory { tries, .. } => {

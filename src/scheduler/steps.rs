@@ -72,7 +72,7 @@ impl Scheduler {
         }
         let tries = task.tries();
         let reason = match killed {
-            Some(KillReason::Timeout) => FailReason::TimedOut { worker, tries },
+            Some(KillReason::Timeout) => FailReason::TimedOut { worker, tries, limit: task.timeout() },
             Some(KillReason::Memory) => FailReason::OverMemory { worker, tries },
             _ => FailReason::Crashed { worker, tries, killed },
         };

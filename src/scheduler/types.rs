@@ -123,6 +123,8 @@ pub enum FailReason {
         worker: WorkerId,
         /// Which try that was.
         tries: Tries,
+        /// The time-out.
+        limit: Option<Duration>,
     },
     /// Its worker grew by more than it may take.
     OverMemory {

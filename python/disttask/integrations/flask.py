@@ -75,7 +75,8 @@ class Disttask:
       and [::1]: a list, or a text with commas. A name without a port stands for itself with and without
       ``DISTTASK_PORT``.
     * ``DISTTASK_HTTPS``: whether browsers come by https; ``False``.
-    * ``DISTTASK_TOKEN_FILE``: where the token is, or is made; the user's (``~/.local/state/disttask/token``).
+    * ``DISTTASK_TOKEN_FILE``: where the token is, or is made, by `init_app`; the user's
+      (``~/.local/state/disttask/token``).
     * ``DISTTASK_AUTHORIZE``: as `authorize`.
     * ``DISTTASK_WORKERS``: worker processes of the executor that is made here; one per usable processor.
     * ``DISTTASK_MAX_BODY``: largest request in bytes; 64 MiB.
@@ -104,12 +105,13 @@ class Disttask:
         self._doors: dict[_Mount, _Door] = {}
 
     def init_app(self, app: Flask) -> None:
-        """Add the interface to an application. Nothing is started yet."""
+        """Add the interface to an application. No worker is started yet; the token file is made, if it can be."""
         self._workers = app.config.get("DISTTASK_WORKERS")
         mount = _Mount(self, app, self._authorize)
         blueprint = Blueprint(_NAME, __name__)
         blueprint.record(mount.add_rules)
         app.extensions[_NAME] = mount
+        mount.make_token()
         app.register_blueprint(blueprint, url_prefix=mount.prefix or None)
 
     @property
@@ -154,6 +156,7 @@ class _Mount:
     def __init__(self, extension: Disttask, app: Flask, authorize: Callable[[], bool] | None) -> None:
         get = app.config.get
         self._extension = extension
+        self._log = app.logger
         self._authorize = authorize or get("DISTTASK_AUTHORIZE")
         self._port = int(get("DISTTASK_PORT", PORT))
         self._https = bool(get("DISTTASK_HTTPS", False))
@@ -163,8 +166,18 @@ class _Mount:
         self.prefix: str = _checked_prefix(get("DISTTASK_URL_PREFIX") or "")
         self.url = f"{'https' if self._https else 'http'}://{self._hosts[0]}{self.prefix}"
 
+    def make_token(self) -> None:
+        """So that clients find it before the first request. Where that fails, requests are answered with why."""
+        try:
+            self._token()
+        except OSError as exc:
+            self._log.warning("disttask: %s", exc)
+
+    def _token(self) -> str:
+        return ensure_token(Path(self._token_file) if self._token_file is not None else default_path())
+
     def open(self, executor: Executor) -> _Door:
-        token = ensure_token(Path(self._token_file) if self._token_file is not None else default_path())
+        token = self._token()
         api = _native.HttpApi(
             executor._pool,
             hosts=self._hosts,

@@ -148,7 +148,9 @@ impl Oracle {
         let task = self.tasks.at(run.task);
         let tries = task.tries();
         let (again, reason) = match killed {
-            Some(KillReason::Timeout) => (task.spec.retry_timeouts, FailReason::TimedOut { worker, tries }),
+            Some(KillReason::Timeout) => {
+                (task.spec.retry_timeouts, FailReason::TimedOut { worker, tries, limit: task.spec.timeout })
+            }
             Some(KillReason::Memory) => {
                 (task.spec.retry_over_memory, FailReason::OverMemory { worker, tries })
             }
