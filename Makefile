@@ -56,8 +56,7 @@ test-wheel: wheel
 
 lint: setup ## rustfmt, clippy, ruff, mypy, stubtest
 	cargo fmt --check
-	cargo clippy --all-targets --no-default-features -- -D warnings
-	cargo clippy --features python -- -D warnings
+	cargo clippy --all-targets --features python -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(backoff_limit(backoff, 3), Duration::from_millis(400));
         assert_eq!(backoff_limit(backoff, u32::MAX), Duration::from_secs(30));
         let longest = Backoff { base_ms: u32::MAX, cap_ms: u32::MAX };
-        assert_eq!(backoff_limit(longest, u32::MAX).as_millis(), u32::MAX.into());
+        assert_eq!(backoff_limit(longest, u32::MAX).as_millis(), u128::from(u32::MAX));
         assert_eq!(backoff_limit(Backoff { base_ms: 0, ..backoff }, 9), Duration::ZERO);
     }
 }

@@ -228,8 +228,7 @@ impl Worker {
         let limit = match self.life {
             _ if self.killed.is_some() => return false,
             Life::Up if self.held.iter().any(|sent| sent.begun) => BUSY_FROZEN_LIMIT,
-            Life::Up => IDLE_FROZEN_LIMIT,
-            Life::Leaving(_) => IDLE_FROZEN_LIMIT,
+            Life::Up | Life::Leaving(_) => IDLE_FROZEN_LIMIT,
             Life::Starting(None) => START_LIMIT,
             Life::Vacant(_) | Life::Starting(Some(_)) | Life::Gone => return false,
         };
