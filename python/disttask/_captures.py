@@ -115,6 +115,11 @@ def _warn(name: str, size: int, can_be_task: bool) -> None:
     )
     if can_be_task:
         text += "; or submit disttask.task(function), made once, which is pickled once, as it then is"
+    warn(text)
+
+
+def warn(text: str) -> None:
+    """Warn at the line that has called into disttask."""
     level = 1
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "disttask":

@@ -9,11 +9,10 @@ from concurrent import futures as cf
 
 from . import _handshake, _lifecycle, _native
 from ._collector import Collector
-from ._exceptions import SerializationError
 from ._future import Future
 from ._inputs import Ref, apart, is_constant
 from ._options import Options
-from ._pickling import dumps, own_failure
+from ._pickling import dumps, importing, own_failure
 from ._start import (
     Start,
     checked_bound,
@@ -240,9 +239,10 @@ class Executor(Tasks, Workers, cf.Executor):
             except Exception as exc:
                 with apart():
                     own_failure(lambda: dumps(obj), exc)  # else it is a signal handler's, and raised
-                raise SerializationError(
-                    f"an object of type {type(obj).__name__} cannot be pickled: {type(exc).__name__}: {exc}"
-                ) from exc
+                importing("disttask._culprit")
+                from ._culprit import refusal_to_put
+
+                raise refusal_to_put(obj, exc) from exc
             given = self._put(None, constant, data)
             assert given is not None
         return Ref(given)

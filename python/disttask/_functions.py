@@ -14,8 +14,10 @@ import weakref
 from _pickle import dumps as _pickle_dumps
 
 from ._checks import to_submit
+from ._inputs import Alone, tell_of_generators
 from ._options import Options
 from ._pickling import PROTOCOL, importing, own_failure, task_name
+from ._references import methods_by_name, place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ _MAX_DEPTH = 20
 
 _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
 
-_BY_NAME = (types.FunctionType, types.BuiltinFunctionType, type)
+_METHODS = (types.MethodType, types.BuiltinMethodType)
+
+_BY_NAME = (types.FunctionType, type, *_METHODS)
 """What may be importable."""
 
 _SAME, _MISSING, _ITSELF = 0, 1, 2
@@ -165,7 +169,9 @@ def _prepare_once(func: Any) -> tuple[bytes, str, list[Shape], bool] | None:
     data = _by_reference(func)
     if data is not None:
         return data, task_name(func), [], True
-    data = _by_value(func)
+    with Alone().noted() as call:
+        data = _by_value(func)
+    tell_of_generators(call)
     return None if data is None else (data, task_name(func), [], _shapes(func) is not None)
 
 
@@ -196,12 +202,15 @@ def _by_reference(func: Any) -> bytes | None:
     """The pickle, if it is no more than a module and a name."""
     module = getattr(func, "__module__", None)
     bound_to = getattr(func, "__self__", None)
-    if module == "__main__" or not (bound_to is None or isinstance(bound_to, types.ModuleType)):
+    if not (bound_to is None or isinstance(bound_to, types.ModuleType)):
+        if not isinstance(func, _METHODS) or place(func) is None:
+            return None
+    elif module == "__main__":
         return None
     try:
-        data = _pickle_dumps(func, PROTOCOL)
+        data = methods_by_name(func, _pickle_dumps(func, PROTOCOL))
     except Exception as exc:
-        own_failure(lambda: _pickle_dumps(func, PROTOCOL), exc)
+        own_failure(lambda: methods_by_name(func, _pickle_dumps(func, PROTOCOL)), exc)
         return None
     return None if _MAIN in data else data
 

@@ -344,5 +344,5 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
     def __reduce__(self) -> Any:
         call = _inputs.collecting()
         if call is None:
-            raise TypeError("a Future is pickled as an argument of submit only: elsewhere pass future.result() instead")
+            raise TypeError(_inputs.ELSEWHERE)
         return call.reduce_future(self)

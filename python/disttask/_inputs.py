@@ -18,12 +18,18 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from ._future import Future
+    from ._random_state import Found
 
 _CONSTANT = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range)
 """Types whose objects no task can change, all the way down."""
 
 _CONSTANT_DEPTH = 20
 """Tuples in tuples: deeper than this nobody looks."""
+
+
+ELSEWHERE = "a Future is pickled as an argument of submit only: elsewhere pass future.result() instead"
+
+_REF_ELSEWHERE = "a Ref is for the tasks of its Executor: pass it to submit, or to map among the arguments"
 
 
 class _Local(ThreadLocal):
@@ -34,7 +40,34 @@ class _Local(ThreadLocal):
 _local = _Local()
 
 
-class Collecting:
+class Alone:
+    """Within ``with Alone().noted()``, what is pickled is for no call, and it is noted what functions bring along."""
+
+    futures = False
+    """Whether they may be there."""
+
+    def __init__(self) -> None:
+        self.generators: list[Found] = []
+        """Of random numbers, whose state would travel."""
+        self.met = 0
+        """How often there was a future."""
+        self.inside = 0
+        """More than 0: what is pickled now is part of a function that travels by value."""
+
+    def noted(self) -> AbstractContextManager[Self]:
+        """What this thread pickles in the block is for this; a task submitted meanwhile has its own."""
+        return _native.Pickling(self)
+
+    def reduce_future(self, _future: Future, /) -> Any:
+        """A future in what is being pickled."""
+        raise TypeError(ELSEWHERE)
+
+    def reduce_ref(self, _ref: Ref, /) -> Any:
+        """A `Ref` in what is being pickled."""
+        raise TypeError(_REF_ELSEWHERE)
+
+
+class Collecting(Alone):
     """Within ``with Collecting(...).noted()``, futures and refs of one pool are pickled as placeholders, and noted.
 
     Args:
@@ -43,16 +76,13 @@ class Collecting:
     """
 
     def __init__(self, pool_id: int, *, futures: bool = True) -> None:
+        super().__init__()
         self.found: list[_native.Input] = []
         self.failed: BaseException | None = None
         """What a task has failed with whose value is needed, and is known here only."""
         self._keys: set[int] = set()
         self._pool_id = pool_id
-        self._futures = futures
-
-    def noted(self) -> AbstractContextManager[Self]:
-        """What this thread pickles in the block is for this call; a task submitted meanwhile has its own."""
-        return _native.Pickling(self)
+        self.futures = futures
 
     def _add(self, given: _native.Input) -> Any:
         if given.key not in self._keys:  # what was begun to be pickled may be begun anew
@@ -60,10 +90,13 @@ class Collecting:
             self.found.append(given)
         return value, (given.key,)
 
-    def reduce_future(self, future: Future) -> Any:
+    def reduce_future(self, future: Future, /) -> Any:
         """A future in a call that is being pickled."""
-        if not self._futures:
+        if not self.futures:
             raise TypeError("map takes no futures among its items: use submit for calls that need other tasks' values")
+        self.met += 1
+        if self.inside:
+            raise TypeError("the task would not wait for a future that its function uses")
         if future._pool_id not in (self._pool_id, 0):
             raise TypeError("it is a Future of another Executor")
         given = future._input()
@@ -76,16 +109,24 @@ class Collecting:
             raise TypeError("a task that is needed has failed")
         return _itself, (result,)
 
-    def reduce_ref(self, ref: Ref) -> Any:
+    def reduce_ref(self, ref: Ref, /) -> Any:
         """A `Ref` in a call that is being pickled."""
         if ref._input.pool_id != self._pool_id:
             raise TypeError("the Ref is another Executor's: put the object into this one, too")
         return self._add(ref._input)
 
 
-def collecting() -> Collecting | None:
+def tell_of_generators(call: Alone, pool_id: int | None = None) -> None:
+    """Warn of those that were noted, once for a function and a pool. ``None``: whoever calls sees to that."""
+    if call.generators:
+        from ._random_state import tell
+
+        tell(call.generators, pool_id)
+
+
+def collecting() -> Alone | None:
     """What the call that this thread is pickling needs; ``None``: it is pickling none."""
-    call: Collecting | None = _native.Pickling.call()
+    call: Alone | None = _native.Pickling.call()
     if call is None:
         _local.met = True
     return call
@@ -122,7 +163,7 @@ class Ref:
     def __reduce__(self) -> Any:
         call = collecting()
         if call is None:
-            raise TypeError("a Ref is for the tasks of its Executor: pass it to submit, or to map among the arguments")
+            raise TypeError(_REF_ELSEWHERE)
         return call.reduce_ref(self)
 
     def __repr__(self) -> str:

@@ -12,7 +12,6 @@ import weakref
 from _pickle import Unpickler
 from _pickle import loads as _pickle_loads  # `pickle.loads` itself, without what the module `pickle` imports
 from concurrent.futures import CancelledError
-from concurrent.futures import Future as StandardFuture
 
 from ._exceptions import (
     FAILURES,
@@ -22,7 +21,7 @@ from ._exceptions import (
     SerializationError,
     from_failure,
 )
-from ._pickling import Pickled, add_note, brief, dumps, own_failure, task_name
+from ._pickling import Pickled, add_note, brief, dumps, importing, own_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,48 +49,18 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
     return pickled
 
 
+UNSENT = ", so the task cannot be sent to a worker"
+
+
 def _unpicklable(
     func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object], exc: BaseException | None
 ) -> SerializationError:
-    part, value = culprit(func, args, kwargs)
-    advice = _BUILD_IT_THERE
-    if isinstance(value, StandardFuture):
-        advice = _FOREIGN_FUTURE
-    elif "through inheritance" in str(exc):  # `multiprocessing` says so of its locks, queues and shared values
-        advice = _GIVE_IT_AT_THE_START
-    error = SerializationError(
-        f"{part} cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}. {advice}"
-    )
+    importing("disttask._culprit")
+    from ._culprit import refusal
+
+    error = refusal(func, args, kwargs, exc, UNSENT)
     error.__cause__ = exc
     return error
-
-
-_BUILD_IT_THERE = "Pass what it is made from (a path, a URL, plain data) and build it inside the task."
-
-_GIVE_IT_AT_THE_START = "Pass it once, as one of Executor(initargs=...), or use a multiprocessing.Manager()."
-
-_FOREIGN_FUTURE = "Only futures of an executor's own tasks can be given to its tasks: pass future.result() of others."
-
-
-def culprit(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, object]:
-    """Which part of a call cannot be pickled: what to call it, and itself."""
-    parts: list[tuple[str, object]] = []
-    from ._context import Within
-    from ._options import Guarded
-
-    within = func.func if isinstance(func, Guarded) else func
-    if isinstance(within, Within):
-        values = ((name, value) for (_, name), (_, value) in within.values.items())
-        parts += [(f"context variable {name!r} (of type {type(value).__name__})", value) for name, value in values]
-    parts.append((f"the function {task_name(func)}", func))
-    parts += [(f"argument {position} (of type {type(arg).__name__})", arg) for position, arg in enumerate(args, 1)]
-    parts += [(f"argument {name!r} (of type {type(arg).__name__})", arg) for name, arg in kwargs.items()]
-    for description, part in parts:
-        try:
-            dumps(part)
-        except Exception:
-            return description, part
-    return "the task", None
 
 
 # --- exceptions -----------------------------------------------------------------------------------------------------
@@ -261,24 +230,22 @@ class _ClassKeepingUnpickler(Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         found = super().find_class(module, name)
-        if module.startswith("cloudpickle"):
-            if name in _TRACKER_ID_AT:
-                return lambda *args: self._skeleton(found, args, _TRACKER_ID_AT[name])
-            if name == "_class_setstate":
-                return lambda cls, state: self._set_state(found, cls, state)
-        return found
+        if name == "_class_setstate" and module.startswith("cloudpickle"):
+            return lambda cls, state: self._set_state(found, cls, state)
+        at = _id_at(module, name)
+        return found if at is None else lambda *args: self._skeleton(found, args, at)
 
     def _skeleton(self, make: Callable[..., type], args: tuple[Any, ...], tracker_id_at: int) -> type:
-        import cloudpickle.cloudpickle as implementation
+        from ._classes import known_class
 
-        with implementation._DYNAMIC_CLASS_TRACKER_LOCK:
-            known = implementation._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[tracker_id_at])
-        cls = make(*args)
+        known = known_class(args[tracker_id_at])
         if known is None:
-            _unfinished.add(cls)
-        elif known not in _unfinished:
-            self._ours.add(id(cls))
-        return cls
+            made = make(*args)
+            _unfinished.add(made)
+            return made
+        if known not in _unfinished:
+            self._ours.add(id(known))
+        return known
 
     def _set_state(self, set_state: Callable[[type, Any], type], cls: type, state: Any) -> type:
         if id(cls) in self._ours:
@@ -288,8 +255,18 @@ class _ClassKeepingUnpickler(Unpickler):
         return cls
 
 
-_TRACKER_ID_AT = {"_make_skeleton_class": 4, "_make_skeleton_enum": 5}
-"""Where cloudpickle (3.0 to 3.1) passes a class's tracker id to these functions."""
+def _id_at(module: str, name: str) -> int | None:
+    """Where the id of a class stands among the arguments of this function, if it is one that makes classes."""
+    if module == "disttask._classes":
+        from ._classes import NAMES
+
+        name = NAMES.get(name, "")
+    elif not module.startswith("cloudpickle"):
+        return None
+    from ._classes import TRACKER_ID_AT
+
+    return TRACKER_ID_AT.get(name)
+
 
 _unfinished: weakref.WeakSet[type] = weakref.WeakSet()
 """Classes whose state has not arrived: loading it failed or was interrupted, or goes on in another thread."""

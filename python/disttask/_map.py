@@ -18,10 +18,10 @@ from . import _native
 from ._checks import star_item, to_submit
 from ._exceptions import SerializationError, WorkerCrashed
 from ._future import Future
-from ._inputs import Collecting, apart
-from ._loading import culprit, letting_go, values_of_chunk
+from ._inputs import Alone, Collecting, tell_of_generators
+from ._loading import UNSENT, letting_go, values_of_chunk
 from ._native import Function
-from ._pickling import dumps, own_failure, task_name
+from ._pickling import dumps, importing, own_failure, task_name
 from ._rest import Rest
 
 TYPE_CHECKING = False
@@ -317,26 +317,30 @@ def _function(tasks: Tasks, fn: Callable[..., Any]) -> Function:
     if known is not None:
         return known
     try:
-        with apart():
-            return Function(tasks._pool, dumps(fn).data, task_name(fn), False)
+        with Alone().noted() as call:
+            data = dumps(fn).data
     except Exception as exc:
         own_failure(lambda: dumps(fn), exc)  # else it is a signal handler's, and raised
-        part, _ = culprit(fn, (), {})
-        raise SerializationError(f"{part} cannot be pickled: {type(exc).__name__}: {exc}") from exc
+        importing("disttask._culprit")
+        from ._culprit import refusal
+
+        raise refusal(fn, (), {}, exc) from exc
+    tell_of_generators(call, tasks._pool.id)
+    return Function(tasks._pool, data, task_name(fn), False)
 
 
 def pickled(pool_id: int, spread: bool, items: list[Any]) -> tuple[bytes, list[_native.Input]]:
     """A chunk whose items are not plain values: a pickle of pickles. And what was put into the pool, and is needed."""
-    try:
-        with Collecting(pool_id, futures=False).noted() as call:
+    with Collecting(pool_id, futures=False).noted() as call:
+        try:
             data = dumps((spread, True, [dumps(item).data for item in items])).data
-        return data, call.found
-    except Exception as exc:
-        with Collecting(pool_id, futures=False).noted():
+        except Exception as exc:
             own_failure(lambda: [dumps(item) for item in items], exc)
-        raise SerializationError(
-            f"an argument cannot be pickled, so the task cannot be sent to a worker: {type(exc).__name__}: {exc}"
-        ) from exc
+            importing("disttask._culprit")
+            from ._culprit import refusal
+
+            raise refusal(None, items, {}, exc, UNSENT) from exc
+    return data, call.found
 
 
 class MapResults(itertools.chain):  # type: ignore[type-arg]

@@ -13,6 +13,8 @@ import struct
 import sys
 from _pickle import dumps as _pickle_dumps  # `pickle.dumps` itself, without what the module `pickle` imports
 
+from ._references import methods_by_name
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import reprlib
@@ -105,11 +107,11 @@ def dumps(obj: object, hits: list[BaseException] | None = None) -> Pickled:
 def _by_reference(obj: object, hits: list[BaseException] | None) -> bytes | None:
     """The plain pickle. ``None``: cloudpickle may know how; if not, its error is the better one."""
     try:
-        return _pickle_dumps(obj, PROTOCOL)
+        return methods_by_name(obj, _pickle_dumps(obj, PROTOCOL))
     except Exception as exc:
         if exc.__traceback__ is None or exc.__traceback__.tb_next is None:
             return None  # of the pickler's own, and not of any Python code that it has called
-        data, found = told_apart(lambda: _pickle_dumps(obj, PROTOCOL), exc)[::2]
+        data, found = told_apart(lambda: methods_by_name(obj, _pickle_dumps(obj, PROTOCOL)), exc)[::2]
     if found and hits is None:
         raise found.pop()
     if hits is not None:

@@ -216,22 +216,16 @@ def dumps_for_start(value: tuple[Any, ...]) -> tuple[bytes, list[int]]:
 
 def dumps_with_reducers(value: object) -> bytes:
     """By value where that is needed, and with what `multiprocessing` (and torch, through it) knows of pickling."""
-    import io
     from collections import ChainMap
 
     from ._pickling import importing
 
     importing("disttask._by_value")
-    import cloudpickle
-
-    from ._by_value import DISPATCH_TABLE
+    from . import _by_value
 
     reduction: Any = sys.modules["multiprocessing.reduction"]
-    tables = ChainMap({}, reduction.ForkingPickler._extra_reducers, DISPATCH_TABLE)
-    pickler = type("Pickler", (cloudpickle.CloudPickler,), {"dispatch_table": tables})
-    file = io.BytesIO()
-    pickler(file, 5).dump(value)
-    return file.getvalue()
+    tables = ChainMap({}, _by_value.METHODS, reduction.ForkingPickler._extra_reducers, _by_value.DISPATCH_TABLE)
+    return _by_value.dumps(value, type("Pickler", (_by_value.Pickler,), {"dispatch_table": tables}))
 
 
 def _give_names(values: tuple[Any, ...]) -> None:

@@ -66,6 +66,7 @@ class Tasks(_native.Submitter, Maps):
                 if call.failed is not None:
                     return Future._failed(dependency_failed(name or task_name(fn), call.failed))
                 return Future._failed(exc)
+        _inputs.tell_of_generators(call, self._pool.id)
         if len(pickled.data) >= LARGE_BYTES:
             from ._captures import note_large
 

@@ -20,6 +20,9 @@ use crate::ipc::{Foreign, MAX_PARTS, PART_ALIGN, Part, Payload, Range};
 /// A smaller buffer is copied into the pickle: standing alone it would cost more than it saves.
 const MIN_BUFFER_BYTES: usize = 32 * 1024;
 
+/// In each pickle that has a bound method in it, which may be one that is to go by name: see `disttask._references`.
+const BOUND: &[u8] = b"\x8c\x07getattr";
+
 /// `_native.Buffers`: what `pickle.dumps` calls for each buffer that it meets.
 #[pyclass(frozen, module = "disttask._native")]
 struct Buffers(Mutex<Vec<Py<PyAny>>>);
@@ -47,7 +50,15 @@ pub(super) struct Pickled<'py> {
 
 /// Pickle, with buffers out of band.
 pub(super) fn dumps<'py>(py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
-    let dumps = py.import(intern!(py, "_pickle"))?.getattr(intern!(py, "dumps"))?;
+    let pickled = dumps_by(&py.import(intern!(py, "_pickle"))?.getattr(intern!(py, "dumps"))?, value)?;
+    if memchr::memmem::find(pickled.pickle.as_bytes(), BOUND).is_none() {
+        return Ok(pickled);
+    }
+    dumps_by(&py.import(intern!(py, "disttask._references"))?.getattr(intern!(py, "dumps"))?, value)
+}
+
+fn dumps_by<'py>(dumps: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
+    let py = value.py();
     let buffers = Bound::new(py, Buffers(Mutex::default()))?;
     let kwargs = PyDict::new(py);
     kwargs.set_item(intern!(py, "buffer_callback"), &buffers)?;
