@@ -280,3 +280,23 @@ def test_methods_that_cannot_be_tasks_are_refused_in_words(executor):
 
     with pytest.raises(TypeError, match="async def"):
         executor.submit(Slow().work)
+
+
+class Remembering:
+    """A wrapper with attributes, as those of caching libraries."""
+
+    def __init__(self, func):
+        self.func = func
+        self.options = {"verbose": 1}
+        self.plain = None
+
+    def __call__(self, x):
+        return "remembered", self.func(x)
+
+
+def test_a_callable_object_with_attributes_of_a_tasks_names(executor):
+    task = disttask.task(Remembering(abs))
+    assert task(-1) == ("remembered", 1)
+    assert executor.submit(task, -1).result(timeout=10) == ("remembered", 1)
+    assert list(executor.map(task, [-1])) == [("remembered", 1)]
+    assert disttask.task(retries=3)(disttask.task(abs)).options.retries == 3

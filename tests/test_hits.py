@@ -107,3 +107,21 @@ def test_what_is_raised_whenever_it_is_pickled_is_no_signal_handlers(executor, w
     with pytest.raises(disttask.SerializationError, match="cannot be pickled") as caught:
         calls(executor, Hit(10**9))[way]()
     assert type(caught.value.__cause__) is Late
+
+
+class HitAt:
+    """Cannot be pickled, and a signal handler raises at one attempt."""
+
+    def __init__(self, attempt):
+        self.left = attempt
+
+    def __reduce__(self):
+        self.left -= 1
+        raise TypeError("never") if self.left else Late
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 3, 4])
+def test_what_cannot_be_pickled_hides_no_signal_handlers_exception(executor, attempt):
+    """Where no Python function is quick enough to be tried natively: by keyword."""
+    with pytest.raises(Late):
+        executor.submit(abs, x=HitAt(attempt))

@@ -73,12 +73,13 @@ class Task:
             raise TypeError("task needs a callable, not classmethod: write @classmethod above @disttask.task")
         if not callable(func):
             raise TypeError(f"task needs a callable, not {type(func).__name__}")
+        # First: it brings all attributes of a callable object along, which may have some of these names.
+        functools.update_wrapper(self, func.__func__ if isinstance(func, staticmethod) else func)
         self.options = options
         self.plain = self if options is None else Task(func)
         # As the function would do it: a builtin or a class among the attributes of a class binds to nothing.
         self._binds = hasattr(type(func), "__get__") and not isinstance(func, (staticmethod, types.MethodType))
-        self.func = func = func.__func__ if isinstance(func, staticmethod) else func
-        functools.update_wrapper(self, func)
+        self.func = func.__func__ if isinstance(func, staticmethod) else func
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, here."""

@@ -87,9 +87,12 @@ def _at_exit() -> None:
             forget(pool)
     except KeyboardInterrupt as interrupt:
         _cut_short_by.append(interrupt)
-        if mode == "drain":  # else it was said before, or nobody has waited for work
-            _say_what_is_lost()
-        _kill_all()
+        # Else it was said before, or nobody has waited for work.
+        lost = _what_is_lost() if mode == "drain" else ""
+        try:
+            _kill_all()
+        finally:  # only then: whoever should read it may have stopped, and writing to a full pipe takes for ever
+            _say(lost)
     except BaseException:
         _kill_all()
         raise
@@ -104,19 +107,26 @@ def _is_interrupted() -> bool:
 def _say_what_is_waited_for(pool: _native.Pool) -> None:
     status = pool.status()
     tasks = status["queued"] + status["running"]
-    if tasks and sys.stderr is not None and sys.stderr.isatty():
-        print(f"disttask: waiting for {tasks} tasks to finish; Ctrl-C kills them", file=sys.stderr)
+    with contextlib.suppress(Exception):  # it is closed, or an object of the program's that has no `isatty`
+        if tasks and sys.stderr.isatty():
+            _say(f"disttask: waiting for {tasks} tasks to finish; Ctrl-C kills them\n")
 
 
-def _say_what_is_lost() -> None:
+def _say(text: str) -> None:
+    """On stderr, which may be anything by now, and must not cost any work."""
+    with contextlib.suppress(Exception):
+        if text:
+            sys.stderr.write(text)
+
+
+def _what_is_lost() -> str:
     queued = running = 0
     for pool, _, _ in list(_living.values()):
         status = pool.status()
         queued, running = queued + status["queued"], running + status["running"]
     tasks = "1 task was" if queued + running == 1 else f"{queued + running} tasks were"
     lost = f"{tasks} not finished ({running} of them running, now killed)"
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it; it was closed; there is none
-        sys.stderr.write(f"disttask: interrupted at exit (KeyboardInterrupt): {lost}\n")
+    return f"disttask: interrupted at exit (KeyboardInterrupt): {lost}\n"
 
 
 def _finalizing() -> None:

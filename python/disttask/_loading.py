@@ -40,6 +40,8 @@ def dumps_task(func: Callable[..., object], args: Sequence[object], kwargs: Mapp
     try:
         pickled = dumps((func, args, kwargs), hits)
     except Exception as exc:
+        if hits:
+            raise hits.pop() from None  # whether the call can be pickled, the next submit of it will say
         # Without a name for the failure: it would be in a cycle with this frame.
         raise _unpicklable(  # noqa: B904 - it has its cause
             func, args, kwargs, own_failure(lambda: dumps((func, args, kwargs)), exc)

@@ -173,8 +173,9 @@ class Rest:
             return
         try:
             self._warn("the rest of its input was not read", _NOWHERE)
-        except RuntimeWarning as exc:  # warnings are errors, and there is nobody to catch one
-            print(f"disttask: {exc}", file=sys.stderr)
+        except Exception as exc:  # warnings are errors, or stderr is closed, say: nobody is there to catch one
+            with contextlib.suppress(Exception):
+                print(f"disttask: {exc}", file=sys.stderr)
 
     def _send_rest(self, send: Callable[[list[Any]], None]) -> None:
         """Submit all that is left. What the input raises is raised in its turn."""
