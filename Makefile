@@ -43,8 +43,8 @@ test-python: setup ## the package
 
 # What meets the interpreter: values, buffers, calls, the garbage collector, signals. CI has 25 minutes; `make shows` runs all of
 # them in both builds.
-ABI3_TESTS ?= executor future functions pickling map flow dependencies nested async large large_host shared_memory interrupted \
-	interpreter bad_input seed module_api hostile_exceptions unheld
+ABI3_TESTS ?= executor future functions pickling map flow nested large shared_memory interrupted interpreter \
+	hostile_exceptions
 
 test-abi3: ## what meets the interpreter, with the package built for the stable ABI
 	$(MAKE) VENV=.venv-abi3 WHEEL_ARGS="--profile dev --features abi3" \

@@ -125,3 +125,28 @@ def test_what_cannot_be_pickled_hides_no_signal_handlers_exception(executor, att
     """Where no Python function is quick enough to be tried natively: by keyword."""
     with pytest.raises(Late):
         executor.submit(abs, x=HitAt(attempt))
+
+
+class Interrupted:
+    """It cannot be pickled, and Ctrl-C hits at one attempt to."""
+
+    def __init__(self, attempt):
+        self.left = attempt
+
+    def __reduce__(self):
+        self.left -= 1
+        raise KeyboardInterrupt if self.left == 0 else ValueError
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+@pytest.mark.parametrize("way", ["submit", "put", "map", "disttask.submit"])
+def test_ctrl_c_is_not_lost_though_what_it_hits_cannot_be_pickled(executor, way, attempt):
+    value = Interrupted(attempt)
+    calls = {
+        "submit": lambda: executor.submit(abs, value),
+        "put": lambda: executor.put(value),
+        "map": lambda: list(executor.map(abs, [value], chunksize=1)),
+        "disttask.submit": lambda: disttask.submit(abs, value),
+    }
+    with pytest.raises(KeyboardInterrupt):
+        calls[way]()

@@ -1,6 +1,7 @@
 """The token file: made once, readable by nobody else, and refused where it is not."""
 
 import os
+import pwd
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,3 +128,16 @@ def test_where_it_is(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_path() == tmp_path / ".local" / "state" / "disttask" / "token"
     assert isinstance(default_path(), Path)
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    """As in a container that runs under some number."""
+
+    def nobody(_):
+        raise KeyError("no entry")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(TokenFileError, match=r"set .*HOME"):
+        default_path()

@@ -27,9 +27,18 @@ class TokenFileError(DisttaskError, OSError):
 
 
 def default_path() -> Path:
-    """``$XDG_STATE_HOME/disttask/token``, by default below ``~/.local/state``."""
+    """``$XDG_STATE_HOME/disttask/token``, by default below ``~/.local/state``.
+
+    Raises:
+        TokenFileError: this user has no home.
+    """
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser() / "disttask" / "token"
+    try:
+        return Path(base).expanduser() / "disttask" / "token"
+    except RuntimeError as exc:  # a user without an entry and without $HOME, as in many containers
+        raise TokenFileError(
+            f"there is no place for the token file: {exc}; set $XDG_STATE_HOME or $HOME, or name a token file"
+        ) from exc
 
 
 def checked_token(token: str, where: str) -> str:

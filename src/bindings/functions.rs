@@ -234,11 +234,20 @@ pub(super) fn dumps(
     dumps_noting(py, pool, purpose, value)
 }
 
-/// Whether it was the value that could not be pickled: what fails once and not twice was hit by a signal handler. It is not
-/// tried again where no Python code has raised it, or a future has, which waits to be noted.
-fn is_its_own(py: Python<'_>, error: &PyErr, value: &Bound<'_, PyAny>) -> bool {
-    error.is_instance_of::<PyException>(py)
-        && (error.traceback(py).is_none() || has_met(py) || buffer::dumps(py, value).is_err())
+/// An error for whoever submits, or none where it was the value that could not be pickled: what fails once and not twice was
+/// hit by a signal handler. It is not tried again where no Python code has raised it, or a future has, which waits to be
+/// noted. What is no `Exception` (Ctrl-C) is never a value's own failure.
+fn not_its_own(py: Python<'_>, error: PyErr, value: &Bound<'_, PyAny>) -> Option<PyErr> {
+    if !error.is_instance_of::<PyException>(py) {
+        return Some(error);
+    }
+    if error.traceback(py).is_none() || has_met(py) {
+        return None;
+    }
+    match buffer::dumps(py, value) {
+        Ok(_) => Some(error),
+        Err(again) => (!again.is_instance_of::<PyException>(py)).then_some(again),
+    }
 }
 
 /// As [`dumps`], for the call that the thread is pickling for: it notes the futures and refs that are met.
@@ -250,8 +259,12 @@ pub(super) fn dumps_noting(
 ) -> PyResult<Option<Payload>> {
     let pickled = match buffer::dumps(py, value) {
         Ok(pickled) => pickled,
-        Err(error) if is_its_own(py, &error, value) => return Ok(None), // cloudpickle may know how
-        Err(error) => return Err(error), // Ctrl-C, or whatever else a signal handler raises
+        Err(error) => {
+            return match not_its_own(py, error, value) {
+                None => Ok(None),          // cloudpickle may know how
+                Some(error) => Err(error), // Ctrl-C, or whatever else a signal handler raises
+            };
+        }
     };
     if pickled.needs_care() {
         return Ok(None);

@@ -26,6 +26,7 @@ impl Core {
         let (name, function) = self.names.get(name, work.form);
         spec.function = function;
         let awaited = if work.needs.is_empty() { Vec::new() } else { awaited(&work.needs) };
+        self.look_at_some(now); // first: who has done what he had takes this one as well, and nobody is woken for it
         let id = self.scheduler.submit_after(spec, &awaited, now)?;
         let slot = Slot::new(id, keep != Keep::ForTheFuture, manner.kill_on_cancel);
         if keep != Keep::ForTheFuture {
@@ -36,7 +37,6 @@ impl Core {
         if !awaited.is_empty() {
             self.tell_of_failed(&awaited, now);
         }
-        self.look_at_some(now);
         self.run_actions(now);
         Ok(slot)
     }

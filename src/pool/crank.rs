@@ -14,7 +14,7 @@ const LOOKS_PER_SUBMIT: usize = 8;
 
 /// Whoever submits in a row looks at every so many submits. Each look at an answer that has just been written fetches a line
 /// of memory from the processor that wrote it; several answers share the way.
-const SUBMITS_PER_LOOK: u32 = 16;
+const SUBMITS_PER_LOOK: u32 = 8;
 
 /// ... or when the last look is so long ago: about what those submits take, and less than what a worker that is in use has
 /// to do ([`crate::scheduler`] sends a short task to another one only above 50 us of work).
