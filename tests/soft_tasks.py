@@ -25,11 +25,11 @@ def spin_for(seconds, value=None):
 
 
 def partial(limit=10**12):
-    """How far it has come."""
+    """How far it has come. Not by `while`, whose end CPython 3.13.0 takes for the outside of the `try`."""
     count = 0
     try:
-        while count < limit:
-            count += 1
+        for count in range(1, limit + 1):  # noqa: B007 - it is returned
+            pass
     except disttask.SoftTimeout as exc:
         return count, str(exc)
     return count, ""

@@ -139,14 +139,13 @@ class Interrupted:
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
-@pytest.mark.parametrize("way", ["submit", "put", "map", "disttask.submit"])
+@pytest.mark.parametrize("way", ["submit", "put", "map"])
 def test_ctrl_c_is_not_lost_though_what_it_hits_cannot_be_pickled(executor, way, attempt):
     value = Interrupted(attempt)
     calls = {
         "submit": lambda: executor.submit(abs, value),
         "put": lambda: executor.put(value),
         "map": lambda: list(executor.map(abs, [value], chunksize=1)),
-        "disttask.submit": lambda: disttask.submit(abs, value),
     }
     with pytest.raises(KeyboardInterrupt):
         calls[way]()

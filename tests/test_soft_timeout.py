@@ -108,17 +108,16 @@ def test_the_signal_alone_means_nothing(make_executor):
     assert executor.submit(os.getpid).result(timeout=10) == pid
 
 
-def test_each_item_of_map_has_its_own(executor):
+@pytest.mark.parametrize("chunksize", [None, 5])
+def test_each_item_of_map_has_its_own(executor, chunksize):
     found = list(
         executor.options(soft_timeout=1.5).map(
-            soft_tasks.nap, [0.05, 60, 0.05, 0.05, 60], "abcde", return_exceptions=True
+            soft_tasks.nap, [0.05, 60, 0.05, 0.05, 60], "abcde", return_exceptions=True, chunksize=chunksize
         )
     )
     assert [found[index] for index in (0, 2, 3)] == ["a", "c", "d"]
     assert [type(found[index]) for index in (1, 4)] == [disttask.SoftTimeout] * 2
     assert executor.status()["totals"]["worker_deaths"] == 0
-    with pytest.raises(ValueError, match="soft_timeout speaks of one call: leave chunksize out, or make it 1"):
-        executor.options(soft_timeout=1).map(abs, [1], chunksize=2)
 
 
 @pytest.mark.parametrize(
