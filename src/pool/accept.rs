@@ -23,11 +23,15 @@ impl Core {
             return Err(SubmitError::ShutDown);
         }
         let now = self.now();
+        // First: who has done what he had takes this one as well, and nobody is woken for it; and what this one needs may be
+        // there after it.
+        self.look_at_some(now);
         let (name, function) = self.names.get(name, work.form);
         spec.function = function;
         let awaited = if work.needs.is_empty() { Vec::new() } else { awaited(&work.needs) };
-        self.look_at_some(now); // first: who has done what he had takes this one as well, and nobody is woken for it
-        let id = self.scheduler.submit_after(spec, &awaited, now)?;
+        // Where it is refused, whoever waits for what the look has found is told all the same.
+        let accepted = self.scheduler.submit_after(spec, &awaited, now);
+        let id = accepted.inspect_err(|_| self.run_actions(now))?;
         let slot = Slot::new(id, keep != Keep::ForTheFuture, manner.kill_on_cancel);
         if keep != Keep::ForTheFuture {
             self.results.insert(Arc::clone(&slot));
