@@ -259,12 +259,8 @@ pub(super) fn dumps_noting(
 ) -> PyResult<Option<Payload>> {
     let pickled = match buffer::dumps(py, value) {
         Ok(pickled) => pickled,
-        Err(error) => {
-            return match not_its_own(py, error, value) {
-                None => Ok(None),          // cloudpickle may know how
-                Some(error) => Err(error), // Ctrl-C, or whatever else a signal handler raises
-            };
-        }
+        // Ctrl-C, or whatever else a signal handler raises; or none: cloudpickle may know how.
+        Err(error) => return not_its_own(py, error, value).map_or(Ok(None), Err),
     };
     if pickled.needs_care() {
         return Ok(None);
