@@ -9,7 +9,7 @@
 //! used again only when its owner has dropped it and that word is zero, or the other side is dead.
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -25,9 +25,6 @@ const FIRST_BLOCK_BYTES: usize = 4 << 20;
 
 /// Blocks do not grow beyond this, except for a payload that is larger.
 const LARGE_BLOCK_BYTES: usize = 256 << 20;
-
-/// From this size on, faulting pages in takes longer than starting a thread for it.
-const PREPARED_BYTES: usize = 4 << 20;
 
 /// Ranges begin on pages: a reader may map one, and no two share a page that one of them is done with.
 pub(super) const PAGE: usize = 4096;
@@ -95,6 +92,8 @@ pub struct Arena {
     budget: usize,
     inner: Mutex<Inner>,
     freed: Condvar,
+    /// The system has refused huge pages since pages were last given back to it.
+    without_huge: AtomicBool,
     /// Held while files are made, filled or emptied, which takes long; `inner` is not.
     growing: Mutex<()>,
 }
@@ -136,6 +135,7 @@ impl Arena {
             budget,
             inner: Mutex::default(),
             freed: Condvar::new(),
+            without_huge: AtomicBool::new(false),
             growing: Mutex::default(),
         })
     }
@@ -172,30 +172,16 @@ impl Arena {
         if let Some((another, at)) = next {
             self.prepare([(another, at), (Arc::clone(&block), offset)], whole);
         }
-        if pages == Pages::Unmapped && whole >= PREPARED_BYTES {
-            block.map.map_in(offset, whole);
+        let mut fresh = pages == Pages::Fresh;
+        if whole >= PREPARED_BYTES {
+            match pages {
+                Pages::Fresh => fresh = !self.make_huge(&block, offset, whole),
+                Pages::Unmapped => block.map.map_in(offset, whole),
+                Pages::Mapped => {}
+            }
         }
         block.lease(offset).store(0, Ordering::Relaxed);
-        let fresh = pages == Pages::Fresh;
         Ok(Range { arena: Arc::clone(self), block, offset, bytes, whole, fresh, parts: Vec::new() })
-    }
-
-    /// Have pages faulted in, on a thread of its own: of the next range of this size, and of the one that is being filled,
-    /// for when it is used again. With two of them most programs that pass large payloads have all that they need.
-    fn prepare(self: &Arc<Self>, ranges: [(Arc<Block>, usize); 2], whole: usize) {
-        let arena = Arc::clone(self);
-        let (block, offset) = (ranges[0].0.number, ranges[0].1);
-        let work = move || {
-            super::block_all_signals();
-            for (block, offset) in &ranges {
-                block.map.populate(*offset, whole);
-            }
-            drop(Given { arena: &arena, place: Place { block, offset, bytes: whole } });
-        };
-        // Without a thread the range is of no use to anybody, and goes back at once.
-        if std::thread::Builder::new().name("disttask-prepare".into()).spawn(work).is_err() {
-            drop(Given { arena: self, place: Place { block, offset, bytes: whole } });
-        }
     }
 
     /// The other side of this link is dead: it looks at nothing any more.
@@ -257,6 +243,7 @@ impl Arena {
                 owned.resting = false;
                 if done {
                     owned.ranges.forget_pages();
+                    self.without_huge.store(false, Ordering::Relaxed);
                 }
             }
         }
@@ -316,21 +303,6 @@ impl Inner {
         (number, doubled.min(LARGE_BLOCK_BYTES).max(twice.next_multiple_of(FIRST_BLOCK_BYTES)))
     }
 
-    /// The range that will be asked for next, if what is asked for now is a sign of more.
-    fn next_to_prepare(&mut self, whole: usize, budget: usize) -> Option<(Arc<Block>, usize)> {
-        let worth_it = (PREPARED_BYTES..=LARGE_BLOCK_BYTES).contains(&whole);
-        if !worth_it || self.used + whole > budget {
-            return None;
-        }
-        let (block, offset, pages) = self.fit(whole)?;
-        self.used += whole;
-        if pages != Pages::Fresh {
-            self.give_back(Place { block: block.number, offset, bytes: whole });
-            return None;
-        }
-        Some((block, offset))
-    }
-
     fn give_back(&mut self, place: Place) {
         let owned = self.blocks.iter_mut().find(|owned| owned.block.number == place.block);
         owned.expect("blocks with ranges stay").ranges.give_back(place.offset, place.bytes);
@@ -363,24 +335,12 @@ fn whole(bytes: usize) -> Option<usize> {
     bytes.checked_add(RANGE_HEADER)?.checked_next_multiple_of(PAGE)
 }
 
-/// A place that goes back when this is dropped.
-struct Given<'a> {
-    arena: &'a Arena,
-    place: Place,
-}
-
-impl Drop for Given<'_> {
-    fn drop(&mut self) {
-        let mut inner = self.arena.inner.lock();
-        inner.give_back(self.place);
-        inner.reclaim();
-        drop(inner);
-        self.arena.freed.notify_all();
-    }
-}
-
 /// Nobody on the other side looks at the range.
 pub(super) const NOBODY: u32 = 0;
+
+#[path = "prepared.rs"]
+mod prepared;
+use prepared::PREPARED_BYTES;
 
 #[cfg(test)]
 #[path = "arena_tests.rs"]

@@ -28,6 +28,7 @@ mod frame;
 mod gifts;
 mod host;
 mod host_lane;
+mod huge;
 mod input;
 mod lane;
 #[cfg(test)]

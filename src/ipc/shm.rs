@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::fork_generation;
+use super::huge::{self, Reserved};
 
 /// Where an unnamed file is made when memfds are not to be had: memory-backed first.
 const FALLBACK_FOLDERS: [&str; 3] = ["/dev/shm", "/tmp", "/var/tmp"];
@@ -86,11 +87,13 @@ impl Map {
         if usize::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0) < bytes {
             return Err(Errno::INVAL);
         }
-        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let reserved = Reserved::new(bytes)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: what is replaced has just been reserved for this.
         let at = unsafe {
-            let access = ProtFlags::READ | ProtFlags::WRITE;
-            rustix::mm::mmap(std::ptr::null_mut(), bytes, access, MapFlags::SHARED, fd, 0)?
+            rustix::mm::mmap(reserved.fit(), bytes, access, MapFlags::SHARED | MapFlags::FIXED, fd, 0)?
         };
+        reserved.keep(bytes);
         let at = NonNull::new(at.cast()).ok_or(Errno::NOMEM)?;
         Ok(Self { at, bytes, generation: fork_generation() })
     }
@@ -140,13 +143,26 @@ impl Map {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.as_ptr().add(at), bytes.len()) };
     }
 
+    /// Have a part that was never touched in huge pages, as far as they fit. `false`: the system does not; nothing is lost.
+    pub(super) fn make_huge(&self, at: usize, bytes: usize) -> bool {
+        self.check(at, bytes, SMALLEST_PAGE);
+        // What has no page at all is refused. One is enough, and more would be copied.
+        let whole = huge::whole_ones(at, bytes);
+        !whole.is_empty()
+            && whole.clone().step_by(huge::PAGE).all(|page| self.populate(page, SMALLEST_PAGE))
+            // SAFETY: within the mapping, and its contents do not change.
+            && unsafe { huge::collapse(self.at.as_ptr().add(whole.start), whole.len()) }
+            && self.populate(at, bytes) // what is left at both ends
+    }
+
     /// Have the pages of a part there, writable. Where the kernel cannot (before 5.14), they come when they are touched.
-    pub(super) fn populate(&self, at: usize, bytes: usize) {
+    pub(super) fn populate(&self, at: usize, bytes: usize) -> bool {
         self.check(at, bytes, SMALLEST_PAGE);
         // SAFETY: the range is within the mapping, and its contents do not change.
-        let _ = unsafe {
+        let done = unsafe {
             rustix::mm::madvise(self.at.as_ptr().add(at).cast(), bytes, Advice::LinuxPopulateWrite)
         };
+        done.is_ok()
     }
 
     /// Map pages that are there, all at once: a fault for each costs three times as much.
@@ -161,11 +177,7 @@ impl Map {
     /// copies each page before the first write to it, and here only sees to it that there is one.
     pub(super) fn make_private(&self, fd: impl AsFd, at: usize, bytes: usize) -> rustix::io::Result<()> {
         self.remap(fd, at, bytes, MapFlags::PRIVATE)?;
-        // SAFETY: the range is within the mapping, and its contents do not change.
-        let populated = unsafe {
-            rustix::mm::madvise(self.at.as_ptr().add(at).cast(), bytes, Advice::LinuxPopulateWrite)
-        };
-        if populated.is_err() {
+        if !self.populate(at, bytes) {
             self.write_to_each_page(at, bytes); // before Linux 5.14
         }
         Ok(())
