@@ -197,13 +197,17 @@ pub(super) fn room(py: Python<'_>, pool: &Shared, purpose: Purpose, bytes: usize
     once_there_is_room(py, pool, bytes, || pool.room(purpose, bytes))
 }
 
+/// From this size on other threads run meanwhile: finding the pages and copying take a millisecond and more.
+const LONG_COPY_BYTES: usize = 4 << 20;
+
 fn once_there_is_room<T: Send>(
     py: Python<'_>,
     pool: &Shared,
     bytes: usize,
     get: impl Fn() -> Result<Option<T>, PoolError> + Send + Sync,
 ) -> PyResult<T> {
-    if let Some(got) = get()? {
+    let at_once = if bytes < LONG_COPY_BYTES { get() } else { py.detach(&get) };
+    if let Some(got) = at_once? {
         return Ok(got);
     }
     let mut patience = Patience::default();

@@ -8,8 +8,8 @@
 //! are handed out. In front of each range stands its lease word: which link's other side still looks at it. A range is
 //! used again only when its owner has dropped it and that word is zero, or the other side is dead.
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -172,16 +172,21 @@ impl Arena {
         if let Some((another, at)) = next {
             self.prepare([(another, at), (Arc::clone(&block), offset)], whole);
         }
-        let mut fresh = pages == Pages::Fresh;
-        if whole >= PREPARED_BYTES {
-            match pages {
-                Pages::Fresh => fresh = !self.make_huge(&block, offset, whole),
-                Pages::Unmapped => block.map.map_in(offset, whole),
-                Pages::Mapped => {}
-            }
+        if pages == Pages::Unmapped && whole >= PREPARED_BYTES {
+            block.map.map_in(offset, whole);
         }
         block.lease(offset).store(0, Ordering::Relaxed);
-        Ok(Range { arena: Arc::clone(self), block, offset, bytes, whole, fresh, parts: Vec::new() })
+        let fresh = pages == Pages::Fresh;
+        Ok(Range {
+            arena: Arc::clone(self),
+            block,
+            offset,
+            bytes,
+            whole,
+            fresh,
+            huge: OnceLock::new(),
+            parts: Vec::new(),
+        })
     }
 
     /// The other side of this link is dead: it looks at nothing any more.
@@ -340,7 +345,7 @@ pub(super) const NOBODY: u32 = 0;
 
 #[path = "prepared.rs"]
 mod prepared;
-use prepared::PREPARED_BYTES;
+pub(super) use prepared::PREPARED_BYTES;
 
 #[cfg(test)]
 #[path = "arena_tests.rs"]

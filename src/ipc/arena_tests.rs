@@ -1,4 +1,5 @@
 //! Many threads, one arena.
+#![allow(unsafe_code)]
 
 use super::*;
 
@@ -51,4 +52,29 @@ fn what_is_kept_has_nothing_made_ready_beside_it() {
     };
     assert_eq!(touched(Purpose::Passing), (PREPARED_BYTES, false));
     assert_eq!(touched(Purpose::Kept), (PREPARED_BYTES, true));
+}
+
+/// To find pages takes long, and ranges are handed out with locks held.
+#[test]
+fn pages_come_when_a_range_is_filled() {
+    const BYTES: usize = 2 * PREPARED_BYTES;
+    let data: Vec<u8> = (0..BYTES).map(|at| (at % 251) as u8).collect();
+    for by_file in [false, true] {
+        let arena = Arena::new(Backing::Memfd, 64 << 20);
+        arena.without_huge.store(by_file, Ordering::Relaxed);
+        let range = arena.take_for(Purpose::Kept, BYTES).expect("room");
+        let resident = || {
+            let blocks = rustix::fs::fstat(&range.block.file).expect("a file").st_blocks;
+            usize::try_from(blocks).expect("some") * 512
+        };
+        assert_eq!(resident(), PAGE, "the lease's page alone");
+        let (first, rest) = data.split_at(1000);
+        range.write(0, first);
+        // SAFETY: `rest` is readable, and nobody writes to it.
+        unsafe { range.fill(1000, rest.as_ptr(), rest.len()) };
+        assert_eq!(resident(), range.whole);
+        let mut copy = vec![0; BYTES];
+        range.read(&mut copy);
+        assert!(copy == data);
+    }
 }

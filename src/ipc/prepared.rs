@@ -7,11 +7,11 @@ use super::super::extents::Pages;
 use super::{Arena, Block, Inner, LARGE_BLOCK_BYTES, Place};
 
 /// From this size on, faulting pages in takes longer than starting a thread for it.
-pub(super) const PREPARED_BYTES: usize = 4 << 20;
+pub(in crate::ipc) const PREPARED_BYTES: usize = 4 << 20;
 
 impl Arena {
     /// Whether a place is in huge pages now. One refusal is enough: to look for such pages where there are none takes long.
-    pub(super) fn make_huge(&self, block: &Block, offset: usize, whole: usize) -> bool {
+    pub(in crate::ipc) fn make_huge(&self, block: &Block, offset: usize, whole: usize) -> bool {
         if self.without_huge.load(Ordering::Relaxed) {
             return false;
         }

@@ -1,10 +1,10 @@
 //! A place in our arena, being filled or looked at.
 #![allow(unsafe_code)]
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
-use super::arena::{Arena, Block, Place, RANGE_HEADER};
+use super::arena::{Arena, Block, PREPARED_BYTES, Place, RANGE_HEADER};
 use super::foreign::{Descriptor, Part};
 
 /// Memory for one payload, until it is dropped.
@@ -13,6 +13,8 @@ pub struct Range {
     pub(super) parts: Vec<Part>,
     /// See `extents::Pages::Fresh`.
     pub(super) fresh: bool,
+    /// Whether it stands in huge pages, once that was tried.
+    pub(super) huge: OnceLock<bool>,
     pub(super) arena: Arc<Arena>,
     pub(super) block: Arc<Block>,
     pub(super) offset: usize,
@@ -31,12 +33,25 @@ impl Range {
         self.bytes == 0
     }
 
+    /// Where it is large and was never touched, have it in huge pages before much is written. That takes a while, so it is not
+    /// done where ranges are handed out: perhaps with a lock held.
+    fn is_huge(&self) -> bool {
+        *self.huge.get_or_init(|| {
+            self.fresh
+                && self.whole >= PREPARED_BYTES
+                && self.arena.make_huge(&self.block, self.offset, self.whole)
+        })
+    }
+
     /// Fill a part of it.
     ///
     /// # Panics
     /// Outside of it.
     pub fn write(&self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= self.bytes);
+        if bytes.len() >= PREPARED_BYTES {
+            self.is_huge();
+        }
         self.block.map().write(self.offset + RANGE_HEADER + at, bytes);
     }
 
@@ -51,7 +66,8 @@ impl Range {
         assert!(at.checked_add(bytes).is_some_and(|end| end <= self.bytes));
         let place = self.offset + RANGE_HEADER + at;
         let mut done = 0;
-        while self.fresh && done < bytes {
+        let by_file = self.fresh && !self.is_huge();
+        while by_file && done < bytes {
             // SAFETY: within what the caller vouches for.
             let rest = unsafe { std::slice::from_raw_parts(from.add(done), bytes - done) };
             match rustix::io::pwrite(&self.block.file, rest, (place + done) as u64) {
