@@ -15,8 +15,9 @@ from . import _native
 from ._context import Within
 from ._exceptions import SerializationError
 from ._functions import Task
+from ._loading import brief_or_raise
 from ._options import Guarded
-from ._pickling import PROTOCOL, dumps, short_repr, task_name, type_name
+from ._pickling import PROTOCOL, class_name, dumps_by_value, own_failure, short_repr, task_name, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,11 +77,12 @@ def refusal(
 
 def refusal_to_put(obj: object, exc: BaseException) -> SerializationError:
     """The same for `Executor.put`."""
-    return _refused(f"an object of type {type(obj).__name__}", _Search().below(obj, exc), "")
+    return _refused(f"an object of type {class_name(type(obj))}", _Search().below(obj, exc), "")
 
 
 def _refused(description: str, found: _Found, consequence: str) -> SerializationError:
     exc, value = found.exc, found.value
+    why = "None" if exc is None else brief_or_raise(exc)
     where = ""
     if found.path:
         inner = found.path[:0:-1]
@@ -88,15 +90,13 @@ def _refused(description: str, found: _Found, consequence: str) -> Serialization
         kind = "disttask.Future" if isinstance(value, _native.Future) else type_name(type(value))
         where = f"{' of '.join([*inner, f'its {found.path[0]}'])} (of type {kind}): "
     advice = _BUILD_IT_THERE
-    if "through inheritance" in str(exc):  # `multiprocessing` says so of its locks, queues and shared values
+    if "through inheritance" in why:  # `multiprocessing` says so of its locks, queues and shared values
         advice = _GIVE_IT_AT_THE_START
     elif isinstance(value, StandardFuture):
         advice = _PASS_THE_FUTURE if isinstance(value, _native.Future) and found.inside else _FOREIGN_FUTURE
     elif found.is_defined:
         advice = _MAKE_IT_THERE
-    return SerializationError(
-        f"{description} cannot be pickled{consequence}: {where}{type(exc).__name__}: {exc}. {advice}"
-    )
+    return SerializationError(f"{description} cannot be pickled{consequence}: {where}{why}. {advice}")
 
 
 def _parts_of_call(
@@ -104,17 +104,17 @@ def _parts_of_call(
 ) -> Iterator[tuple[str, object]]:
     if func is None:
         for arg in args:
-            yield f"an argument (of type {type(arg).__name__})", arg
+            yield f"an argument (of type {class_name(type(arg))})", arg
         return
     within = func.func if isinstance(func, Guarded) else func
     if isinstance(within, Within):
         for (_, name), (_, value) in within.values.items():
-            yield f"context variable {name!r} (of type {type(value).__name__})", value
+            yield f"context variable {name!r} (of type {class_name(type(value))})", value
     yield f"the function {task_name(func)}", func
     for position, arg in enumerate(args, 1):
-        yield f"argument {position} (of type {type(arg).__name__})", arg
+        yield f"argument {position} (of type {class_name(type(arg))})", arg
     for name, arg in kwargs.items():
-        yield f"argument {name!r} (of type {type(arg).__name__})", arg
+        yield f"argument {name!r} (of type {class_name(type(arg))})", arg
 
 
 class _Found:
@@ -165,16 +165,16 @@ class _Search:
         return False
 
 
-def _failure(value: object, inside: bool) -> Exception | None:
-    """What pickling it raises, as a part of a function or by itself."""
+def _failure(value: object, inside: bool) -> BaseException | None:
+    """What pickling it raises, as a part of a function or by itself. What a signal handler raises is raised."""
     call = _native.Pickling.call()
     before = 0 if call is None else call.inside
     try:
         if call is not None:
             call.inside = before + inside
-        dumps(value)
+        dumps_by_value(value)
     except Exception as exc:
-        return exc
+        return own_failure(lambda: dumps_by_value(value), exc)
     finally:
         if call is not None:
             call.inside = before
@@ -185,7 +185,9 @@ def _parts(whole: Any) -> Iterator[Part]:
     """What an object is made of, as far as it travels. Where the user's code raises, that is all there is to tell."""
     try:
         yield from _parts_of(whole)
-    except Exception:
+    except Exception as exc:
+        if _native.raised_by_handler(exc):
+            raise
         return
 
 
@@ -214,8 +216,12 @@ def _parts_of(whole: Any) -> Iterable[Part]:
     if isinstance(whole, dict):
         return _items(whole.items())
     if isinstance(whole, (set, frozenset)):
-        return [(f"element {short_repr(element)}", element) for element in whole]
+        return [(f"element {_shown(element)}", element) for element in whole]
     return _parts_of_instance(whole)
+
+
+def _shown(value: object) -> str:
+    return short_repr(value, lets_handlers_through=True)
 
 
 def _elements(values: Iterable[Any]) -> Iterator[Part]:
@@ -224,8 +230,8 @@ def _elements(values: Iterable[Any]) -> Iterator[Part]:
 
 def _items(pairs: Iterable[tuple[Any, Any]]) -> Iterator[Part]:
     for key, value in pairs:
-        yield f"key {short_repr(key)}", key
-        yield f"element [{short_repr(key)}]", value
+        yield f"key {_shown(key)}", key
+        yield f"element [{_shown(key)}]", value
 
 
 def _parts_of_function(func: types.FunctionType) -> Iterator[Part]:

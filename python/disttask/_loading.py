@@ -132,7 +132,7 @@ def _rebuild(remote: RemoteException) -> tuple[BaseException, list[BaseException
     if remote.stage == "run" or not (original is None or isinstance(original, Exception)):
         if original is not None:
             return original, causes
-        reason = "cannot be pickled" if why is None else f"cannot be rebuilt: {_brief(why)}"
+        reason = "cannot be pickled" if why is None else f"cannot be rebuilt: {brief_or_raise(why)}"
         return RemoteError(remote.type_name, remote.message, remote.traceback, reason), causes
     what = f"{remote.type_name}: {remote.message}"
     if remote.stage == "dump":
@@ -167,7 +167,7 @@ def load_outcome(kind: str, data: Any) -> tuple[Any, BaseException | None]:
         return None, load_exception(data)
     value, exc = _try_to_load(data)
     if exc is not None and issubclass(type(exc), Exception):
-        error = DeserializationError(f"the task's result cannot be unpickled here: {_brief(exc)}")
+        error = DeserializationError(f"the task's result cannot be unpickled here: {brief_or_raise(exc)}")
         error.__cause__ = exc
         return None, error
     return value, exc
@@ -198,7 +198,7 @@ def _try_to_load(data: bytes | tuple[bytes, list[Any]]) -> tuple[Any, BaseExcept
         return None, own_failure(lambda: _load_once(data), exc, through=(KeyboardInterrupt,))
 
 
-def _brief(exc: BaseException) -> str:
+def brief_or_raise(exc: BaseException) -> str:
     """As `brief`. What a signal handler raises is raised: the future can be asked again."""
     hits: list[BaseException] = []
     text = brief(exc, hits)

@@ -44,6 +44,9 @@ def after_fork_in_child() -> None:
 def finalizing() -> None:
     """Called by `atexit`: from now on no other thread returns from a native wait."""
 
+def raised_by_handler(exc: BaseException, /) -> bool | None:
+    """Whether a signal handler has raised what the caller has caught; ``None``: one may have that leaves no trace."""
+
 @final
 class Function:
     """A function that was pickled once. `reuse`: each worker loads it once; else anew for each task."""

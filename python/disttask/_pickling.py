@@ -13,6 +13,7 @@ import struct
 import sys
 from _pickle import dumps as _pickle_dumps  # `pickle.dumps` itself, without what the module `pickle` imports
 
+from ._native import raised_by_handler
 from ._references import methods_by_name
 
 TYPE_CHECKING = False
@@ -57,6 +58,9 @@ _CONNECTION = b"multiprocessing.connection"
 """What pickle would make of a connection names a descriptor that is another one elsewhere."""
 
 
+_TRIES = 3
+"""So often is tried what signal handlers hit, or may have. As in `bindings/inline.rs`."""
+
 _late: dict[str, None] = {}
 """Modules that are imported here and there where they are needed, as far as that was begun."""
 
@@ -94,14 +98,19 @@ def dumps(obj: object, hits: list[BaseException] | None = None) -> Pickled:
     data = _by_reference(obj, hits)
     if data is not None and _MAIN not in data and _CONNECTION not in data:
         return Pickled(data, by_value=False)
+    return Pickled(dumps_by_value(obj), by_value=True)
+
+
+def dumps_by_value(obj: object) -> bytes:
+    """What `dumps` does in the end. If this fails, it does, too."""
     if "multiprocessing.reduction" in sys.modules:  # it knows how sockets and connections travel
         from ._sharing import dumps_with_reducers
 
-        return Pickled(dumps_with_reducers(obj), by_value=True)
+        return dumps_with_reducers(obj)
     importing("disttask._by_value")
     from . import _by_value  # cloudpickle takes 50 ms: only where it is needed
 
-    return Pickled(_by_value.dumps(obj), by_value=True)
+    return _by_value.dumps(obj)
 
 
 def _by_reference(obj: object, hits: list[BaseException] | None) -> bytes | None:
@@ -192,26 +201,40 @@ def told_apart(
 ) -> tuple[_T | None, BaseException | None, list[BaseException]]:
     """`make` has raised `first`: what it makes after all, or else its failure; and what signal handlers have raised.
 
-    What fails once and not twice was hit by a handler that raised. If it fails in two ways, one is likely to be that,
-    and the third time tells which. `bindings/inline.rs` does the same. What is of a class in `through` is raised.
+    A traceback shows the handler, and what is `make`'s own is not tried again: it may fail in another way then (a
+    module whose import fails halfway says only once what is wrong). Where there is a handler that leaves no trace, what
+    fails once and not twice was hit by it. If it fails in two ways, one is likely to be that, and the third time tells
+    which. `bindings/inline.rs` does the same. What is of a class in `through` is raised.
     """
-    failures = [first]
+    failures = [(first, raised_by_handler(first))]
     try:
-        while len(failures) == 1 or (len(failures) == 2 and type(failures[0]) is not type(failures[1])):
+        while not _is_settled(failures):
             try:
-                return make(), None, list(failures)
+                return make(), None, [exc for exc, _ in failures]
             except BaseException as exc:
                 if issubclass(type(exc), through):
                     raise
-                failures.append(exc)
-        return None, failures[-1], _hits_among(failures)
+                failures.append((exc, raised_by_handler(exc)))
+        return None, *_sorted_out(failures)
     finally:
         failures.clear()  # their tracebacks hold this frame
 
 
-def _hits_among(failures: list[BaseException]) -> list[BaseException]:
-    hits = [exc for exc in failures if type(exc) is not type(failures[-1])]
-    return hits if len(hits) == 1 else []
+def _is_settled(failures: list[tuple[BaseException, bool | None]]) -> bool:
+    exc, by_handler = failures[-1]
+    again = [was for was, unclear in failures[:-1] if unclear is None and type(was) is type(exc)]
+    return by_handler is False or (by_handler is None and bool(again)) or len(failures) == _TRIES
+
+
+def _sorted_out(failures: list[tuple[BaseException, bool | None]]) -> tuple[BaseException, list[BaseException]]:
+    """Its own failure, and the hits."""
+    last = failures[-1][0]
+    hits = [exc for exc, by_handler in failures if by_handler]
+    if not hits:
+        odd = [exc for exc, _ in failures if type(exc) is not type(last)]
+        hits = odd if len(odd) == 1 else []
+    own = [exc for exc, _ in failures if not any(exc is hit for hit in hits)]
+    return own[-1] if own else last, hits
 
 
 def own_failure(
@@ -229,7 +252,7 @@ def own_failure(
 
 def brief(exc: BaseException, hits: list[BaseException] | None = None) -> str:
     """Its class and its message, whatever its class does. What signal handlers raise meanwhile is added to `hits`."""
-    return f"{_class_name(type(exc), '__name__')}: {_tried(lambda: _cut(_plain(str(exc))), _STR_RAISES, hits)}"
+    return f"{class_name(type(exc))}: {_tried(lambda: _cut(_plain(str(exc))), _STR_RAISES, hits)}"
 
 
 class _Note(str):
@@ -263,9 +286,9 @@ def _take_notes(exc: BaseException) -> list[str]:
 
 def type_name(kind: type) -> str:
     """What a class is called, its module included. Never raises: a metaclass may answer for the class as it likes."""
-    name = _class_name(kind, "__qualname__")
+    name = class_name(kind, "__qualname__")
     try:
-        module = _class_name(kind, "__module__")
+        module = class_name(kind, "__module__")
     except (AttributeError, TypeError):
         return name
     return name if module == "builtins" else f"{module}.{name}"
@@ -277,7 +300,7 @@ def result_note(result: object) -> str:
     return f"its result is of type {name}{_INSTEAD.get(name, '')}: "
 
 
-def _class_name(kind: type, attribute: str) -> str:
+def class_name(kind: type, attribute: str = "__name__") -> str:
     """Of the class itself: not what its metaclass says.
 
     Raises:
@@ -308,7 +331,7 @@ def _dump_causes(exc: BaseException, hits: list[BaseException] | None) -> list[b
     cause = _own(exc, "__cause__")
     while cause is not None and id(cause) not in seen and len(found) < MAX_CAUSES:
         seen.add(id(cause))
-        if _class_name(type(cause), "__name__") != "RemoteTraceback":  # of a task's own task: the text has that, too
+        if class_name(type(cause)) != "RemoteTraceback":  # of a task's own task: the text has that, too
             if not (pickle := _tried_pickle(cause, hits)):
                 break
             found.append(pickle)
@@ -352,12 +375,17 @@ def describe(value: object) -> bytes:
     return _join_sections([encoded, short_repr(value).encode("utf-8", "backslashreplace"), pickled])
 
 
-def short_repr(value: object) -> str:
-    """A `repr` of bounded size; containers are cut before they are formatted. Never raises."""
+def short_repr(value: object, lets_handlers_through: bool = False) -> str:
+    """A `repr` of bounded size; containers are cut before they are formatted.
+
+    It raises nothing, or only what a signal handler raises.
+    """
     try:
         text = _plain(_short().repr(value))
     except BaseException as exc:
-        return f"<{type_name(type(value))} whose repr() raises {_class_name(type(exc), '__name__')}>"
+        if lets_handlers_through and raised_by_handler(exc) is not False:
+            raise
+        return f"<{type_name(type(value))} whose repr() raises {class_name(type(exc))}>"
     return text if len(text) <= REPR_LIMIT_CHARS else f"{text[: REPR_LIMIT_CHARS - 3]}..."
 
 

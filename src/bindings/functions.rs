@@ -15,9 +15,10 @@ use pyo3::types::{
 use rustc_hash::FxHashMap;
 
 use super::buffer;
+use super::handlers::{Raiser, raiser};
+use super::memory::{place, room};
 use super::pickling::{apart, has_met};
 use super::pool::Pool;
-use super::submitter::{place, room};
 use crate::ipc::{Code, Payload, Purpose};
 use crate::pool::Shared;
 
@@ -234,15 +235,19 @@ pub(super) fn dumps(
     dumps_noting(py, pool, purpose, value)
 }
 
-/// An error for whoever submits, or none where it was the value that could not be pickled: what fails once and not twice was
-/// hit by a signal handler. It is not tried again where no Python code has raised it, or a future has, which waits to be
-/// noted. What is no `Exception` (Ctrl-C) is never a value's own failure.
+/// An error for whoever submits, or none where it was the value that could not be pickled. If a signal handler may have raised
+/// it that leaves no trace, what fails once and not twice was hit by that. It is not tried again where no Python code has raised
+/// it, or a future has, which waits to be noted. What is no `Exception` (Ctrl-C) is never a value's own failure.
 fn not_its_own(py: Python<'_>, error: PyErr, value: &Bound<'_, PyAny>) -> Option<PyErr> {
     if !error.is_instance_of::<PyException>(py) {
         return Some(error);
     }
-    if error.traceback(py).is_none() || has_met(py) {
-        return None;
+    error.traceback(py)?;
+    match raiser(&error, py) {
+        Raiser::Handler => return Some(error),
+        Raiser::Other => return None,
+        Raiser::Unclear if has_met(py) => return None,
+        Raiser::Unclear => {}
     }
     match buffer::dumps(py, value) {
         Ok(_) => Some(error),

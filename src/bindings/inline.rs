@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use super::handlers::{Raiser, raiser};
 use crate::ipc::{Ending, fork_generation};
 
 /// Tasks run within each other by one thread: each takes some six frames of Python's stack, which holds a thousand.
@@ -100,25 +101,47 @@ pub(super) fn perform<'py>(
     }
 }
 
-/// What came of the step, and what a signal handler has raised meanwhile. What fails once and not twice was hit by one. If it
-/// fails in two ways, one is likely to be that, and the third time tells which; as `disttask._pickling.told_apart`.
+/// So often is a step tried that signal handlers hit, or may have.
+const STEP_TRIES: usize = 3;
+
+/// What came of the step, and what a signal handler has raised meanwhile. Its traceback shows the handler. Where there is one
+/// that leaves no trace, what fails once and not twice was hit by it; if it fails in two ways, one is likely to be that, and the
+/// third time tells which. As `disttask._pickling.told_apart`.
 fn told_apart<T>(py: Python<'_>, step: impl Fn() -> PyResult<T>) -> (PyResult<T>, Option<PyErr>) {
-    let alike = |one: &PyErr, other: &PyErr| one.get_type(py).is(other.get_type(py));
-    let first = match step() {
-        Ok(made) => return (Ok(made), None),
-        Err(first) => first,
-    };
-    let second = match step() {
-        Ok(made) => return (Ok(made), Some(first)),
-        Err(second) if alike(&first, &second) => return (Err(first), None),
-        Err(second) => second,
-    };
-    match step() {
-        Ok(made) => (Ok(made), Some(first)),
-        Err(third) if alike(&third, &first) => (Err(third), Some(second)),
-        Err(third) if alike(&third, &second) => (Err(third), Some(first)),
-        Err(third) => (Err(third), None),
+    let mut failures: Vec<(PyErr, Raiser)> = Vec::new();
+    loop {
+        let error = match step() {
+            Ok(made) => return (Ok(made), failures.pop().map(|(hit, _)| hit)),
+            Err(error) => error,
+        };
+        let by = raiser(&error, py);
+        if by == Raiser::Other {
+            return (Err(error), failures.pop().map(|(hit, _)| hit));
+        }
+        let again = failures.last().is_some_and(|(before, was)| {
+            was == &by && by == Raiser::Unclear && before.get_type(py).is(error.get_type(py))
+        });
+        failures.push((error, by));
+        if again || failures.len() == STEP_TRIES {
+            return settled(py, failures);
+        }
     }
+}
+
+/// Of failures of which none is surely the step's own.
+fn settled<T>(py: Python<'_>, mut failures: Vec<(PyErr, Raiser)>) -> (PyResult<T>, Option<PyErr>) {
+    let shown = failures.iter().position(|(_, by)| *by == Raiser::Handler);
+    let odd = |at: usize| {
+        let is_like_last = |(error, _): &(PyErr, Raiser)| {
+            failures.last().is_some_and(|(last, _)| error.get_type(py).is(last.get_type(py)))
+        };
+        !is_like_last(&failures[at]) && failures.iter().filter(|failure| !is_like_last(failure)).count() == 1
+    };
+    let hit = shown.or_else(|| (0..failures.len()).find(|&at| odd(at)));
+    let hit = hit.map(|at| failures.remove(at).0);
+    let own = failures.iter().position(|(_, by)| *by != Raiser::Handler);
+    let error = failures.swap_remove(own.unwrap_or(failures.len() - 1)).0;
+    (Err(error), hit)
 }
 
 /// It has ended by an exception.

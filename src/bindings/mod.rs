@@ -9,6 +9,7 @@ mod error;
 mod functions;
 mod future;
 mod guarded;
+mod handlers;
 mod inline;
 mod input;
 mod memory;
@@ -37,6 +38,8 @@ pub mod _native {
     use super::functions::Function;
     #[pymodule_export]
     use super::future::Future;
+    #[pymodule_export]
+    use super::handlers::raised_by_handler;
     #[pymodule_export]
     use super::input::Input;
     #[pymodule_export]

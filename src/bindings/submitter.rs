@@ -14,11 +14,12 @@ use super::codec;
 use super::functions::{Function, Functions, dumps, dumps_noting};
 use super::future::Home;
 use super::input::{Input, needs};
+use super::memory::place;
 use super::numbers;
 use super::pool::Pool;
 use super::wait::wait_interruptibly;
-use crate::ipc::{Form, Payload, Purpose, Range};
-use crate::pool::{Keep, Manner, Need, Patience, PoolError, Shared, Slot, Work};
+use crate::ipc::{Form, Payload, Purpose};
+use crate::pool::{Keep, Manner, Need, PoolError, Shared, Slot, Work};
 use crate::scheduler::types::{Backoff, TaskSpec};
 
 /// What was asked for, as far as this side is concerned.
@@ -151,12 +152,13 @@ impl Binding {
             Some(bytes) => Some(Payload::Private(bytes)),
             None => dumps(py, &self.pool, Purpose::Passing, args.as_any())?,
         };
+        let code = Some(Arc::clone(&function.code));
         if let Some(payload) = payload {
-            let code = Some(Arc::clone(&function.code));
             return Ok(Work { form: Form::Call, code, payload, needs: Box::default() });
         }
         let item = if spread { args.into_any() } else { args.get_item(0)? };
-        self.chunk(py, function, spread, &PyList::new(py, [item])?)
+        let (payload, needs) = self.pickled_by_python(py, spread, &PyList::new(py, [item])?)?;
+        Ok(Work { form: Form::Chunk, code, payload, needs })
     }
 
     /// A chunk that is no list of numbers. What items have in common must not become one object in the worker, as it would in
@@ -174,10 +176,20 @@ impl Binding {
         {
             return Ok((payload, Box::default()));
         }
-        let helper = py.import(intern!(py, "disttask._map"))?.getattr(intern!(py, "pickled"))?;
+        self.pickled_by_python(py, spread, items)
+    }
+
+    fn pickled_by_python<'py>(
+        &self,
+        py: Python<'py>,
+        spread: bool,
+        items: &Bound<'py, PyList>,
+    ) -> PyResult<(Payload, Box<[Need]>)> {
         let pool = self.pool.ident().id;
-        let (pickled, inputs): (Bound<'py, PyBytes>, Bound<'py, PyList>) =
-            helper.call1((pool, spread, items))?.extract()?;
+        let made = py
+            .import(intern!(py, "disttask._map"))?
+            .call_method1(intern!(py, "pickled"), (pool, spread, items))?;
+        let (pickled, inputs): (Bound<'py, PyBytes>, Bound<'py, PyList>) = made.extract()?;
         Ok((self.payload(py, pickled.as_bytes())?, needs(Some(&inputs), pool)?))
     }
 
@@ -185,37 +197,6 @@ impl Binding {
     fn payload(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<Payload> {
         place(py, &self.pool, Purpose::Passing, bytes)
     }
-}
-
-/// A place for a payload in memory that workers can see; waits until there is one, interruptibly.
-pub(super) fn place(py: Python<'_>, pool: &Shared, purpose: Purpose, bytes: &[u8]) -> PyResult<Payload> {
-    once_there_is_room(py, pool, bytes.len(), || pool.payload(purpose, bytes))
-}
-
-/// Room for a payload, to be filled; waits until there is some, interruptibly.
-pub(super) fn room(py: Python<'_>, pool: &Shared, purpose: Purpose, bytes: usize) -> PyResult<Range> {
-    once_there_is_room(py, pool, bytes, || pool.room(purpose, bytes))
-}
-
-/// From this size on other threads run meanwhile: finding the pages and copying take a millisecond and more.
-const LONG_COPY_BYTES: usize = 4 << 20;
-
-fn once_there_is_room<T: Send>(
-    py: Python<'_>,
-    pool: &Shared,
-    bytes: usize,
-    get: impl Fn() -> Result<Option<T>, PoolError> + Send + Sync,
-) -> PyResult<T> {
-    let at_once = if bytes < LONG_COPY_BYTES { get() } else { py.detach(&get) };
-    if let Some(got) = at_once? {
-        return Ok(got);
-    }
-    let mut patience = Patience::default();
-    let got = wait_interruptibly(py, None, |slice| match pool.wait_for_room(bytes, &mut patience, slice) {
-        Ok(()) => get().transpose(),
-        Err(error) => Some(Err(error)),
-    })?;
-    Ok(got.ok_or_else(|| PyErr::from(PoolError::Full(bytes)))??)
 }
 
 #[pymethods]
