@@ -30,6 +30,17 @@ def test_a_hostile_exception(executor, index):
 
 
 @pytest.mark.parametrize("index", INDEXES)
+def test_the_repr_of_a_future_that_ended_so(executor, index):
+    future = executor.submit(hostile.raise_it, index)
+    cf.wait([future], timeout=20)
+    for _ in range(2):  # the class is known only by its name, and then loaded
+        assert repr(future).startswith("<disttask.Future ")
+        assert " finished raised " in repr(future)
+        assert "failed" in future._repr_html_() or "raise" in future._repr_html_()
+        future.exception(timeout=20)
+
+
+@pytest.mark.parametrize("index", INDEXES)
 def test_an_exception_with_a_hostile_cause(executor, index):
     exc = executor.submit(hostile.raise_from_it, index).exception(timeout=20)
     assert type(exc) is LookupError

@@ -21,6 +21,7 @@ from . import _inputs, _native
 from ._collector import Collector
 from ._exceptions import ForkedPoolError
 from ._loading import load_outcome, raised_by
+from ._pickling import class_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -329,7 +330,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         kept = self._kept()
         if kept is not None:
             value, exc = kept
-            return f" returned {type(value).__name__}" if exc is None else f" raised {type(exc).__name__}"
+            return f" returned {class_name(type(value))}" if exc is None else f" raised {class_name(type(exc))}"
         if kind not in ("error", "failed"):
             return ""
         outcome = self._outcome()

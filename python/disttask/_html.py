@@ -6,6 +6,7 @@ import html
 import reprlib
 
 from ._exceptions import ForkedPoolError
+from ._pickling import class_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,9 +107,9 @@ def _described(value: object) -> str:
     """Type and short repr of what is here already."""
     try:
         text = _short.repr(value)
-    except Exception as exc:  # somebody's own `__repr__`
-        text = f"<its repr raises {type(exc).__name__}>"
-    return f"{type(value).__name__}: {_shortened(text)}"
+    except BaseException as exc:  # somebody's own `__repr__`
+        text = f"<its repr raises {class_name(type(exc))}>"
+    return f"{class_name(type(value))}: {_shortened(text)}"
 
 
 _short = reprlib.Repr()
