@@ -239,6 +239,19 @@ def test_what_cannot_be_is_refused_with_a_reason(make_executor):
     assert executor.submit(inner_text, text).result(timeout=20) == 42
 
 
+def late_imports(executor):
+    """What a look at the executor imports, as far as a fork knows that it is to wait for it."""
+    from disttask import _pickling
+
+    assert not hasattr(executor, "resize")
+    return list(_pickling._late)
+
+
+def test_what_is_imported_late_keeps_forks_waiting(make_executor):
+    executor = make_executor(1)
+    assert "disttask._executor" in executor.submit(late_imports, executor).result(timeout=20)
+
+
 def inner_text(text):
     return disttask.submit(text).result()
 

@@ -114,6 +114,7 @@ class NestedFuture(cf.Future):  # type: ignore[type-arg]
         try:
             fn(self)
         except Exception:
+            importing("logging")
             import logging
 
             logging.getLogger("concurrent.futures").exception("exception calling callback for %r", self)
@@ -312,6 +313,7 @@ class NestedExecutor(cf.Executor):
 
     def _submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> NestedFuture:
         if _handshake.context:
+            importing("disttask._context")
             from ._context import Context
 
             fn = Context.named(_handshake.context).around(fn)
@@ -340,6 +342,7 @@ class NestedExecutor(cf.Executor):
     def __getattr__(self, name: str) -> Any:
         """What an `Executor` has, and this has not."""
         if not name.startswith("_"):
+            importing("disttask._executor")
             from ._executor import Executor
 
             if hasattr(Executor, name):
@@ -352,6 +355,7 @@ class NestedExecutor(cf.Executor):
         raise RuntimeError("inside a task this is not there: call it in the process that has made the executor")
 
     def __reduce__(self) -> Any:
+        importing("disttask._executor")
         from ._executor import executor_of
 
         options = {name: getattr(self._options, name) for name in Options.__slots__}
