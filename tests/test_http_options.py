@@ -95,6 +95,8 @@ BAD = [
     ({"crash_limit": -1}, "-1"),
     ({"crash_limit": 2**32}, "4294967296"),
     ({"crash_limit": 1.5}, "1.5"),
+    ({"backoff": 1}, "backoff needs retries=n, how often the task may run again"),
+    ({"backoff": 1, "retries": 0}, "backoff needs retries=n, how often the task may run again"),
     ({"backoff": -1}, "backoff must be 0 <= base <= cap <= 4294967 seconds, not -1"),
     ({"backoff": [2, 1]}, "backoff must be 0 <= base <= cap"),
     ({"backoff": 1e9}, "backoff must be 0 <= base <= cap"),

@@ -193,6 +193,20 @@ def test_a_task_brings_its_options(executor, tmp_path):
     assert exc.name == "slow"
 
 
+def test_no_retries_any_more_takes_along_what_was_said_about_them(executor):
+    patient = quick(executor, retries=5, retry_on=Passing)
+    once = patient.options(retries=0)
+    assert type(once.submit(tasks.fail, Passing).exception(timeout=10)) is Passing
+    assert executor.status()["totals"]["retried"] == 0
+    assert "backoff" not in repr(once)
+    with pytest.raises(ValueError, match="backoff needs retries=n"):
+        patient.options(retries=0, backoff=1)
+    with pytest.raises(ValueError, match="retry_on needs retries=n"):
+        patient.options(retries=0, retry_on=Passing)
+    with pytest.raises(ValueError, match="backoff needs retries=n"):
+        executor.options(backoff=1)
+
+
 def test_the_module_functions_take_them(run_script):
     ended = run_script("""
 import disttask, tasks

@@ -94,8 +94,11 @@ class Options:
         self.kill_on_cancel = kill_on_cancel
 
     def changed(self, **changes: Any) -> Options:
-        """The same with these changed."""
-        return Options(**{name: getattr(self, name) for name in self.__slots__} | changes)
+        """The same with these changed. Without retries there is nothing left for what was said about them."""
+        kept = {name: getattr(self, name) for name in self.__slots__}
+        if "retries" in changes and changes["retries"] == 0:
+            kept["retry_on"] = kept["backoff"] = None
+        return Options(**kept | changes)
 
     def given(self) -> dict[str, Any]:
         """Those that differ from the defaults."""

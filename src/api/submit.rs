@@ -61,7 +61,7 @@ pub(super) struct Submission {
     #[schema(minimum = 1)]
     max_memory: Option<u64>,
     /// Seconds before a retry: at most so many before the first, twice as many before each further one. 0.1 and 30 where
-    /// nothing is said.
+    /// nothing is said. Only together with `retries`.
     #[serde(default)]
     backoff: Option<Waits>,
     /// After so many dead workers it is given up, whatever its retries.
@@ -173,7 +173,7 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<NewTask<'a>, A
         retries: u32::from(retries),
         timeout,
         max_memory: submission.max_memory,
-        backoff: terms::backoff(submission.backoff)?,
+        backoff: terms::backoff(submission.backoff, retries)?,
         crash_limit: terms::crash_limit(submission.crash_limit)?,
         ..TaskSpec::default()
     };

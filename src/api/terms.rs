@@ -33,7 +33,8 @@ pub(super) enum Waits {
     Pair([f64; 2]),
 }
 
-pub(super) fn backoff(waits: Option<Waits>) -> Result<Backoff, ApiError> {
+/// In the words of `disttask._options`.
+pub(super) fn backoff(waits: Option<Waits>, retries: u16) -> Result<Backoff, ApiError> {
     let [base, cap] = match waits {
         None => return Ok(Backoff::default()),
         Some(Waits::First(base)) => [base, base.max(BACKOFF_CAP)],
@@ -43,6 +44,9 @@ pub(super) fn backoff(waits: Option<Waits>) -> Result<Backoff, ApiError> {
         return Err(ApiError::bad_request(format!(
             "backoff must be 0 <= base <= cap <= {MAX_WAIT_SECONDS:.0} seconds, not {base} and {cap}"
         )));
+    }
+    if retries == 0 {
+        return Err(ApiError::bad_request("backoff needs retries=n, how often the task may run again"));
     }
     Ok(Backoff { base_ms: milliseconds(base), cap_ms: milliseconds(cap) })
 }
@@ -88,7 +92,7 @@ mod tests {
 
     fn waits(json: &str) -> Result<(u32, u32), String> {
         let waits = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        let backoff = backoff(waits).map_err(|error| format!("{error:?}"))?;
+        let backoff = backoff(waits, 1).map_err(|error| format!("{error:?}"))?;
         Ok((backoff.base_ms, backoff.cap_ms))
     }
 
