@@ -4,6 +4,7 @@
 the interpreter or the Rust side came apart.
 """
 
+import os
 import signal
 import sys
 
@@ -328,6 +329,25 @@ def test_ctrl_c_while_waiting_at_exit(start_script, tmp_path, end, status):
     assert f"disttask: {lost}" in ended.err.splitlines()
     assert ended.out == "endwaiting\nlate"
     assert (tmp_path / "held").read_text() == "kept"
+
+
+def test_one_ctrl_c_is_enough_though_nobody_reads_stderr(start_script):
+    fill = """
+reader, writer = os.pipe()
+os.set_blocking(writer, False)
+try:
+    while True:
+        os.write(writer, bytes(1))
+except BlockingIOError:
+    os.set_blocking(writer, True)
+os.dup2(writer, 2)
+"""
+    script = start_script(BEGIN + fill + AT_EXIT.replace("HELD", repr(os.devnull)))
+    script.wait_out("waiting")
+    script.send(signal.SIGINT)
+    ended = script.wait(15)
+    assert ended.status == -signal.SIGINT
+    assert ended.out == "endwaiting\nlate"
 
 
 def test_ctrl_c_that_ends_the_program_does_not_wait_for_what_is_left(start_script):

@@ -90,6 +90,31 @@ def test_not_where_some_were_taken(run_script, tmp_path, method):
     assert run_script(f"{BEGIN}\n{source}", args=[str(tmp_path / "log")]).err == ""
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_input_that_raises_system_exit_costs_no_other_work(run_script, tmp_path, order):
+    source = f"""
+class Leaves:
+    def __len__(self):
+        return 10 ** 9
+
+    def __iter__(self):
+        for number in itertools.count():
+            if reached:
+                raise SystemExit(3)
+            yield number
+
+reached = []
+one, other = [executor, disttask.Executor(1)][::{order}]
+results = one.map(abs, Leaves())
+futures = [other.submit(tasks.logged_sleep, log, number, 0.2) for number in range(4)]
+futures += [one.submit(tasks.log, log, number) for number in range(4, 8)]
+reached.append(True)
+"""
+    ended = run_script(BEGIN + source, args=[str(tmp_path / "log")], alarms=())
+    assert numbers(tmp_path / "log") == list(range(8))
+    assert "SystemExit: 3" in ended.err
+
+
 def test_ctrl_c_while_the_rest_is_read(start_script, tmp_path):
     """It is cut short, as all that is waited for, and says so."""
     source = """

@@ -10,18 +10,24 @@ import threading
 
 from . import _native, _notebook
 from ._collector import Collector
-from ._pickling import finish_imports
+from ._output import descriptor
+from ._pickling import finish_imports, importing
 from ._rest import unread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._rest import LiveMaps
+    from typing import TextIO
+
+    from ._rest import LiveMaps, Rest
 
 _WORKERS_LEAVE_SECONDS = 6.0
 """Once no work is left, workers have 5 s to leave and are killed then (`STOP_LIMIT` in the scheduler)."""
 
 _PATIENCE_SECONDS = 1.0
 """A longer wait at exit is explained, on a terminal."""
+
+_READER_SECONDS = 1.0
+"""Who reads our stderr has so long to make room for a line."""
 
 _living: dict[int, tuple[_native.Pool, Collector, LiveMaps]] = {}
 """Pools of this process that may have processes: at exit, their accepted work is waited for."""
@@ -71,14 +77,14 @@ def _at_exit() -> None:
     Nobody waits for what a notebook's kernel has left to do when it is shut down, and Jupyter would kill it after 5 s.
     """
     mode: _native.ShutdownMode = "drain"
+    failed: list[BaseException] = []
     try:
         if _is_interrupted() or _notebook.shell() is not None:
             mode = "now"
         while _living:  # a thread that still runs may make a new pool meanwhile
             pool, collector, maps = next(iter(list(_living.values())))
             if mode == "drain":
-                for one in unread(pool, maps):
-                    one.close_at_exit()
+                _read_all(unread(pool, maps), failed)
             pool.shutdown(mode)
             if not pool.wait_gone(_PATIENCE_SECONDS):
                 _say_what_is_waited_for(pool)
@@ -91,11 +97,25 @@ def _at_exit() -> None:
         lost = _what_is_lost() if mode == "drain" else ""
         try:
             _kill_all()
-        finally:  # only then: whoever should read it may have stopped, and writing to a full pipe takes for ever
-            _say(lost)
+        finally:  # only then, as it may take a moment; and who presses Ctrl-C again has seen enough
+            with contextlib.suppress(KeyboardInterrupt):
+                _say(lost)
     except BaseException:
         _kill_all()
         raise
+    if failed:
+        raise failed[0]
+
+
+def _read_all(maps: list[Rest], failed: list[BaseException]) -> None:
+    """Have the rest of their calls made. What else is waited for goes on, whatever an input raises, SystemExit, say."""
+    for one in maps:
+        try:
+            one.close_at_exit()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
+            failed.append(exc)
 
 
 def _is_interrupted() -> bool:
@@ -115,8 +135,21 @@ def _say_what_is_waited_for(pool: _native.Pool) -> None:
 def _say(text: str) -> None:
     """On stderr, which may be anything by now, and must not cost any work."""
     with contextlib.suppress(Exception):
-        if text:
+        if text and _is_read(sys.stderr):
             sys.stderr.write(text)
+
+
+def _is_read(stream: TextIO) -> bool:
+    """Whether a line can be written: into a full pipe whose reader has stopped that would take for ever."""
+    fd = descriptor(stream)
+    if fd is None:
+        return True
+    importing("select")
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(_READER_SECONDS * 1000))
 
 
 def _what_is_lost() -> str:

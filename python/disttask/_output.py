@@ -161,7 +161,7 @@ class Outlet:
             target = sys.stdout if stream == "stdout" else sys.stderr
             if target is None:
                 return True
-            fd = _descriptor(target)
+            fd = descriptor(target)
             target.flush()
             if fd is not None:
                 return self._write(fd, data, deadline)
@@ -222,9 +222,12 @@ class Outlet:
         return not data[sum(self._hand[1:]) :]
 
 
-def _descriptor(stream: TextIO) -> int | None:
+def descriptor(stream: TextIO) -> int | None:
     """The descriptor of a stream that is the interpreter's own; ``None``: it is somebody's, and to be used as it is."""
-    if type(stream) is not _text_wrapper or type(getattr(stream.buffer, "raw", None)) is not io.FileIO:
+    if type(stream) is not _text_wrapper:
+        return None
+    buffer = stream.buffer  # with `python -u` there is none
+    if type(getattr(buffer, "raw", buffer)) is not io.FileIO:
         return None
     return stream.fileno()
 
