@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import resource
 
 import numpy as np
 import pytest
@@ -196,3 +197,28 @@ def test_a_fork_does_not_end_the_lease_of_its_parent(executor):
 def test_read_only_buffers_stay_so(executor):
     data = pickle.PickleBuffer(b"x" * 100_000)
     assert executor.submit(tasks.is_readonly, data).result(timeout=30) is True
+
+
+ROOM = 600 << 20
+
+
+def few_addresses() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM))
+
+
+def test_a_worker_without_addresses_for_a_payload_says_so_and_goes_on() -> None:
+    """Before, it died of that, and each retry's worker as well."""
+    large = bytearray(500 << 20)
+    with disttask.Executor(1, initializer=few_addresses) as executor:
+        pid = executor.submit(os.getpid).result()
+        with pytest.raises(MemoryError, match=r"no addresses left for an argument of 5242\d{5} bytes: .*RLIMIT_AS"):
+            executor.submit(len, pickle.PickleBuffer(large)).result()
+        kept = executor.put(pickle.PickleBuffer(large))
+        with pytest.raises(MemoryError, match=r"no addresses left for an argument of 5242\d{5} bytes"):
+            executor.submit(len, kept).result()
+        with pytest.raises(MemoryError, match="no addresses left"):
+            list(executor.map(len, [pickle.PickleBuffer(large)]))
+        with pytest.raises(MemoryError, match=r"there is no memory for a result of \d+ bytes"):
+            executor.submit(np.ones, 250 * MB).result()
+        small = executor.submit(len, bytearray(5 << 20))
+        assert (small.result(), executor.submit(os.getpid).result()) == (5 << 20, pid)

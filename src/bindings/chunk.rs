@@ -6,7 +6,7 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
 use super::guarded::AGAIN;
 use super::numbers;
 use super::reply::Reply;
-use super::worker::Loop;
+use super::worker::{Loop, stage_of_loading};
 use crate::ipc::{Answer, Payload, Taken, WorkerLink};
 
 /// Whether this value cannot change, and is quickly told so.
@@ -43,7 +43,7 @@ impl<'py> Loop<'py> {
         })();
         let (function, spread, apart, items) = match loaded {
             Ok(loaded) => loaded,
-            Err(error) => return self.error("load", error, None),
+            Err(error) => return self.error(stage_of_loading(self.py, &error), error, None),
         };
         let (function, guard) = self.unwrapped(function)?;
         let mut values = Vec::with_capacity(items.len());
@@ -94,7 +94,8 @@ impl<'py> Loop<'py> {
         spread: bool,
         apart: bool,
     ) -> Result<Bound<'py, PyAny>, (&'static str, PyErr)> {
-        let at_load = |error| ("load", error);
+        let py = self.py;
+        let at_load = |error| (stage_of_loading(py, &error), error);
         let item = if apart { self.helpers.load.call1((item,)).map_err(at_load)? } else { item };
         let result = if spread {
             let args = item.cast_into::<PyTuple>().map_err(|error| at_load(error.into()))?;

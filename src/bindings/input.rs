@@ -9,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use super::memory::new_bytes;
+use super::memory::{new_bytes, no_addresses};
 use super::{buffer, codec};
 use crate::ipc::{Input as Shared, Payload};
 use crate::pool::{Need, Slot};
@@ -68,7 +68,8 @@ pub(super) fn needs(list: Option<&Bound<'_, PyList>>, pool: u64) -> PyResult<Box
 
 /// One input, as a worker has it.
 struct Gift {
-    payload: Payload,
+    /// Or how large it is, where it cannot be mapped.
+    payload: Result<Payload, u64>,
     constant: bool,
 }
 
@@ -80,7 +81,7 @@ pub(super) struct Gifts(Mutex<HashMap<u64, Kept>>);
 type Kept = (Arc<Gift>, Option<Py<PyAny>>);
 
 impl Gifts {
-    pub(super) fn add(&self, key: u64, payload: Payload, constant: bool) {
+    pub(super) fn add(&self, key: u64, payload: Result<Payload, u64>, constant: bool) {
         let gift = Arc::new(Gift { payload, constant });
         let old = self.0.lock().insert(key, (gift, None));
         drop(old); // outside the lock: that may run Python code
@@ -106,7 +107,7 @@ impl Gifts {
         if let Some(object) = object {
             return Ok(object.into_bound(py));
         }
-        let object = loads(py, &gift.payload)?;
+        let object = loads(py, gift.payload.as_ref().map_err(|&bytes| no_addresses(bytes))?)?;
         if gift.constant
             && let Some((_, kept)) = self.0.lock().get_mut(&key)
         {

@@ -1,12 +1,20 @@
 //! Copies between Python and Rust that end in `MemoryError` when there is no memory, not in an abort; and places for payloads,
 //! which are waited for.
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::wait::wait_interruptibly;
 use crate::ipc::{Payload, Purpose, Range};
 use crate::pool::{Patience, PoolError, Shared};
+
+/// A worker cannot look at a payload of so many bytes.
+pub(super) fn no_addresses(bytes: u64) -> PyErr {
+    PyMemoryError::new_err(format!(
+        "the worker has no addresses left for an argument of {bytes} bytes: pass less, or raise its limit (RLIMIT_AS, ulimit -v)"
+    ))
+}
 
 /// Bytes for Python.
 pub(super) fn new_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {

@@ -10,6 +10,7 @@ mod functions;
 mod future;
 mod guarded;
 mod handlers;
+mod helpers;
 mod inline;
 mod input;
 mod memory;

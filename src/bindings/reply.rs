@@ -6,8 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::buffer::Pickled;
-use super::worker::Worker;
-use crate::ipc::{Answer, LinkError, SmallBytes, Taken, WorkerLink};
+use super::memory::no_addresses;
+use super::worker::{Loop, Worker};
+use crate::ipc::{Answer, LinkError, SmallBytes, Taken, Task, WorkerLink};
 
 /// An answer on its way.
 pub(super) enum Reply<'py> {
@@ -50,6 +51,21 @@ impl Worker {
             sent => Ok(sent?),
         }
     }
+
+    /// What was sent cannot be mapped: that is the task's failure, and not the worker's.
+    pub(super) fn do_without(&self, work: &Loop<'_>, taken: &Taken, bytes: u64) -> PyResult<()> {
+        match taken.task {
+            Task::Run(_) => {
+                let reply = work.error("run", no_addresses(bytes), None)?;
+                self.reply(work.py, taken, 0, &reply)
+            }
+            Task::Give { constant } => {
+                self.gifts.add(taken.key(), Err(bytes), constant);
+                Ok(())
+            }
+            _ => Err(LinkError::NoMemory(bytes).into()),
+        }
+    }
 }
 
 /// Try until there is room.
@@ -66,6 +82,6 @@ fn send(
 
 fn describe_error<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, PyBytes>> {
     let helpers = py.import(intern!(py, "disttask._worker"))?;
-    let described = helpers.call_method1(intern!(py, "error"), ("dump", error.value(py), py.None()))?;
+    let described = helpers.call_method1(intern!(py, "error"), ("run", error.value(py), py.None()))?;
     Ok(described.cast_into::<PyBytes>()?)
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::PyTypeInfo;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple};
@@ -15,12 +16,15 @@ use super::buffer;
 use super::codec;
 use super::functions::CODE_REUSED;
 use super::guarded::{AGAIN, Soft};
+use super::helpers::Helpers;
 use super::inline::leave_child;
 use super::input::Gifts;
 use super::memory::new_bytes;
 use super::nested::Nest;
 use super::reply::Reply;
-use crate::ipc::{Answer, Form, OutputSender, Payload, Stream, Taken, Task, WorkerLink, fork_generation};
+use crate::ipc::{
+    Answer, Form, Large, OutputSender, Payload, Stream, Taken, Task, WorkerLink, fork_generation,
+};
 use crate::scheduler::types::Assignment;
 
 /// How long to look for the next task without letting other Python threads run.
@@ -39,26 +43,9 @@ const TASKS_PER_BREATH: u32 = 256;
 #[pyclass(frozen, module = "disttask._native")]
 pub(super) struct Worker {
     pub(super) link: Mutex<WorkerLink>,
-    gifts: Gifts,
+    pub(super) gifts: Gifts,
     output: Arc<OutputSender>,
     soft: Arc<Soft>,
-}
-
-/// What `disttask._worker` does for the loop.
-pub(super) struct Helpers<'py> {
-    /// The pickle of a call, as function, arguments and keyword arguments.
-    pub(super) load: Bound<'py, PyAny>,
-    /// A value's pickle, or its description.
-    pub(super) dump: Bound<'py, PyAny>,
-    describe: Bound<'py, PyAny>,
-    /// What became of the items of a chunk: values, errors by index.
-    pub(super) dump_chunk: Bound<'py, PyAny>,
-    /// An exception's description: stage, exception, value.
-    error: Bound<'py, PyAny>,
-    /// What stands for a function whose exceptions may be worth another try.
-    pub(super) guarded: Bound<'py, PyAny>,
-    /// A forked child has come back into the loop.
-    leave_child: Bound<'py, PyAny>,
 }
 
 /// A function that was defined.
@@ -127,18 +114,9 @@ impl Worker {
 
     /// Serve the host until it says stop.
     fn serve(&self, py: Python<'_>, helpers: &Bound<'_, PyAny>) -> PyResult<()> {
-        let helpers = Helpers {
-            load: helpers.getattr(intern!(py, "load"))?,
-            dump: helpers.getattr(intern!(py, "dump"))?,
-            describe: helpers.getattr(intern!(py, "describe"))?,
-            dump_chunk: helpers.getattr(intern!(py, "dump_chunk"))?,
-            error: helpers.getattr(intern!(py, "error"))?,
-            guarded: helpers.getattr(intern!(py, "Guarded"))?,
-            leave_child: helpers.getattr(intern!(py, "leave_child"))?,
-        };
         let mut work = Loop {
             py,
-            helpers,
+            helpers: Helpers::of(helpers)?,
             soft: Arc::clone(&self.soft),
             begun: None,
             functions: HashMap::new(),
@@ -153,6 +131,14 @@ impl Worker {
                 self.idle(py)?;
                 continue;
             };
+            let large = match large {
+                Large::None => None,
+                Large::Here(payload) => Some(payload),
+                Large::NoAddresses(bytes) => {
+                    self.do_without(&work, &taken, bytes)?;
+                    continue;
+                }
+            };
             match taken.task {
                 Task::Stop => {
                     self.flush(py);
@@ -164,7 +150,7 @@ impl Worker {
                 }
                 Task::Give { constant } => {
                     let value = large.unwrap_or_else(|| Payload::copied(&payload));
-                    self.gifts.add(taken.key(), value, constant);
+                    self.gifts.add(taken.key(), Ok(value), constant);
                 }
                 Task::TakeAway => self.gifts.remove(taken.key()),
                 Task::Unmap => {}
@@ -255,7 +241,8 @@ impl<'py> Loop<'py> {
         payload: &[u8],
         large: Option<Payload>,
     ) -> Result<Bound<'py, PyAny>, (&'static str, PyErr)> {
-        let at_load = |error| ("load", error);
+        let py = self.py;
+        let at_load = |error| (stage_of_loading(py, &error), error);
         debug_assert!(form != Form::Chunk);
         if form == Form::Call {
             let function = self.function(taken.function).map_err(at_load)?;
@@ -375,4 +362,9 @@ impl<'py> Loop<'py> {
             leave_child(self.py, &self.helpers.leave_child, error);
         }
     }
+}
+
+/// What loading has raised is told as that. Too little memory says nothing of what is loaded, and is raised as itself.
+pub(super) fn stage_of_loading(py: Python<'_>, error: &PyErr) -> &'static str {
+    if error.get_type(py).is(PyMemoryError::type_object(py)) { "run" } else { "load" }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+use rustix::io::Errno;
+
 use super::HostFd;
 use super::arena::{NOBODY, PAGE, RANGE_HEADER};
 use super::exposed;
@@ -89,10 +91,16 @@ static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1 << 31);
 
 impl ForeignBlock {
     /// Forked children get the mapping, too: they may look at arrays that stand in it. See `exposed` for those.
-    pub(super) fn new(file: OwnedFd) -> rustix::io::Result<Self> {
-        let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
+    pub(super) fn new(file: OwnedFd) -> Result<Self, (Errno, OwnedFd)> {
+        let mapped = || {
+            let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
+            Ok((Map::new(&file, bytes)?, FileId::of(&file)?))
+        };
+        let (map, id) = match mapped() {
+            Ok(mapped) => mapped,
+            Err(errno) => return Err((errno, file)),
+        };
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed) | 1 << 31;
-        let (map, id) = (Map::new(&file, bytes)?, FileId::of(&file)?);
         Ok(Self { map, mapped: AtomicUsize::new(0), file: HostFd::new(file), id, number })
     }
 

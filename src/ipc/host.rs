@@ -298,7 +298,7 @@ impl HostLink {
     fn block(&mut self, number: u32) -> Result<Arc<ForeignBlock>, LinkError> {
         while !self.blocks.contains_key(&number) {
             let (number, fd) = receive_fd(&self.parcels)?;
-            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd)?));
+            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd).map_err(|(errno, _)| errno)?));
         }
         Ok(Arc::clone(&self.blocks[&number]))
     }

@@ -71,7 +71,7 @@ pub use rusage::{Reaped, reap};
 pub use shm::{Backing, FileId};
 pub use signals::{block_all_signals, reset_signal_mask, soft_signal, stack_signal};
 pub use soft::SoftTimer;
-pub use worker::{Heart, Taken, WorkerLink, move_up};
+pub use worker::{Heart, Large, Taken, WorkerLink, move_up};
 
 /// What can go wrong on a link. Each ends the worker on the other side; none ends the pool.
 #[derive(Debug, thiserror::Error)]

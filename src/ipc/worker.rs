@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg,
 };
@@ -63,9 +64,22 @@ pub struct WorkerLink {
     shown: Vec<u32>,
     /// Blocks of the host's arena.
     blocks: HashMap<u32, Arc<ForeignBlock>>,
+    /// What was shown and could not be mapped: there were no addresses left (`RLIMIT_AS`). Tried again when it is needed.
+    unmapped: HashMap<u32, OwnedFd>,
     /// How long it is worth to look for the next task before sleeping.
     spin: Duration,
     can_spin: bool,
+}
+
+/// The payload of an order, where it stands in an arena.
+#[derive(Debug)]
+pub enum Large {
+    /// It does not.
+    None,
+    /// Here it is.
+    Here(Payload),
+    /// It has so many bytes, and this process no addresses left to look at them (`RLIMIT_AS`).
+    NoAddresses(u64),
 }
 
 /// A task that was taken up.
@@ -148,6 +162,7 @@ impl WorkerLink {
             spoke: 0,
             shown: Vec::new(),
             blocks: HashMap::new(),
+            unmapped: HashMap::new(),
             spin: MAX_SPIN,
             can_spin: std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1),
         };
@@ -187,7 +202,7 @@ impl WorkerLink {
                         sent -= here;
                     }
                 }
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -195,7 +210,7 @@ impl WorkerLink {
     }
 
     /// Take up the next order, if there is one; its payload replaces what is in `payload`. A large payload is returned.
-    pub fn take(&mut self, payload: &mut Vec<u8>) -> Result<Option<(Taken, Option<Payload>)>, LinkError> {
+    pub fn take(&mut self, payload: &mut Vec<u8>) -> Result<Option<(Taken, Large)>, LinkError> {
         let Some(frame) = self.lane.take()? else { return Ok(None) };
         if frame.wants_call {
             self.bell.call();
@@ -210,20 +225,34 @@ impl WorkerLink {
         let lease = if copied { Lease::None } else { Lease::Taken(self.lane.link()) };
         if task == Task::Unmap {
             self.blocks.remove(&head.function);
+            self.unmapped.remove(&head.function);
         }
-        let large = if head.kind & LARGE == 0 { None } else { Some(self.large(payload, lease)?) };
+        let large = if head.kind & LARGE == 0 { Large::None } else { self.large(payload, lease)? };
         Ok(Some((Taken { task, run: head.run, function: head.function, copied }, large)))
     }
 
-    fn large(&mut self, descriptor: &[u8], lease: Lease) -> Result<Payload, LinkError> {
+    fn large(&mut self, descriptor: &[u8], lease: Lease) -> Result<Large, LinkError> {
         let what = Descriptor::decode(descriptor).ok_or(LinkError::Malformed("no descriptor"))?;
-        while !self.blocks.contains_key(&what.block) {
-            let (number, fd) = receive_fd(&self.parcels)?;
-            let fd = move_up(&fd).unwrap_or(fd);
-            self.blocks.insert(number, Arc::new(ForeignBlock::new(fd)?));
+        let Some(block) = self.block(what.block)? else { return Ok(Large::NoAddresses(what.bytes)) };
+        let foreign = Foreign::new(block, what, lease);
+        let foreign = foreign.ok_or(LinkError::Malformed("a payload outside its block"))?;
+        Ok(Large::Here(Payload::Theirs(Arc::new(foreign))))
+    }
+
+    /// A block, which has been shown; `None`: it cannot be mapped now.
+    fn block(&mut self, number: u32) -> Result<Option<Arc<ForeignBlock>>, LinkError> {
+        while !self.blocks.contains_key(&number) && !self.unmapped.contains_key(&number) {
+            let (came, fd) = receive_fd(&self.parcels)?;
+            self.unmapped.insert(came, move_up(&fd).unwrap_or(fd));
         }
-        let foreign = Foreign::new(Arc::clone(&self.blocks[&what.block]), what, lease);
-        Ok(Payload::Theirs(Arc::new(foreign.ok_or(LinkError::Malformed("a payload outside its block"))?)))
+        if let Some(fd) = self.unmapped.remove(&number) {
+            match ForeignBlock::new(fd) {
+                Ok(block) => drop(self.blocks.insert(number, Arc::new(block))),
+                Err((Errno::NOMEM, fd)) => drop(self.unmapped.insert(number, fd)),
+                Err((errno, _)) => return Err(errno.into()),
+            }
+        }
+        Ok(self.blocks.get(&number).cloned())
     }
 
     /// Look for the next order for as long as that is worth it, and allowed. Whether there is one.
