@@ -199,7 +199,7 @@ def test_read_only_buffers_stay_so(executor):
     assert executor.submit(tasks.is_readonly, data).result(timeout=30) is True
 
 
-ROOM = 600 << 20
+ROOM = 500 << 20
 
 
 def few_addresses() -> None:

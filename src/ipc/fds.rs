@@ -117,3 +117,12 @@ impl Drop for HostFd {
         unsafe { rustix::io::close(raw) };
     }
 }
+
+/// What the worker cannot do without moves up, out of the way of tasks that close every low descriptor.
+const FD_MIN: i32 = 200;
+
+/// A copy with a high number, or with any where the limit on descriptors is low.
+pub fn move_up(fd: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    let fd = fd.as_fd();
+    rustix::io::fcntl_dupfd_cloexec(fd, FD_MIN).or_else(|_| rustix::io::fcntl_dupfd_cloexec(fd, 3))
+}

@@ -92,16 +92,30 @@ static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1 << 31);
 impl ForeignBlock {
     /// Forked children get the mapping, too: they may look at arrays that stand in it. See `exposed` for those.
     pub(super) fn new(file: OwnedFd) -> Result<Self, (Errno, OwnedFd)> {
-        let mapped = || {
-            let bytes = usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
-            Ok((Map::new(&file, bytes)?, FileId::of(&file)?))
-        };
-        let (map, id) = match mapped() {
-            Ok(mapped) => mapped,
-            Err(errno) => return Err((errno, file)),
-        };
+        let map = || Map::new(&file, usize::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0));
+        match map().and_then(|map| Ok((map, FileId::of(&file)?))) {
+            Ok((map, id)) => Ok(Self::of(file, map, id)),
+            Err(errno) => Err((errno, file)),
+        }
+    }
+
+    /// Only what one payload needs of it, for which there are addresses left where there are none for the whole; and that
+    /// payload, as it stands there.
+    pub(super) fn part(file: OwnedFd, what: Descriptor) -> rustix::io::Result<(Self, Descriptor)> {
+        let bytes = usize::try_from(what.bytes).ok().and_then(|bytes| bytes.checked_add(RANGE_HEADER));
+        let at = usize::try_from(what.offset).ok().filter(|at| at % PAGE == 0).ok_or(Errno::INVAL)?;
+        let map = Map::part(
+            &file,
+            at,
+            bytes.and_then(|bytes| bytes.checked_next_multiple_of(PAGE)).ok_or(Errno::INVAL)?,
+        )?;
+        let id = FileId::of(&file)?;
+        Ok((Self::of(file, map, id), Descriptor { offset: 0, ..what }))
+    }
+
+    fn of(file: OwnedFd, map: Map, id: FileId) -> Self {
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed) | 1 << 31;
-        Ok(Self { map, mapped: AtomicUsize::new(0), file: HostFd::new(file), id, number })
+        Self { map, mapped: AtomicUsize::new(0), file: HostFd::new(file), id, number }
     }
 
     /// Its descriptor; `None` where something in this process has closed it, and the number may be somebody else's.

@@ -57,7 +57,7 @@ pub use arena::{Arena, NoRoom, Obstacle, Purpose};
 pub use asker::{Asked, Asker, Ended, Refusal, Standing};
 pub use bell::HostBell;
 pub use exposed::{after_fork_in_parent, before_fork, make_private};
-pub use fds::{ClosedInChildren, HostFd, duplicate, fork_generation};
+pub use fds::{ClosedInChildren, HostFd, duplicate, fork_generation, move_up};
 pub use foreign::{Foreign, MAX_PARTS, PART_ALIGN, Part};
 pub use host::{Ends, HostLink, MAX_SHARED_FDS, Received};
 pub use input::Input;
@@ -71,7 +71,7 @@ pub use rusage::{Reaped, reap};
 pub use shm::{Backing, FileId};
 pub use signals::{block_all_signals, reset_signal_mask, soft_signal, stack_signal};
 pub use soft::SoftTimer;
-pub use worker::{Heart, Large, Taken, WorkerLink, move_up};
+pub use worker::{Heart, Large, Taken, WorkerLink};
 
 /// What can go wrong on a link. Each ends the worker on the other side; none ends the pool.
 #[derive(Debug, thiserror::Error)]

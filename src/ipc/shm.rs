@@ -72,6 +72,8 @@ pub(super) fn create(name: &str, bytes: usize, backing: Backing) -> rustix::io::
 pub(super) struct Map {
     at: NonNull<u8>,
     bytes: usize,
+    /// Where in the file it begins.
+    base: usize,
     generation: u32,
 }
 
@@ -82,20 +84,33 @@ unsafe impl Send for Map {}
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// Map `bytes` of the file, which must have them.
+    /// Map the first `bytes` of the file, which must have them.
     pub(super) fn new(fd: impl AsFd, bytes: usize) -> rustix::io::Result<Self> {
-        if usize::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0) < bytes {
+        Self::part(fd, 0, bytes)
+    }
+
+    /// Map `bytes` of the file from a page on; it must have them. Offsets are counted from there.
+    pub(super) fn part(fd: impl AsFd, base: usize, bytes: usize) -> rustix::io::Result<Self> {
+        let size = usize::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0);
+        if base.checked_add(bytes).is_none_or(|end| size < end) {
             return Err(Errno::INVAL);
         }
         let reserved = Reserved::new(bytes)?;
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: what is replaced has just been reserved for this.
         let at = unsafe {
-            rustix::mm::mmap(reserved.fit(), bytes, access, MapFlags::SHARED | MapFlags::FIXED, fd, 0)?
+            rustix::mm::mmap(
+                reserved.fit(),
+                bytes,
+                access,
+                MapFlags::SHARED | MapFlags::FIXED,
+                fd,
+                base as u64,
+            )?
         };
         reserved.keep(bytes);
         let at = NonNull::new(at.cast()).ok_or(Errno::NOMEM)?;
-        Ok(Self { at, bytes, generation: fork_generation() })
+        Ok(Self { at, bytes, base, generation: fork_generation() })
     }
 
     /// As [`Self::new`], and a forked child does not get it. Failing in that leaves a mapping that nobody there touches.
@@ -203,7 +218,7 @@ impl Map {
         // SAFETY: the range is within the mapping, which it replaces with the same part of the same file.
         let _ = unsafe {
             let place = self.at.as_ptr().add(at).cast();
-            rustix::mm::mmap(place, bytes, access, flags | MapFlags::FIXED, fd, at as u64)?
+            rustix::mm::mmap(place, bytes, access, flags | MapFlags::FIXED, fd, (self.base + at) as u64)?
         };
         Ok(())
     }

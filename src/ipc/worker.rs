@@ -17,6 +17,7 @@ use super::LinkError;
 use super::arena::Arena;
 use super::asker::Asker;
 use super::bell::WorkerBell;
+use super::fds::move_up;
 use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, KIND_READY, Raw, Read, greeting};
 use super::host::{GREETING, GREETING_FDS};
@@ -64,7 +65,7 @@ pub struct WorkerLink {
     shown: Vec<u32>,
     /// Blocks of the host's arena.
     blocks: HashMap<u32, Arc<ForeignBlock>>,
-    /// What was shown and could not be mapped: there were no addresses left (`RLIMIT_AS`). Tried again when it is needed.
+    /// What was shown and could not be mapped as a whole, for want of addresses (`RLIMIT_AS`).
     unmapped: HashMap<u32, OwnedFd>,
     /// How long it is worth to look for the next task before sleeping.
     spin: Duration,
@@ -233,26 +234,39 @@ impl WorkerLink {
 
     fn large(&mut self, descriptor: &[u8], lease: Lease) -> Result<Large, LinkError> {
         let what = Descriptor::decode(descriptor).ok_or(LinkError::Malformed("no descriptor"))?;
-        let Some(block) = self.block(what.block)? else { return Ok(Large::NoAddresses(what.bytes)) };
+        let bytes = what.bytes;
+        let Some((block, what)) = self.block(what)? else { return Ok(Large::NoAddresses(bytes)) };
         let foreign = Foreign::new(block, what, lease);
         let foreign = foreign.ok_or(LinkError::Malformed("a payload outside its block"))?;
         Ok(Large::Here(Payload::Theirs(Arc::new(foreign))))
     }
 
-    /// A block, which has been shown; `None`: it cannot be mapped now.
-    fn block(&mut self, number: u32) -> Result<Option<Arc<ForeignBlock>>, LinkError> {
+    /// The block of a payload, or what that needs of it; `None`: there are no addresses left for that.
+    fn block(&mut self, what: Descriptor) -> Result<Option<(Arc<ForeignBlock>, Descriptor)>, LinkError> {
+        let number = what.block;
         while !self.blocks.contains_key(&number) && !self.unmapped.contains_key(&number) {
             let (came, fd) = receive_fd(&self.parcels)?;
             self.unmapped.insert(came, move_up(&fd).unwrap_or(fd));
         }
-        if let Some(fd) = self.unmapped.remove(&number) {
-            match ForeignBlock::new(fd) {
-                Ok(block) => drop(self.blocks.insert(number, Arc::new(block))),
-                Err((Errno::NOMEM, fd)) => drop(self.unmapped.insert(number, fd)),
-                Err((errno, _)) => return Err(errno.into()),
+        let Some(fd) = self.unmapped.remove(&number) else {
+            return Ok(Some((Arc::clone(&self.blocks[&number]), what)));
+        };
+        match ForeignBlock::new(fd) {
+            Ok(block) => {
+                let block = self.blocks.entry(number).insert_entry(Arc::new(block));
+                Ok(Some((Arc::clone(block.get()), what)))
             }
+            Err((Errno::NOMEM, fd)) => {
+                let part = ForeignBlock::part(move_up(&fd)?, what);
+                self.unmapped.insert(number, fd);
+                match part {
+                    Ok((part, what)) => Ok(Some((Arc::new(part), what))),
+                    Err(Errno::NOMEM) => Ok(None),
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            Err((errno, _)) => Err(errno.into()),
         }
-        Ok(self.blocks.get(&number).cloned())
     }
 
     /// Look for the next order for as long as that is worth it, and allowed. Whether there is one.
@@ -381,13 +395,4 @@ impl WorkerLink {
     pub fn wait_for_room(&mut self) {
         self.lane.sleep_for_room(|| self.bell.call());
     }
-}
-
-/// What the worker cannot do without moves up, out of the way of tasks that close every low descriptor.
-const FD_MIN: i32 = 200;
-
-/// A copy with a high number, or with any where the limit on descriptors is low.
-pub fn move_up(fd: impl AsFd) -> rustix::io::Result<OwnedFd> {
-    let fd = fd.as_fd();
-    rustix::io::fcntl_dupfd_cloexec(fd, FD_MIN).or_else(|_| rustix::io::fcntl_dupfd_cloexec(fd, 3))
 }
