@@ -16,7 +16,8 @@ from concurrent import futures as cf
 from . import _native
 from ._exceptions import DisttaskError, SerializationError, WorkerCrashed
 from ._loading import letting_go, load_exception, load_outcome, values_of_chunk
-from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, MapResults, _Mapping
+from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, _Mapping
+from ._map_results import MapResults
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
