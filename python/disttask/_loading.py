@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import operator
 import re
 import struct
 import sys
@@ -296,7 +297,18 @@ def values_of_chunk(
         raise load_exception(first[1])
 
 
+class _LettingGo(map):  # type: ignore[type-arg]
+    __slots__ = ("left",)
+    left: itertools.repeat[int]
+
+    def __length_hint__(self) -> int:
+        return operator.length_hint(self.left)
+
+
 def letting_go(values: list[Any]) -> Iterator[Any]:
     """Each of them once, and then no reference to it is left here: what is not plain may be large."""
     values.reverse()
-    return map(values.pop, itertools.repeat(-1, len(values)))
+    left = itertools.repeat(-1, len(values))
+    portion = _LettingGo(values.pop, left)
+    portion.left = left
+    return portion

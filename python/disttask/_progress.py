@@ -32,14 +32,15 @@ class Bar:
 
     def advance(self, count: int = 1) -> None:
         """So many more are done."""
-        if self._bar is not None:
-            self._bar.update(count)
+        bar = self._bar  # another thread may be closing it
+        if bar is not None:
+            bar.update(count)
 
     def close(self) -> None:
         """Show the last state, and leave it there."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.close()
 
 
 def _tqdm() -> Callable[..., Any]:
