@@ -149,7 +149,13 @@ def dump_exception(stage: str, exc: BaseException, note: str = "", hits: list[Ba
 
     def pickled() -> bytes:
         causes = _dump_causes(exc, hits)
-        return dumps([exc, *causes] if causes else exc).data
+        sent = exc
+        if issubclass(type(exc), BaseExceptionGroup):
+            importing("disttask._groups")
+            from ._groups import sendable
+
+            sent = sendable(exc, hits)
+        return dumps([sent, *causes] if causes else sent).data
 
     def traceback() -> str:
         return _traceback(exc, _own(exc, "__traceback__"))
