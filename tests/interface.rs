@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use disttask::api::{Api, DoorConfig, MAX_BODY_BYTES};
+use disttask::api::{Api, DoorConfig, Front, MAX_BODY_BYTES};
 use disttask::ipc::{Backing, Form, Payload};
 use disttask::pool::{
     Backlog, ForeignCursor, Keep, Lifetime, Manner, NewTask, PoolConfig, PoolError, RetentionLimits, Shared,
@@ -45,7 +45,7 @@ fn end(pool: &Shared) {
 }
 
 fn api(pool: &Arc<Shared>) -> Api {
-    let door = DoorConfig { hosts: Vec::new(), token: None, port: 1, tls: false };
+    let door = DoorConfig { hosts: Vec::new(), token: None, port: 1, tls: false, front: Front::Native };
     Api::new(Arc::clone(pool), &door, MAX_BODY_BYTES, "3.11".into())
 }
 

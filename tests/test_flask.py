@@ -210,6 +210,20 @@ def test_hosts(make_app, tmp_path, names):
     assert [client.get("/status", headers={**key, "Host": host}).status_code for host in bad] == [421] * len(bad)
 
 
+def test_what_is_refused_names_the_settings_of_the_application(make_app, tmp_path):
+    """Not the options of a command line that nobody has typed."""
+    client = make_app(DISTTASK_MAX_BODY=100).test_client()
+    answer = client.get("/status", headers={"Host": "localhost:8080"})
+    assert answer.status_code == 421
+    assert "DISTTASK_PORT" in answer.json["message"]
+    assert "DISTTASK_ALLOW_HOSTS" in answer.json["message"]
+    assert "--" not in answer.json["message"]
+    answer = client.post("/submit_task", json={"task": "x" * 200}, headers=bearer(tmp_path))
+    assert answer.status_code == 413
+    assert "DISTTASK_MAX_BODY" in answer.json["message"]
+    assert "--" not in answer.json["message"]
+
+
 def test_https(make_app):
     app = make_app(DISTTASK_HTTPS=True, DISTTASK_URL_PREFIX="/tasks")
     with app.app_context():

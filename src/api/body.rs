@@ -11,6 +11,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::State;
+use super::door::Front;
 use super::error::ApiError;
 
 /// How long a whole body may take. 64 MiB in a minute is a slow DSL line; on loopback it is a client that sleeps.
@@ -23,7 +24,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<State>> for JsonBody<
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
-        let bytes = read(request, state.max_body).await?;
+        let bytes = read(request, state.max_body, state.door.front).await?;
         let parsed = state.heavy.run(bytes.len(), move || serde_json::from_slice(&bytes)).await?;
         parsed
             .map(|Object(parsed)| Self(parsed))
@@ -53,16 +54,16 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 /// The body's bytes, unless there are too many or they come too slowly.
-async fn read(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+async fn read(request: Request, limit: usize, front: Front) -> Result<Bytes, ApiError> {
     let announced =
         request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|bytes: u64| bytes > limit as u64) {
-        return Err(ApiError::too_large(limit));
+        return Err(ApiError::too_large(limit, front));
     }
     let collected = Limited::new(request.into_body(), limit).collect();
     match tokio::time::timeout(BODY_LIMIT, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit)),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit, front)),
         Ok(Err(_)) => Err(ApiError::bad_request("the body broke off")),
         Err(_) => Err(ApiError::too_slow()),
     }

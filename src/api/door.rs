@@ -42,6 +42,15 @@ pub(super) const HEALTH_PATH: &str = "/healthz";
 pub(super) const LOGIN_PATH: &str = "/login";
 pub(super) const PROOF_PATH: &str = "/proof";
 
+/// Who takes the requests, and so what the settings are called that errors speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// Our own server: options of its command line.
+    Native,
+    /// A Flask application: keys of its `config`.
+    Flask,
+}
+
 /// How the door is set up.
 #[derive(Clone, Debug)]
 pub struct DoorConfig {
@@ -53,6 +62,8 @@ pub struct DoorConfig {
     pub port: u16,
     /// The browser sees `https`.
     pub tls: bool,
+    /// Who stands before it.
+    pub front: Front,
 }
 
 /// See the module's documentation.
@@ -62,6 +73,7 @@ pub(super) struct Door {
     token: Option<Digest>,
     cookie: String,
     scheme: &'static str,
+    pub(super) front: Front,
     guests: Mutex<Guests>,
 }
 
@@ -102,6 +114,7 @@ impl Door {
             token: config.token.as_deref().map(Digest::of),
             cookie: format!("disttask-{}", config.port),
             scheme: if config.tls { "https" } else { "http" },
+            front: config.front,
             guests: Mutex::new(guests),
         }
     }
@@ -131,11 +144,11 @@ impl Door {
         let mut values = headers.get_all(HOST).iter();
         let host = values.next().and_then(|value| value.to_str().ok());
         if values.next().is_some() || uri.authority().is_some() {
-            return Err(ApiError::misdirected());
+            return Err(ApiError::misdirected(self.front));
         }
         match host {
             Some(host) if self.hosts.contains(&host.to_ascii_lowercase()) => Ok(()),
-            _ => Err(ApiError::misdirected()),
+            _ => Err(ApiError::misdirected(self.front)),
         }
     }
 

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::door::Front;
 use crate::pool::PoolError;
 
 /// What every error answer holds.
@@ -71,9 +72,16 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
-    pub(super) fn misdirected() -> Self {
-        let message =
-            "this Host is not served here: use the address that the server printed (or --allow-host NAME)";
+    pub(super) fn misdirected(front: Front) -> Self {
+        let message = match front {
+            Front::Native => {
+                "this Host is not served here: use the address that the server printed (or --allow-host NAME)"
+            }
+            Front::Flask => {
+                "this Host is not served here: app.config has to say which port browsers see (DISTTASK_PORT, or else \
+                 5000), and under which other names than localhost (DISTTASK_ALLOW_HOSTS)"
+            }
+        };
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message)
     }
 
@@ -93,8 +101,12 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_task", message)
     }
 
-    pub(super) fn too_large(limit: usize) -> Self {
-        let message = format!("the body is over the limit of {limit} bytes: split it, or raise --max-body");
+    pub(super) fn too_large(limit: usize, front: Front) -> Self {
+        let setting = match front {
+            Front::Native => "--max-body",
+            Front::Flask => "DISTTASK_MAX_BODY",
+        };
+        let message = format!("the body is over the limit of {limit} bytes: split it, or raise {setting}");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 

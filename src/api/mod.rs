@@ -31,7 +31,7 @@ mod terms;
 mod views;
 mod workers;
 
-pub use door::DoorConfig;
+pub use door::{DoorConfig, Front};
 pub use server::{Running, Server, ServerConfig, ServerError, Tls};
 
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::pool::Pool;
 use super::wait::wait_interruptibly;
-use crate::api::{Api, DoorConfig, Running, Server, ServerConfig, ServerError, Tls};
+use crate::api::{Api, DoorConfig, Front, Running, Server, ServerConfig, ServerError, Tls};
 
 /// Pieces of an answer that wait for a slow WSGI server.
 const PIECES_AHEAD: usize = 4;
@@ -62,7 +62,7 @@ impl HttpServer {
         if address.port() == standard {
             hosts.extend(allow_hosts); // a browser leaves the scheme's own port out
         }
-        let door = DoorConfig { hosts, token, port: address.port(), tls: has_tls };
+        let door = DoorConfig { hosts, token, port: address.port(), tls: has_tls, front: Front::Native };
         let api = Api::new(Arc::clone(&pool.shared), &door, max_body, python);
         let running = server.run(api.clone())?;
         let host = address.ip().to_string();
@@ -149,8 +149,8 @@ impl HttpApi {
         python: String,
     ) -> PyResult<Self> {
         pool.shared.check_owner()?;
-        let api =
-            Api::new(Arc::clone(&pool.shared), &DoorConfig { hosts, token, port, tls }, max_body, python);
+        let door = DoorConfig { hosts, token, port, tls, front: Front::Flask };
+        let api = Api::new(Arc::clone(&pool.shared), &door, max_body, python);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("disttask-wsgi")
