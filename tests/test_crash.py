@@ -148,6 +148,19 @@ def test_closing_the_low_descriptors_hurts_nobody(make_executor, task):
     assert wait_idle(executor) == [pid]
 
 
+def test_a_worker_whose_task_has_closed_its_descriptors_leaves_in_silence(start_script):
+    """It can still answer: the rings need none. At its end none is closed a second time."""
+    ended = start_script(
+        """
+import disttask, os
+with disttask.Executor(1) as executor:
+    executor.submit(os.closerange, 3, 1000).result()
+    assert executor.submit(abs, -1).result() == 1
+"""
+    ).wait(10)
+    assert (ended.status, ended.err) == (0, "")
+
+
 def test_closing_all_descriptors_ends_the_worker(executor):
     exc = executor.submit(tasks.close_all_fds).exception(timeout=10)
     assert type(exc) is disttask.WorkerCrashed

@@ -113,7 +113,16 @@ impl Worker {
     }
 
     /// Serve the host until it says stop.
-    fn serve(&self, py: Python<'_>, helpers: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn serve(slf: &Bound<'_, Self>, helpers: &Bound<'_, PyAny>) -> PyResult<()> {
+        // What it has is closed by the end of the process: a task may have closed the descriptors, and their numbers may
+        // be other files' by now. (A build with debug assertions would abort where one is closed twice.)
+        std::mem::forget(slf.clone());
+        slf.get().take_tasks(slf.py(), helpers)
+    }
+}
+
+impl Worker {
+    fn take_tasks(&self, py: Python<'_>, helpers: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut work = Loop {
             py,
             helpers: Helpers::of(helpers)?,
@@ -178,9 +187,7 @@ impl Worker {
             }
         }
     }
-}
 
-impl Worker {
     /// What the task has printed goes before its answer, and the host is told to take it first.
     fn finish_output(&self, py: Python<'_>, nanos: u64) {
         let spoke = self.output.take_spoke();
