@@ -96,7 +96,7 @@ def storm():
             executor.submit(tasks.sleep, 0.001)
             time.sleep(0.001)
     except RuntimeError as exc:
-        assert "after shutdown" in str(exc), exc
+        assert "after interpreter shutdown" in str(exc), exc
         print("refused", flush=True)
 threading.Thread(target=storm).start()
 time.sleep(0.2)
@@ -143,7 +143,7 @@ def late():
     try:
         executor.submit(abs, -1)
     except RuntimeError as exc:
-        assert "after shutdown" in str(exc), exc
+        assert "after interpreter shutdown" in str(exc), exc
         assert executor.status()["workers"] == []
 """,
         0,
@@ -348,6 +348,25 @@ os.dup2(writer, 2)
     ended = script.wait(15)
     assert ended.status == -signal.SIGINT
     assert ended.out == "endwaiting\nlate"
+
+
+def test_ctrl_c_while_only_the_workers_are_waited_for(start_script):
+    """No task is lost, so none is spoken of."""
+    script = start_script(
+        BEGIN
+        + """
+def hang():
+    atexit.register(time.sleep, 60)
+
+executor.submit(hang).result()
+threading._register_atexit(lambda: print("waiting", flush=True))
+"""
+    )
+    script.wait_out("waiting")
+    script.send(signal.SIGINT)
+    ended = script.wait(12)
+    assert ended.status == -signal.SIGINT
+    assert ended.err.splitlines() == ["disttask: interrupted at exit (KeyboardInterrupt)"]
 
 
 def test_ctrl_c_that_ends_the_program_does_not_wait_for_what_is_left(start_script):

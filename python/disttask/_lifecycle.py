@@ -79,6 +79,7 @@ def _at_exit() -> None:
     mode: _native.ShutdownMode = "drain"
     failed: list[BaseException] = []
     try:
+        _native.ending()
         if _is_interrupted() or _notebook.shell() is not None:
             mode = "now"
         while _living:  # a thread that still runs may make a new pool meanwhile
@@ -157,6 +158,8 @@ def _what_is_lost() -> str:
     for pool, _, _ in list(_living.values()):
         status = pool.status()
         queued, running = queued + status["queued"], running + status["running"]
+    if not queued + running:  # all of it had ended, and only the workers not, or a map's input was being read
+        return "disttask: interrupted at exit (KeyboardInterrupt)\n"
     tasks = "1 task was" if queued + running == 1 else f"{queued + running} tasks were"
     lost = f"{tasks} not finished ({running} of them running, now killed)"
     return f"disttask: interrupted at exit (KeyboardInterrupt): {lost}\n"
@@ -194,7 +197,13 @@ def _after_fork_in_child() -> None:
 
 
 # Before non-daemon threads are joined: one of them may wait for a future. (`atexit` proper comes after that.)
-threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+try:
+    threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+except RuntimeError as exc:
+    raise RuntimeError(
+        "no Executor can be made any more: the main thread has ended, and nobody would wait for its tasks. Make one "
+        "before that, or have the main thread join this one"
+    ) from exc
 # After that: daemon threads in native waits must not come back into an interpreter that goes away.
 atexit.register(_finalizing)
 os.register_at_fork(

@@ -41,6 +41,12 @@ def soft_signal() -> int:
 def after_fork_in_child() -> None:
     """Close the host's ends of all control sockets, and disown its pools; touches no lock."""
 
+def ending() -> None:
+    """The main thread has ended: from now on a pool that was shut down was so by the end of the interpreter."""
+
+def after_shutdown() -> str:
+    """Why a pool that was shut down takes no task."""
+
 def finalizing() -> None:
     """Called by `atexit`: from now on no other thread returns from a native wait."""
 

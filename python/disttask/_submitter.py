@@ -95,7 +95,7 @@ class Tasks(_native.Submitter, Maps):
         if status["broken"] is not None:
             raise PoolBroken(status["broken"])
         if not status["accepting"]:
-            raise RuntimeError("cannot schedule new futures after shutdown: make a new Executor")
+            raise RuntimeError(_native.after_shutdown())
 
 
 class _Bound(Tasks):

@@ -36,6 +36,8 @@ pub mod _native {
     #[pymodule_export]
     use super::calls::Calls;
     #[pymodule_export]
+    use super::error::{after_shutdown, ending};
+    #[pymodule_export]
     use super::functions::Function;
     #[pymodule_export]
     use super::future::Future;
