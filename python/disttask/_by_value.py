@@ -7,6 +7,7 @@
   that are attributes of a module, as ``random.random`` is.
 * A class is made once per process: cloudpickle makes it anew before it looks whether there is one, and so would run
   ``__init_subclass__`` again.
+* What pickle would look up by its name in ``__main__`` travels by value, too: see `_named`.
 * Futures are not looked for in what a function uses, and generators of random numbers are noted there.
 """
 
@@ -23,9 +24,10 @@ import cloudpickle
 
 from . import _native
 from ._classes import MAKERS
+from ._named import NAMED, STANDING, reduce_by_name
 from ._pickling import PROTOCOL
 from ._random_state import generator_in, generator_kinds
-from ._references import Attribute, attribute, place, reduce_method
+from ._references import MAINS, Attribute, attribute, place, reduce_method
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def _reduce_bound(method: MethodType) -> tuple[Any, ...]:
 
 METHODS: dict[type, Callable[[Any], Any]] = {MethodType: _reduce_bound, BuiltinMethodType: reduce_method}
 
-_OURS = {CodeType: _reduce_code, _Cached: _reduce_cached, io.TextIOWrapper: _reduce_file, **METHODS}
+_OURS = {CodeType: _reduce_code, _Cached: _reduce_cached, io.TextIOWrapper: _reduce_file, **METHODS, **NAMED}
 
 DISPATCH_TABLE = ChainMap(_OURS, cloudpickle.CloudPickler.dispatch_table)
 """How to pickle what has no ``__reduce__`` that would do."""
@@ -95,10 +97,15 @@ def _reduce_system_random(generator: Any) -> tuple[Any, ...]:
 
 _REBUILD = frozenset(
     id(value)
-    for value in (*vars(sys.modules[_reduce.__module__]).values(), attribute, *MAKERS.values())
+    for value in (*vars(sys.modules[_reduce.__module__]).values(), attribute, *MAKERS.values(), *STANDING)
     if isinstance(value, FunctionType) and getattr(sys.modules[value.__module__], value.__name__, None) is value
 )
 """Functions that stand in pickles, to be called there. They go by name, and time would be spent on finding that out."""
+
+
+_REDUCE: Any = object.__reduce__
+_REDUCE_EX: Any = object.__reduce_ex__
+"""Of a class that has neither of its own."""
 
 
 class _Step:
@@ -145,6 +152,13 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
             return (MAKERS.get(reduced[0], reduced[0]), *reduced[1:]) if reduced is not NotImplemented else reduced
         if obj is not None and id(obj) in self._streams:
             return attribute, ("sys", self._streams[id(obj)])
+        kind = type(obj)
+        if (
+            (kind.__reduce_ex__ is not _REDUCE_EX or kind.__reduce__ is not _REDUCE)
+            and getattr(obj, "__module__", None) in MAINS
+            and kind not in DISPATCH_TABLE
+        ):
+            return reduce_by_name(obj)
         return NotImplemented
 
     def _function(self, func: FunctionType, make: Any, args: Any, state: Any, *rest: Any) -> tuple[Any, ...]:

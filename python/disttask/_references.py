@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _Module: Any = type(sys)
 
-_OTHERS_THERE = frozenset(("__main__", "__mp_main__"))
-"""Modules that are other ones in a worker."""
+MAINS = ("__main__", "__mp_main__")
+"""Modules that are other ones in a worker. The second is what a child of `multiprocessing` calls its parent's first."""
 
 _BOUND = b"\x8c\x07getattr"
 """In each pickle that has a bound method in it (and in few others); ``src/bindings/buffer.rs`` looks for it, too."""
@@ -54,7 +54,7 @@ def place(method: MethodType | BuiltinMethodType) -> tuple[str, str] | None:
         return None  # these go by name anyway
     name = getattr(method, "__name__", None)
     for module in (getattr(method, "__module__", None), type(bound_to).__module__):
-        if type(module) is not str or module in _OTHERS_THERE:
+        if type(module) is not str or module in MAINS:
             continue
         found = sys.modules.get(module)
         if isinstance(found, _Module) and vars(found).get(name) is method:
