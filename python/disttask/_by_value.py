@@ -28,6 +28,7 @@ from ._named import NAMED, STANDING, reduce_by_name
 from ._pickling import PROTOCOL
 from ._random_state import generator_in, generator_kinds
 from ._references import MAINS, Attribute, attribute, place, reduce_method
+from ._slots import with_slots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
             reduced = super().reducer_override(obj)
             return self._function(obj, *reduced) if reduced is not NotImplemented else reduced
         if issubclass(type(obj), type):
-            reduced = super().reducer_override(obj)
+            reduced = with_slots(obj) or super().reducer_override(obj)
             return (MAKERS.get(reduced[0], reduced[0]), *reduced[1:]) if reduced is not NotImplemented else reduced
         if obj is not None and id(obj) in self._streams:
             return attribute, ("sys", self._streams[id(obj)])
