@@ -58,6 +58,28 @@ def test_a_worker_that_is_killed_in_the_middle_of_it_is_replaced(make_executor, 
     assert executor.submit(start_tasks.kept).result(timeout=20) == ["slow"]
 
 
+def test_classes_and_functions_come_back_from_a_worker_whose_globals_it_has_set(run_script):
+    run_script("""
+import disttask
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+TABLE = {}
+
+def fill():
+    TABLE["filled"] = True
+
+def made():
+    return Point(1), lambda: TABLE
+
+with disttask.Executor(1, initializer=fill) as executor:
+    point, look = executor.submit(made).result()
+    assert point.x == 1 and type(point) is Point and look() == {"filled": True}
+""")
+
+
 def test_globals_of_main_that_it_sets_are_there_for_the_tasks(run_script):
     """As with ProcessPoolExecutor, though functions of ``__main__`` travel by value."""
     assert run_script(GLOBALS).out.split() == ["model", "5", "2", "[1,", "9]", "1", "host"]

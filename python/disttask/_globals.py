@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import sys
 
+from ._references import MAINS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ _CONTAINERS = (dict, list, set)
 def kept(function: Callable[..., object]) -> Iterator[None]:
     """Keep what the function, if it is one of ``__main__``, does to its globals meanwhile."""
     scope = getattr(function, "__globals__", None)
-    if scope is None or getattr(function, "__module__", None) != "__main__":
+    if scope is None or getattr(function, "__module__", None) not in MAINS:
         yield
         return
     before = {name: (value, _copy(value)) for name, value in scope.items()}
@@ -55,8 +57,10 @@ def _give_to_all() -> None:
 
     def _function_setstate(function: Any, state: Any) -> Any:
         result = set_state(function, state)
-        if function.__module__ == "__main__":
+        if function.__module__ in MAINS:
             function.__globals__.update(_kept)
         return result
 
+    # What a worker pickles names it: there it must be cloudpickle's.
+    _function_setstate.__module__, _function_setstate.__qualname__ = set_state.__module__, set_state.__qualname__
     implementation._function_setstate = _function_setstate
