@@ -62,7 +62,7 @@ _Cached: Any = type(functools.lru_cache(len))
 
 def _reduce_cached(function: Any) -> str | tuple[Any, ...]:
     """By its parts: its name, by which cloudpickle has it looked for, is none in a worker. The cache stays here."""
-    if function.__module__ != "__main__":
+    if function.__module__ not in MAINS:
         return function.__reduce__()  # type: ignore[no-any-return]
     kept = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
     parameters = function.cache_parameters()
@@ -138,6 +138,8 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
         self._kinds = () if call is None else generator_kinds()
         self._streams = {id(vars(sys)[name]): name for name in _STREAMS}
         self._shared = {id(getattr(module, name, self)): (module.__name__, name) for module, name in _SHARED}
+        if "__mp_main__" in sys.modules:  # to cloudpickle it is a module as any other
+            cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
         if "random" in sys.modules:
             _OURS.setdefault(sys.modules["random"].SystemRandom, _reduce_system_random)
 

@@ -8,6 +8,7 @@ import sys
 from types import ModuleType
 
 from ._checks import several
+from ._references import MAINS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _name(variable: contextvars.ContextVar[Any]) -> Name:
     modules = [
         (name, module)
         for name, module in list(sys.modules.items())
-        if isinstance(module, ModuleType) and name not in ("__main__", "__mp_main__")
+        if isinstance(module, ModuleType) and name not in MAINS
     ]
     for name, module in modules:
         if vars(module).get(variable.name) is variable:

@@ -17,7 +17,7 @@ from ._checks import to_submit
 from ._inputs import Alone, tell_of_generators
 from ._options import Options
 from ._pickling import PROTOCOL, importing, own_failure, task_name
-from ._references import methods_by_name, place
+from ._references import MAINS, methods_by_name, place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ _BY_NAME = (types.FunctionType, type, *_METHODS)
 _SAME, _MISSING, _ITSELF = 0, 1, 2
 """Of a name or a cell: it held this value, there was none, it held the function that is examined."""
 
-_MAIN = b"__main__"
+_MAIN = b"_main__"
+"""In ``__main__``, and in ``__mp_main__``."""
 
 
 class _Mutable(Exception):
@@ -206,7 +207,7 @@ def _by_reference(func: Any) -> bytes | None:
     if not (bound_to is None or isinstance(bound_to, types.ModuleType)):
         if not isinstance(func, _METHODS) or place(func) is None:
             return None
-    elif module == "__main__":
+    elif module in MAINS:
         return None
     try:
         data = methods_by_name(func, _pickle_dumps(func, PROTOCOL))

@@ -52,7 +52,8 @@ _INSTEAD = {
 _STR_RAISES = "(its str() raises)"
 """In place of an exception's message."""
 
-_MAIN = b"__main__"
+_MAIN = b"_main__"
+"""In ``__main__``, and in ``__mp_main__``: see `_references.MAINS`."""
 
 _CONNECTION = b"multiprocessing.connection"
 """What pickle would make of a connection names a descriptor that is another one elsewhere."""

@@ -73,11 +73,12 @@ impl Pickled<'_> {
         self.buffers.is_empty()
     }
 
-    /// Whether Python has to see to it: something in it is of `__main__`, which is another module on the other side, or is
-    /// a connection, whose descriptor has to be sent as well, or the proxy of something that a manager holds.
+    /// Whether Python has to see to it: something in it is of `__main__` (which a child of `multiprocessing` knows as
+    /// `__mp_main__`), another module on the other side; or is a connection, whose descriptor has to be sent as well, or
+    /// the proxy of something that a manager holds.
     pub(super) fn needs_care(&self) -> bool {
         let mentions = |name| memchr::memmem::find(self.pickle.as_bytes(), name).is_some();
-        mentions(b"__main__")
+        mentions(b"_main__")
             || mentions(b"multiprocessing.connection")
             || mentions(b"multiprocessing.managers")
     }
