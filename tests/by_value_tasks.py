@@ -1,5 +1,7 @@
 """What tests of functions of ``__main__`` run, and such functions use."""
 
+import functools
+
 
 def call(func, *args):
     return func(*args)
@@ -11,6 +13,21 @@ def call_first(funcs, *args):
 
 def sum_of_second(_first, array):
     return float(array.sum())
+
+
+class Shower:
+    """Its method `show` is a function anew for each access."""
+
+    def __init__(self, prefix):
+        self.prefix = prefix
+
+    @functools.singledispatchmethod
+    def show(self, value):
+        return f"{self.prefix} something"
+
+    @show.register
+    def _(self, value: int):
+        return f"{self.prefix} int"
 
 
 class Plugin:

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import sys
@@ -22,9 +21,8 @@ from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodTyp
 
 import cloudpickle
 
-from . import _native
+from . import _named, _native, _wrappers
 from ._classes import MAKERS
-from ._named import NAMED, STANDING, reduce_by_name
 from ._pickling import PROTOCOL
 from ._random_state import generator_in, generator_kinds
 from ._references import MAINS, Attribute, attribute, place, reduce_method
@@ -57,22 +55,6 @@ def _reduce_code(code: CodeType) -> tuple[Any, ...]:
     return make, tuple(code.co_filename if type(arg) is str and arg == _NO_FILE else arg for arg in args)
 
 
-_Cached: Any = type(functools.lru_cache(len))
-
-
-def _reduce_cached(function: Any) -> str | tuple[Any, ...]:
-    """By its parts: its name, by which cloudpickle has it looked for, is none in a worker. The cache stays here."""
-    if function.__module__ not in MAINS:
-        return function.__reduce__()  # type: ignore[no-any-return]
-    kept = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
-    parameters = function.cache_parameters()
-    return _cached, (function.__wrapped__, parameters["maxsize"], parameters["typed"]), kept
-
-
-def _cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
-    return functools.lru_cache(maxsize, typed)(function)
-
-
 def _reduce_file(file: io.TextIOWrapper) -> tuple[Any, ...]:
     """An opened file stays here, as with plain pickle. cloudpickle would send what can be read of it, as a StringIO."""
     raise TypeError(f"cannot pickle '_io.TextIOWrapper' object: the opened file {getattr(file, 'name', '')!r}")
@@ -85,7 +67,7 @@ def _reduce_bound(method: MethodType) -> tuple[Any, ...]:
 
 METHODS: dict[type, Callable[[Any], Any]] = {MethodType: _reduce_bound, BuiltinMethodType: reduce_method}
 
-_OURS = {CodeType: _reduce_code, _Cached: _reduce_cached, io.TextIOWrapper: _reduce_file, **METHODS, **NAMED}
+_OURS = {CodeType: _reduce_code, io.TextIOWrapper: _reduce_file, **METHODS, **_named.NAMED, **_wrappers.WRAPPERS}
 
 DISPATCH_TABLE = ChainMap(_OURS, cloudpickle.CloudPickler.dispatch_table)
 """How to pickle what has no ``__reduce__`` that would do."""
@@ -98,7 +80,13 @@ def _reduce_system_random(generator: Any) -> tuple[Any, ...]:
 
 _REBUILD = frozenset(
     id(value)
-    for value in (*vars(sys.modules[_reduce.__module__]).values(), attribute, *MAKERS.values(), *STANDING)
+    for value in (
+        *vars(sys.modules[_reduce.__module__]).values(),
+        attribute,
+        *MAKERS.values(),
+        *_named.STANDING,
+        *_wrappers.STANDING,
+    )
     if isinstance(value, FunctionType) and getattr(sys.modules[value.__module__], value.__name__, None) is value
 )
 """Functions that stand in pickles, to be called there. They go by name, and time would be spent on finding that out."""
@@ -149,7 +137,9 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
             if id(obj) in _REBUILD:
                 return NotImplemented
             reduced = super().reducer_override(obj)
-            return self._function(obj, *reduced) if reduced is not NotImplemented else reduced
+            if reduced is NotImplemented:
+                return reduced
+            return _wrappers.reduce_function(obj) or self._function(obj, *reduced)
         if issubclass(type(obj), type):
             reduced = with_slots(obj) or super().reducer_override(obj)
             return (MAKERS.get(reduced[0], reduced[0]), *reduced[1:]) if reduced is not NotImplemented else reduced
@@ -161,7 +151,7 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
             and getattr(obj, "__module__", None) in MAINS
             and kind not in DISPATCH_TABLE
         ):
-            return reduce_by_name(obj)
+            return _named.reduce_by_name(obj)
         return NotImplemented
 
     def _function(self, func: FunctionType, make: Any, args: Any, state: Any, *rest: Any) -> tuple[Any, ...]:

@@ -140,8 +140,7 @@ def _rebuild(remote: RemoteException) -> tuple[BaseException, list[BaseException
         return SerializationError(f"the task returned something that cannot be pickled: {what}"), causes
     return DeserializationError(
         f"the task cannot be loaded in the worker: {what}. Its function must be importable there (same sys.path as "
-        "when the executor was made), or be a plain function of __main__ or a notebook (one under "
-        "functools.singledispatch must be in a module); its arguments must unpickle."
+        "when the executor was made), or be a function of __main__ or a notebook; its arguments must unpickle."
     ), causes
 
 
