@@ -194,3 +194,58 @@ assert Base.registry == ["Sub"] and Meta.made == ["Made"] and by_value_tasks.Plu
 
 def test_a_class_is_made_once_in_each_process(run_script):
     run_script(REGISTRY)
+
+
+KEPT = """
+import enum, gc
+import disttask, by_value_tasks
+
+class Plugin(by_value_tasks.Plugin):
+    pass
+
+class Outer:
+    class Inner(by_value_tasks.Plugin):
+        pass
+
+class Color(enum.Enum):
+    RED = 1
+
+executor = disttask.Executor(1)
+for _ in range(3):
+    executor.submit(lambda: [Plugin, Outer.Inner]).result()
+    executor.submit(gc.collect).result()
+assert sorted(executor.submit(by_value_tasks.plugins).result()) == ["Inner", "Plugin"]
+alive = [executor.submit(lambda: id(Color)).result() for _ in range(3) if executor.submit(gc.collect).result() >= 0]
+assert len(set(alive)) == 1, alive
+"""
+
+
+def test_a_class_of_the_script_stays_in_the_worker(run_script):
+    """Though nobody holds it there between two tasks."""
+    run_script(KEPT)
+
+
+FIELDS = """
+from dataclasses import MISSING, dataclass, field, fields
+import disttask
+
+@dataclass
+class Base:
+    x: int
+    more: list = field(default_factory=list, kw_only=True)
+
+def inherited():
+    @dataclass
+    class Sub(Base):
+        y: int
+    assert [each.default is MISSING for each in fields(Sub)] == [True] * 3
+    return Sub(1, 2).y
+
+executor = disttask.Executor(1)
+assert executor.submit(inherited).result() == 2
+assert executor.submit(lambda default=MISSING: default is MISSING).result()
+"""
+
+
+def test_fields_without_a_default_have_none_in_a_worker(run_script):
+    run_script(FIELDS)

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import sys
@@ -67,7 +68,20 @@ def _reduce_bound(method: MethodType) -> tuple[Any, ...]:
 
 METHODS: dict[type, Callable[[Any], Any]] = {MethodType: _reduce_bound, BuiltinMethodType: reduce_method}
 
-_OURS = {CodeType: _reduce_code, io.TextIOWrapper: _reduce_file, **METHODS, **_named.NAMED, **_wrappers.WRAPPERS}
+
+def _reduce_missing(_: object) -> tuple[Any, ...]:
+    """What stands for no default among the fields of a dataclass is known by its identity."""
+    return attribute, ("dataclasses", "MISSING")
+
+
+_OURS = {
+    CodeType: _reduce_code,
+    io.TextIOWrapper: _reduce_file,
+    type(dataclasses.MISSING): _reduce_missing,
+    **METHODS,
+    **_named.NAMED,
+    **_wrappers.WRAPPERS,
+}
 
 DISPATCH_TABLE = ChainMap(_OURS, cloudpickle.CloudPickler.dispatch_table)
 """How to pickle what has no ``__reduce__`` that would do."""
@@ -83,7 +97,7 @@ _REBUILD = frozenset(
     for value in (
         *vars(sys.modules[_reduce.__module__]).values(),
         attribute,
-        *MAKERS.values(),
+        *(maker for makers in MAKERS.values() for maker in makers),
         *_named.STANDING,
         *_wrappers.STANDING,
     )
@@ -142,7 +156,9 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
             return _wrappers.reduce_function(obj) or self._function(obj, *reduced)
         if issubclass(type(obj), type):
             reduced = with_slots(obj) or super().reducer_override(obj)
-            return (MAKERS.get(reduced[0], reduced[0]), *reduced[1:]) if reduced is not NotImplemented else reduced
+            if reduced is NotImplemented or (makers := MAKERS.get(reduced[0])) is None:
+                return reduced
+            return makers[_named.is_global(obj)], *reduced[1:]
         if obj is not None and id(obj) in self._streams:
             return attribute, ("sys", self._streams[id(obj)])
         kind = type(obj)

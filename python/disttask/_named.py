@@ -51,10 +51,15 @@ def is_importable(obj: Any, name: str) -> bool:
     return not any(module == each or module.startswith(f"{each}.") for each in by_value)
 
 
+def is_global(cls: type) -> bool:
+    """Whether it is found by its name in this very program: in ``__main__``, or a class there."""
+    return _found("__main__", cls.__qualname__) is cls
+
+
 def _found(module: str, name: str) -> Any:
     try:
         return attrgetter(name)(sys.modules[module])
-    except (KeyError, AttributeError):
+    except (KeyError, AttributeError, TypeError):
         return None
 
 
