@@ -30,6 +30,21 @@ class Shower:
         return f"{self.prefix} int"
 
 
+class Counter:
+    """Counts in its module."""
+
+    count = 0
+
+    @classmethod
+    def add(cls):
+        global added
+        added += 1
+        return added
+
+
+added = 0
+
+
 class Plugin:
     """Knows its subclasses, as those that are made by a script are known in a worker."""
 

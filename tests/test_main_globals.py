@@ -97,6 +97,31 @@ def test_large_arguments_beside_a_method_keep_their_way(executor):
         assert executor.submit(by_value_tasks.sum_of_second, method, array).result(10) == 1_000_000
 
 
+METHODS = """
+import functools
+from typing import Generic, NamedTuple, TypeVar
+import disttask, by_value_tasks
+
+add = by_value_tasks.Counter.add
+bare = add.__func__
+T = TypeVar("T")
+
+class Pair(NamedTuple, Generic[T]):
+    x: T
+    y: T
+
+executor = disttask.Executor(1)
+counts = [executor.submit(lambda: [add(), bare(None)]).result() for _ in range(2)]
+counts.append(executor.submit(lambda: [by_value_tasks.added]).result())
+assert counts == [[1, 2], [3, 4], [4]], counts
+assert executor.submit(lambda pair: Pair(pair.y, 3), Pair(1, 2)).result() == Pair(2, 3)
+"""
+
+
+def test_class_methods_of_a_module_go_by_name(run_script):
+    run_script(METHODS)
+
+
 # --- what every process has one of ------------------------------------------------------------------------------------
 
 OWN = """

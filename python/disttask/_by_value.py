@@ -153,7 +153,8 @@ class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
             reduced = super().reducer_override(obj)
             if reduced is NotImplemented:
                 return reduced
-            return _wrappers.reduce_function(obj) or self._function(obj, *reduced)
+            by_parts = _wrappers.reduce_function(obj) or _named.reduce_class_method(obj)
+            return by_parts or self._function(obj, *reduced)
         if issubclass(type(obj), type):
             reduced = with_slots(obj) or super().reducer_override(obj)
             if reduced is NotImplemented or (makers := MAKERS.get(reduced[0])) is None:

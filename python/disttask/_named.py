@@ -12,6 +12,7 @@ import uuid
 import weakref
 from enum import Enum
 from operator import attrgetter
+from types import FunctionType, MethodType
 
 import cloudpickle
 
@@ -44,11 +45,29 @@ _HEAP_TYPE = 1 << 9
 
 def is_importable(obj: Any, name: str) -> bool:
     """Whether workers find it by this name in its module, and nobody has said that the module goes by value."""
-    module = obj.__module__
-    if not isinstance(module, str) or module in MAINS or _found(module, name) is not obj:
+    return _goes_by_name(obj.__module__) and _found(obj.__module__, name) is obj
+
+
+def _goes_by_name(module: Any) -> bool:
+    if not isinstance(module, str) or module in MAINS:
         return False
     by_value: set[str] = cloudpickle.list_registry_pickle_by_value()
     return not any(module == each or module.startswith(f"{each}.") for each in by_value)
+
+
+def reduce_class_method(func: FunctionType) -> tuple[Any, ...] | None:
+    """Of the function in a ``@classmethod`` of an importable class: what is found by its name is a bound method."""
+    module, name = func.__module__, func.__qualname__
+    if not _goes_by_name(module):
+        return None
+    found = _found(module, name)
+    return (function_in, (module, name)) if type(found) is MethodType and found.__func__ is func else None
+
+
+def function_in(module: str, name: str) -> Any:
+    """The function in the bound method that is found there."""
+    __import__(module)
+    return attrgetter(name)(sys.modules[module]).__func__
 
 
 def is_global(cls: type) -> bool:
@@ -272,5 +291,5 @@ def _of_typing() -> dict[type, Callable[[Any], Any]]:
 NAMED = _of_typing()
 """How to pickle what is called after the variable that it stands in."""
 
-STANDING = (known_or_made, to_fill, fill, new, make_parameter, make_alias, make_empty_alias, fill_alias)
+STANDING = (function_in, known_or_made, to_fill, fill, new, make_parameter, make_alias, make_empty_alias, fill_alias)
 """What stands in pickles, to be called there."""
