@@ -187,9 +187,10 @@ impl Shared {
             core.seats.iter().find(|seat| seat.process.as_ref().is_some_and(|process| process.pid() == pid));
         let Some(id) = seat.map(|seat| seat.id) else { return Ok(false) };
         let now = core.now();
-        let killed = core.scheduler.restart_worker(id, now);
+        // One that is on its way out already is replaced as well: whoever has just read its pid is told so.
+        core.scheduler.restart_worker(id, now);
         core.run_actions(now);
-        Ok(killed)
+        Ok(true)
     }
 }
 
