@@ -12,7 +12,9 @@ pub(in crate::ipc) const PREPARED_BYTES: usize = 4 << 20;
 impl Arena {
     /// Whether a place is in huge pages now. One refusal is enough: to look for such pages where there are none takes long.
     pub(in crate::ipc) fn make_huge(&self, block: &Block, offset: usize, whole: usize) -> bool {
-        if self.without_huge.load(Ordering::Relaxed) {
+        // Not in a worker, whose arena has no budget: on a virtual machine huge pages are often memory never used before,
+        // and the first results, each of another worker, were measured to take longer than in small ones.
+        if self.budget >= usize::MAX / 2 || self.without_huge.load(Ordering::Relaxed) {
             return false;
         }
         let done = block.map.make_huge(offset, whole);
