@@ -400,3 +400,9 @@ def _loaded(number, _data):
     if on_load is not None:
         on_load()
     return number
+
+
+def hold_memory(size):
+    held = b"x" * size
+    time.sleep(3600)
+    return len(held)

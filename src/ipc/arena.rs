@@ -26,6 +26,9 @@ const FIRST_BLOCK_BYTES: usize = 4 << 20;
 /// Blocks do not grow beyond this, except for a payload that is larger.
 const LARGE_BLOCK_BYTES: usize = 256 << 20;
 
+/// Of an arena that may grow as the system allows. Far from where sums of sizes overflow.
+pub(super) const NO_BUDGET: usize = usize::MAX / 2;
+
 /// Ranges begin on pages: a reader may map one, and no two share a page that one of them is done with.
 pub(super) const PAGE: usize = 4096;
 
@@ -140,6 +143,10 @@ impl Arena {
         })
     }
 
+    fn has_budget(&self) -> bool {
+        self.budget < NO_BUDGET
+    }
+
     /// Room for so many bytes that pass.
     pub fn take(self: &Arc<Self>, bytes: usize) -> Result<Range, NoRoom> {
         self.take_for(Purpose::Passing, bytes)
@@ -167,7 +174,7 @@ impl Arena {
             })?,
         };
         // Not in a worker, whose arena has no budget: there it was measured to slow the first results down.
-        let likely = purpose == Purpose::Passing && pages == Pages::Fresh && self.budget < usize::MAX / 2;
+        let likely = purpose == Purpose::Passing && pages == Pages::Fresh && self.has_budget();
         let next = if likely { self.inner.lock().next_to_prepare(whole, self.budget) } else { None };
         if let Some((another, at)) = next {
             self.prepare([(another, at), (Arc::clone(&block), offset)], whole);

@@ -14,7 +14,7 @@ impl Arena {
     pub(in crate::ipc) fn make_huge(&self, block: &Block, offset: usize, whole: usize) -> bool {
         // Not in a worker, whose arena has no budget: on a virtual machine huge pages are often memory never used before,
         // and the first results, each of another worker, were measured to take longer than in small ones.
-        if self.budget >= usize::MAX / 2 || self.without_huge.load(Ordering::Relaxed) {
+        if !self.has_budget() || self.without_huge.load(Ordering::Relaxed) {
             return false;
         }
         let done = block.map.make_huge(offset, whole);

@@ -33,9 +33,9 @@ impl Range {
         self.bytes == 0
     }
 
-    /// Where it is large and was never touched, have it in huge pages before much is written. That takes a while, so it is not
-    /// done where ranges are handed out: perhaps with a lock held.
-    fn is_huge(&self) -> bool {
+    /// Where it is large and was never touched, have it in huge pages before much is written: whether it is. That takes a while, so it
+    /// is not done where ranges are handed out: perhaps with a lock held.
+    fn make_huge(&self) -> bool {
         *self.huge.get_or_init(|| {
             self.fresh
                 && self.whole >= PREPARED_BYTES
@@ -50,7 +50,7 @@ impl Range {
     pub fn write(&self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= self.bytes);
         if bytes.len() >= PREPARED_BYTES {
-            self.is_huge();
+            self.make_huge();
         }
         self.block.map().write(self.offset + RANGE_HEADER + at, bytes);
     }
@@ -66,7 +66,7 @@ impl Range {
         assert!(at.checked_add(bytes).is_some_and(|end| end <= self.bytes));
         let place = self.offset + RANGE_HEADER + at;
         let mut done = 0;
-        let by_file = self.fresh && !self.is_huge();
+        let by_file = self.fresh && !self.make_huge();
         while by_file && done < bytes {
             // SAFETY: within what the caller vouches for.
             let rest = unsafe { std::slice::from_raw_parts(from.add(done), bytes - done) };

@@ -14,7 +14,7 @@ use rustix::net::{
 };
 
 use super::LinkError;
-use super::arena::Arena;
+use super::arena::{Arena, NO_BUDGET};
 use super::asker::Asker;
 use super::bell::WorkerBell;
 use super::fds::move_up;
@@ -34,9 +34,6 @@ use crate::scheduler::types::Assignment;
 
 /// Who looks at what a worker has handed over: there is one host.
 const HOST: u32 = 1;
-
-/// Results may use as much memory as there is: what is too much is an error of the task that returns it.
-const ARENA_BUDGET: usize = usize::MAX / 2;
 
 /// The longest that a worker with nothing to do looks for the next task before it sleeps: about what going to sleep and
 /// being woken costs.
@@ -157,7 +154,8 @@ impl WorkerLink {
             parcels,
             bell: WorkerBell::new(bell, driver)?,
             lane: WorkerLane::new(Map::new(&lane, LANE_BYTES)?),
-            arena: Arena::new(Backing::Memfd, ARENA_BUDGET),
+            // Results may use as much memory as there is: what is too much is an error of the task that returns it.
+            arena: Arena::new(Backing::Memfd, NO_BUDGET),
             output: Arc::new(OutputSender::new(move_up(output)?)),
             asker: Arc::new(Asker::new(move_up(asking)?, Map::new(&lane, LANE_BYTES)?)),
             spoke: 0,
