@@ -33,10 +33,10 @@ def nothing(number: int) -> int:
     return number
 
 
-def wait_for_file(path: str) -> None:
-    """Hold a worker."""
-    while not os.path.exists(path):
-        time.sleep(0.01)
+def wait_at_gate(path: str) -> None:
+    """Hold a worker until someone has the named pipe open for writing."""
+    with open(path):
+        pass
 
 
 @functools.cache
@@ -58,8 +58,8 @@ def pending(count: int) -> tuple[float, float]:
     with disttask.Executor(WORKERS) as executor, tempfile.TemporaryDirectory() as folder:
         list(executor.map(nothing, range(1000)))
         gate = f"{folder}/gate"
-        for _ in range(WORKERS):
-            executor.submit(wait_for_file, gate)
+        os.mkfifo(gate)
+        held = [executor.submit(wait_at_gate, gate) for _ in range(WORKERS)]
         gc.collect()
         before, start = resident_bytes(), time.perf_counter()
         futures = [executor.submit(nothing, number) for number in range(count)]
@@ -67,8 +67,10 @@ def pending(count: int) -> tuple[float, float]:
         size = resident_bytes() - before
         with open(gate, "w"):
             start = time.perf_counter()
-        assert [future.result() for future in futures] == list(range(count))
-        drained = time.perf_counter() - start
+            assert [future.result() for future in futures] == list(range(count))
+            drained = time.perf_counter() - start
+            for future in held:
+                future.result()
         return size / count, 1e6 * (submitted + drained) / count
 
 
