@@ -60,6 +60,11 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
     def __init__(self, *args: object, **kwargs: object) -> None:
         """All is done in `_native.Future.__new__`; the standard attributes come when they are first touched."""
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """As usual, but that the garbage collector has to know: the value may lead back to this future."""
+        _native.track(self)
+        object.__setattr__(self, name, value)
+
     @property
     def task_id(self) -> str:
         """``"<executor>-<number>"``: unique among all processes of all machines."""
@@ -219,6 +224,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
             kept = self._kept()
             assert kept is not None
             return kept
+        _native.track(self)
         kept = self._keep(*load_outcome(kind, data))
         self._release()
         return kept
@@ -237,6 +243,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         No user code runs here and no lock is held, so that Ctrl-C, a signal handler or the garbage collector may come
         at any point: whatever is left undone is done by the next who looks.
         """
+        _native.track(self)
         attributes = vars(cf.Future())
         condition = attributes.pop("_condition")
         collector = Collector.by_pool.get(self._pool_id)

@@ -212,6 +212,9 @@ class Future:
     def _wait(self, timeout: float | None = None) -> bool:
         """Wait until it is resolved, `timeout` seconds at most. `False`: it is not."""
 
+def track(future: Future) -> None:
+    """Have the garbage collector look at it: it is about to refer to something. One just submitted is left out."""
+
 @final
 class Pool:
     """A scheduler, its driver thread and its worker processes, which start at once."""

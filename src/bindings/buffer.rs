@@ -1,7 +1,8 @@
 //! Buffers of Python objects, out of band (pickle protocol 5): copied once into memory that the other side can see, and used
 //! there where they stand.
 //!
-//! The one place outside `src/ipc/` with `unsafe` in it: the buffer protocol hands out bare pointers.
+//! One of two places outside `src/ipc/` with `unsafe` in them (the other is `tracking.rs`): the buffer protocol hands out bare
+//! pointers.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int};

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyListMethods, PyType};
 
 use super::future::{Future, Home};
+use super::tracking::untrack;
 use super::wait::wait_interruptibly;
 use super::{codec, numbers};
 use crate::ipc::{Form, Payload};
@@ -271,7 +272,9 @@ impl NewFuture {
         home: &Arc<Home>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let future = self.0.bind(py).call1((self.1.bind(py),))?;
-        future.cast::<Future>()?.get().attach(slot, Arc::clone(home));
+        let attached = future.cast::<Future>()?;
+        attached.get().attach(slot, Arc::clone(home));
+        untrack(attached);
         Ok(future)
     }
 }

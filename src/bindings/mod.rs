@@ -21,6 +21,7 @@ mod pool;
 mod reply;
 mod server;
 mod submitter;
+mod tracking;
 mod wait;
 mod worker;
 
@@ -55,6 +56,8 @@ pub mod _native {
     use super::server::{HttpApi, HttpServer, Pieces};
     #[pymodule_export]
     use super::submitter::Submitter;
+    #[pymodule_export]
+    use super::tracking::track;
     #[pymodule_export]
     use super::wait::finalizing;
     #[pymodule_export]
