@@ -252,6 +252,19 @@ print("pickle" in sys.modules)
     assert done.stdout.strip() == "False"
 
 
+def test_a_worker_imports_functools_when_somebody_needs_it(make_executor):
+    # 2 ms of a start, and memory; but where the environment's own start-up files have it
+    question = "'functools' in __import__('sys').modules"
+    command = [sys.executable, "-c", f"print({question})"]
+    bare = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    executor = make_executor(1)
+    assert str(executor.submit(eval, question).result(timeout=10)) == bare
+    assert executor.submit(eval, "__import__('functools').__file__").result(timeout=10).endswith("functools.py")
+    same = "__import__('functools').partial is __import__('pickle').loads(b'cfunctools\\npartial\\n.')"
+    assert executor.submit(eval, same).result(timeout=10)
+    assert executor.submit(eval, "__import__('gc').isenabled()").result(timeout=10)
+
+
 def test_a_failing_task_leaves_the_others_alone(executor):
     futures = [executor.submit(fail, ValueError, n) if n % 3 == 0 else executor.submit(add, n) for n in range(30)]
     for number, future in enumerate(futures):

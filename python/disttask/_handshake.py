@@ -12,7 +12,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_BOOTSTRAP = "import sys; sys.path[:] = {path!r}; _disttask_worker = 1; from disttask._worker import main; main()"
+_BOOTSTRAP = (
+    "import sys; sys.path[:] = {path!r}; _disttask_worker = 1; import disttask._lean; "
+    "from disttask._worker import main; main()"
+)
 """The worker's program. It sets the host's module path first, so that it finds this very disttask. The name tells the
 package that it is in a worker, where it is to import little."""
 

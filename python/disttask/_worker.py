@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` adds enumerations, and 2 ms
+import gc
 import os
 import sys
 from _pickle import loads
@@ -48,6 +49,8 @@ def main() -> None:
     )
     os.register_at_fork(before=finish_imports)  # which runs before what was registered before it
     _inputs.load = worker.input
+    gc.freeze()  # what is here stays: no collection in a task need look at it
+    gc.enable()
     finalizer = None
     if config["initialize"] is not None or config["preload"]:
         why, finalizer = _prepare(config["preload"], config["initialize"])
