@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from multiprocessing import resource_tracker
@@ -151,3 +152,30 @@ def take_loaded(name):
     import sys
 
     KEPT.append(name in sys.modules)
+
+
+def fork_after_a_late_import():
+    """Fork where `logging` comes in by what forks wait for: whether it was there before, and can be locked after."""
+    from disttask._pickling import importing
+
+    before = "logging" in sys.modules
+    importing("logging")
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return before, can_be_locked_by_a_thread(sys.modules["logging"]._lock)
+
+
+def can_be_locked_by_a_thread(lock):
+    found = []
+
+    def try_it():
+        found.append(lock.acquire(blocking=False))
+        if found[0]:
+            lock.release()
+
+    thread = threading.Thread(target=try_it)
+    thread.start()
+    thread.join()
+    return found[0]

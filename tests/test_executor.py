@@ -265,6 +265,16 @@ def test_a_worker_imports_functools_when_somebody_needs_it(make_executor):
     assert executor.submit(eval, "__import__('gc').isenabled()").result(timeout=10)
 
 
+def test_a_worker_collects_no_garbage_where_that_is_switched_off(run_script, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import gc; gc.disable()")
+    source = """
+import disttask
+with disttask.Executor(1) as executor:
+    print(executor.submit(eval, "__import__('gc').isenabled()").result())
+"""
+    assert run_script(source, env={"PYTHONPATH": str(tmp_path)}).out == "False\n"
+
+
 def test_a_failing_task_leaves_the_others_alone(executor):
     futures = [executor.submit(fail, ValueError, n) if n % 3 == 0 else executor.submit(add, n) for n in range(30)]
     for number, future in enumerate(futures):

@@ -7,6 +7,7 @@ import pytest
 
 import disttask
 import fork_tasks
+import start_tasks
 import tasks
 from helpers import assert_usable, wait_idle
 
@@ -141,6 +142,13 @@ def test_a_child_needs_what_a_thread_of_its_parent_imports(make_executor):
     assert make_executor(1).submit(fork_tasks.forks_while_a_thread_submits).result(timeout=30)
 
 
+def test_a_fork_that_waits_for_the_import_of_logging_says_nothing(make_executor):
+    """`logging` unlocks after a fork what it has locked before: nothing, where it came in between."""
+    future = make_executor(1).submit(start_tasks.fork_after_a_late_import)
+    assert future.result(timeout=30) == (False, True)
+    assert future.output() == ""
+
+
 def test_a_child_of_a_host_needs_what_a_thread_of_its_parent_imports(run_script):
     source = """
 import disttask, fork_tasks
@@ -149,7 +157,8 @@ executor = disttask.Executor(1)
 print(fork_tasks.forks_while_a_thread_imports("cloudpickle", lambda: executor.submit(lambda: 1).result()))
 executor.shutdown()
 """
-    assert run_script(source, timeout=40).out == "True\n"
+    ended = run_script(source, timeout=40)
+    assert (ended.out, ended.err) == ("True\n", "")
 
 
 def test_half_a_line_is_not_printed_twice(executor):

@@ -3,6 +3,8 @@
 import functools
 import operator
 import signal
+import sys
+from typing import ClassVar
 
 import pytest
 
@@ -25,6 +27,37 @@ def hit_with(exc):
         signal.raise_signal(signal.SIGUSR1)
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+class Asked:
+    """What cannot be pickled. While somebody asks whether a handler has raised that, nothing is to be imported."""
+
+    def __reduce__(self):
+        raise ValueError("no")
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        frame = sys._getframe()
+        while frame and not frame.f_code.co_filename.endswith("_pickling.py"):
+            frame = frame.f_back
+        if frame and frame.f_code.co_name == "told_apart":
+            Asked.imported.append(name)
+
+    imported: ClassVar = []
+
+
+def ask():
+    sys.meta_path.insert(0, Asked)
+    return Asked()
+
+
+def test_nothing_is_imported_to_tell_who_has_raised(make_executor):
+    """That would be Python code, and a child that is forked meanwhile by another thread would wait for it for ever."""
+    executor = make_executor(1)
+    with pytest.raises(disttask.SerializationError):
+        executor.submit(ask).result(timeout=10)
+    assert executor.submit(getattr, Asked, "imported").result(timeout=10) == []
+    assert executor.submit(eval, "__import__('sys').meta_path[0].__name__").result(timeout=10) == "Asked"
 
 
 class Hit:

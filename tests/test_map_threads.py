@@ -1,9 +1,11 @@
 """Results of one `map` that several threads take: each result goes to one of them, and nobody sees an early end."""
 
+import gc
 import itertools
 import operator
 import signal
 import threading
+import weakref
 
 import pytest
 
@@ -56,6 +58,29 @@ def test_threads_share_the_results(executor, way, kind):
         assert ends == []
         numbers = [n if kind == "plain" else n[0] for n in itertools.chain(*found)]
         assert sorted(numbers) == list(range(1, 3001))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_what_threads_have_left_is_freed_with_the_iterator(executor, threads):
+    """A `chain` may forget a portion without releasing it, but nothing stays in there."""
+    results = executor.map(tasks.Kept, [(number,) for number in range(2000)], chunksize=50)
+    gone = weakref.ref(results)
+    count = itertools.count()
+
+    def take(values):
+        for _ in values:
+            if next(count) > 500:
+                break
+
+    running = [threading.Thread(target=take, args=(results,)) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join(60)
+    del results
+    assert gone() is None
+    gc.collect()
+    assert not [value for value in gc.get_objects() if type(value) is tasks.Kept]
 
 
 @pytest.mark.parametrize("method", ["starmap", "map_unordered"])

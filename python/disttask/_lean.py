@@ -8,6 +8,9 @@ import _functools  # type: ignore[import-not-found]
 import gc
 import sys
 
+collects = gc.isenabled()
+"""Whether garbage is collected: the environment's start-up files may have switched that off."""
+
 gc.disable()  # until `_worker.main` is about to run anybody else's code
 
 if "functools" not in sys.modules:

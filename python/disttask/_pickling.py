@@ -77,8 +77,12 @@ def importing(name: str) -> None:
 
 def finish_imports() -> None:
     """Before a fork: from here on no thread is in the midst of such an import."""
+    is_early = "logging" not in sys.modules
     for name in list(_late):
         __import__(name)
+    if is_early and (logging := sys.modules.get("logging")):
+        # Its own step before a fork was added too late for this one. The one after it will release what that takes.
+        logging._lock.acquire()
 
 
 class Pickled:

@@ -68,7 +68,10 @@ def reduce_method(method: MethodType | BuiltinMethodType) -> str | tuple[Any, ..
     return method.__reduce_ex__(5) if found is None else (attribute, found)
 
 
-_TABLE: Any = ChainMap({type(len): reduce_method, type(Attribute("", "").__reduce__): reduce_method}, dispatch_table)
+METHOD: type = type(Attribute("", "").__reduce__)
+"""`types.MethodType`, without that module. For `bindings/handlers.rs`, too."""
+
+_TABLE: Any = ChainMap({type(len): reduce_method, METHOD: reduce_method}, dispatch_table)
 
 
 class _Pickler(Pickler):

@@ -9,7 +9,7 @@ import sys
 from _pickle import loads
 from _weakref import ref
 
-from . import _handshake, _inputs, _native, _sharing, _streams
+from . import _handshake, _inputs, _lean, _native, _sharing, _streams
 from ._options import Guarded as Guarded
 from ._pickling import brief, described, dump_exception, dumps, finish_imports, result_note
 from ._pickling import describe as describe
@@ -50,7 +50,8 @@ def main() -> None:
     os.register_at_fork(before=finish_imports)  # which runs before what was registered before it
     _inputs.load = worker.input
     gc.freeze()  # what is here stays: no collection in a task need look at it
-    gc.enable()
+    if _lean.collects:
+        gc.enable()
     finalizer = None
     if config["initialize"] is not None or config["preload"]:
         why, finalizer = _prepare(config["preload"], config["initialize"])

@@ -98,9 +98,10 @@ impl Pickled<'_> {
     pub(super) fn fill(&self, py: Python<'_>, range: Range) -> PyResult<Range> {
         let views = self.views(py)?;
         let (parts, _) = layout(&self.pickle, &views);
-        range.write(0, self.pickle.as_bytes());
         let copies: Vec<_> = parts[1..].iter().zip(&views).collect();
+        let pickle = self.pickle.as_bytes();
         py.detach(|| {
+            range.write(0, pickle); // which may have to look for huge pages for all of it
             for (&(at, bytes), view) in copies {
                 // SAFETY: the view keeps the buffer exported, so the address stays readable for `bytes`.
                 unsafe { range.fill(at, view.address(), bytes) };

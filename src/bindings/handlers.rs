@@ -4,7 +4,7 @@
 //! what traces a program. One that deletes its arguments is known by its code, as long as it is installed. A handler that is no
 //! Python code leaves no trace; that of Ctrl-C, as Python comes with it, raises `KeyboardInterrupt`.
 //!
-//! No Python code runs in here, so that no other handler can raise meanwhile.
+//! No Python code runs in here, so that no other handler can raise meanwhile. So nothing is imported but what is there.
 
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::intern;
@@ -119,9 +119,8 @@ fn installed(py: Python<'_>) -> PyResult<(Vec<Bound<'_, PyAny>>, bool)> {
 /// The code that runs when this is called; `None`: it is not Python's.
 fn code_of(mut handler: Bound<'_, PyAny>) -> PyResult<Option<Bound<'_, PyAny>>> {
     let py = handler.py();
-    let types = py.import(intern!(py, "types"))?;
-    let method = types.getattr(intern!(py, "MethodType"))?;
-    let partial = py.import(intern!(py, "functools"))?.getattr(intern!(py, "partial"))?;
+    let method = py.import(intern!(py, "disttask._references"))?.getattr(intern!(py, "METHOD"))?;
+    let partial = py.import(intern!(py, "_functools"))?.getattr(intern!(py, "partial"))?;
     for _ in 0..MAX_WRAPPED {
         let kind = handler.get_type();
         handler = if handler.is_exact_instance_of::<PyFunction>() {
