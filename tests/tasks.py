@@ -52,6 +52,12 @@ def wait_for_file(path, value=None):
     return value
 
 
+def meet(folder, number):
+    """Returns once the other one of its pair runs, too."""
+    (Path(folder) / str(number)).touch()
+    return wait_for_file(Path(folder) / str(number ^ 1), number)
+
+
 def fail(kind, *args):
     raise kind(*args)
 

@@ -58,7 +58,7 @@ class AsyncResults:
         flow.handed_out(self._handed_out)
         self._handed_out = 0
         while not self._closed:
-            flow.fill()
+            flow.fill_unless_ready()
             if flow.ready_bytes() > _LOADED_ASIDE:
                 values = await asyncio.get_running_loop().run_in_executor(None, self._take)
             else:

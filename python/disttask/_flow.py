@@ -116,11 +116,12 @@ class Flow(_Mapping):
             and not self._exhausted
             and len(self._out) < _CHUNKS_PER_WORKER * self._workers
             and self._may_run_ahead()
+            and self._may_read()
             and (size := self._next_size()) > 0
         ):
             items: list[Any] = []
             try:
-                self._take(items, size)
+                self._read(items, size, self._step or 1)
                 if not items:
                     self._has_read_all()
             except Exception as exc:  # the input's: after what came before
@@ -129,6 +130,18 @@ class Flow(_Mapping):
                 self._left -= len(items)
             self._held += len(items)
             self._send(items, self._step or len(items))
+
+    def fill_unless_ready(self) -> None:
+        """As `fill`, but where reading takes its time, results that are there come first."""
+        if not (self.reads_slowly() and self._under_way and self._is_ready(0.0)):
+            self.fill()
+
+    def _is_ready(self, patience: float) -> bool:
+        groups = self._next_groups()
+        if self._error is not None or any(group.calls is None for group in groups):
+            return True
+        count = 1 if self._ordered else self._workers + 1
+        return _native.Calls._wait_any([(group.calls, count) for group in groups if group.calls is not None], patience)
 
     def _next_size(self) -> int:
         size, step = super()._next_size(), self._step or 1
@@ -304,7 +317,7 @@ class Flow(_Mapping):
         self.asked = True
         try:
             while True:
-                self.fill()
+                self.fill_unless_ready()
                 values = self.take()
                 if values is None:
                     if self.is_over():

@@ -20,6 +20,7 @@ from ._inputs import Alone, Collecting, tell_of_generators
 from ._loading import UNSENT, letting_go, values_of_chunk
 from ._map_results import MapResults
 from ._native import Function
+from ._pace import Pace
 from ._pickling import dumps, importing, own_failure, task_name
 from ._rest import Rest
 
@@ -106,13 +107,14 @@ class _Mapping(Rest):
         self._list = iterables[0] if type(iterables[0]) is list and not self._spread else None
         self._taken = 0
         """Of a list: cutting it is several times quicker than iterating."""
+        self._pace = Pace.of(iterables)
         self._size = 1
         self._steady = False
         """The size is what the time of an item asks for."""
         self._unsent: list[Any] = []
         """What was read with an item that cannot be pickled: that one, too."""
         self._nanos_per_item = tasks._map_times.get(self._function.name, 0.0)
-        if self._nanos_per_item:
+        if self._nanos_per_item and self._pace is None:
             self._size = self._fitting()
         self._takes_left = 0
         """Chunks whose values may be taken before it is looked again what has come back."""
@@ -135,10 +137,10 @@ class _Mapping(Rest):
         self._out = out
         out_limit = self._out_limit()
         self._takes_left = out_limit // _FILLS
-        while self.failed is None and len(self._out) < out_limit and self._may_run_ahead():
+        while self.failed is None and len(self._out) < out_limit and self._may_run_ahead() and self._may_read():
             items: list[Any] = []
             try:
-                self._take(items, self._next_size())
+                self._read(items, self._next_size())
             except Exception as exc:  # the input's: after what came before
                 self.failed = exc
             if not items:
@@ -171,6 +173,32 @@ class _Mapping(Rest):
             and ahead * self._size < _AHEAD_ITEMS
             and self._ahead_bytes < _AHEAD_BYTES
         )
+
+    def _may_read(self) -> bool:
+        """Not where that takes its time, and a result is there, or comes sooner."""
+        if not (self.reads_slowly() and self._under_way):
+            return True
+        assert self._pace is not None
+        return not (self._is_ready(self._pace.patience()) if self.asked else self._pace.has_begun())
+
+    def reads_slowly(self) -> bool:
+        """Whether results that are there are to be handed out before more is read."""
+        return self._pace is not None and self._pace.is_slow()
+
+    def _is_ready(self, patience: float) -> bool:
+        """Whether the next result is there, or comes within so many seconds."""
+        future = self._under_way[0].future
+        return future._is_resolved() or _native.Future._wait_first([future], 1, patience)
+
+    def _read(self, items: list[Any], count: int, step: int = 1) -> None:
+        """As `_take`, or less where that would take too long; but so many at least."""
+        if self._pace is None:
+            return self._take(items, count)
+        started = time.perf_counter_ns()
+        try:
+            return self._take(items, self._pace.at_most(count, step))
+        finally:
+            self._pace.learn(started, len(items))
 
     def _take(self, items: list[Any], count: int) -> None:
         """Add the next items of the input; those before one that raises are there."""
@@ -214,6 +242,9 @@ class _Mapping(Rest):
     def next_values(self) -> Iterator[Iterable[Any]]:
         """The values of the oldest chunk under way; the second part of the iterator raises, where an item did."""
         chunk = self._under_way[0]
+        slow = self.reads_slowly()
+        if slow and not chunk.future._is_resolved():
+            self.fill()
         while not chunk.future._is_resolved():
             timeout = None if self._end is None else self._end - time.monotonic()
             awaited, enough = [chunk.future], 1
@@ -228,7 +259,7 @@ class _Mapping(Rest):
         self._ahead_bytes -= chunk.bytes
         chunk.taken = True
         self._takes_left -= 1
-        if self._takes_left <= 0:
+        if self._takes_left <= 0 and not slow:
             self.fill()  # first: the workers go on while this thread loads the values
         outcome = chunk.error or chunk.future._chunk_outcome()
         if isinstance(outcome, BaseException):
