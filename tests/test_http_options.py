@@ -200,6 +200,7 @@ def test_options_of_a_task_that_are_not_for_servers_are_refused(client):
         ({"tags": ["x"] * 17}, ValueError),
         ({"crash_limit": 0}, ValueError),
         ({"backoff": (2, 1)}, ValueError),
+        ({"retries": 1001}, ValueError),
         ({"retry_on": OSError}, TypeError),
     ],
     ids=str,
@@ -216,7 +217,8 @@ def test_only_what_differs_from_the_default_is_sent(client, monkeypatch):
     monkeypatch.setattr(client, "_request", lambda *args, **kwargs: sent.append(args) or send(*args, **kwargs))
     client.submit(tasks.add, 1)
     client.options(tags=["x"], timeout=9).submit(tasks.add, 1)
-    assert [set(body) for _, _, body in sent] == [{"task"}, {"task", "tags", "timeout"}]
+    client.options(tags=["x"], timeout=float("inf")).submit(tasks.add, 1)
+    assert [set(body) for _, _, body in sent] == [{"task"}, {"task", "tags", "timeout"}, {"task", "tags"}]
 
 
 def test_payloads_come_back_as_they_were(door):

@@ -39,6 +39,9 @@ POLL_SECONDS = 0.2
 _NOT_OVER_HTTP = ("kill_on_cancel", "retry_on", "soft_timeout")
 """Options that `Client.options` does not have."""
 
+_MAX_RETRIES = 1000
+"""As in `src/api/submit.rs`."""
+
 IDS_PER_REQUEST = 200
 """More ids go in several requests, so that no URL grows too long."""
 
@@ -146,6 +149,10 @@ class Client(Transport):
             retries=retries, timeout=timeout, max_memory=max_memory, priority=priority, backoff=backoff,
             crash_limit=crash_limit, name=name, tags=tags,
         )  # fmt: skip
+        if options.retries > _MAX_RETRIES:
+            raise ValueError(f"retries must be between 0 and {_MAX_RETRIES} for a server, not {retries}")
+        if options.timeout == math.inf:
+            options.timeout = None
         return ClientSubmitter(self, options)
 
     def cancel(self, task_id: str) -> bool:

@@ -25,10 +25,22 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<State>> for JsonBody<
 
     async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
         let bytes = read(request, state.max_body, state.door.front).await?;
-        let parsed = state.heavy.run(bytes.len(), move || serde_json::from_slice(&bytes)).await?;
-        parsed
-            .map(|Object(parsed)| Self(parsed))
-            .map_err(|error| ApiError::bad_request(format!("the body is not the JSON expected: {error}")))
+        let length = bytes.len();
+        let parse = move || serde_json::from_slice(&bytes).map_err(|_| explained::<Object<T>>(&bytes));
+        let parsed = state.heavy.run(length, parse).await?;
+        parsed.map(|Object(parsed)| Self(parsed)).map_err(ApiError::bad_request)
+    }
+}
+
+/// What is wrong with a body that is not what was expected, and where. Read once more for that: who is right need not wait.
+fn explained<T: DeserializeOwned>(bytes: &[u8]) -> String {
+    let found: Result<T, _> =
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+    let place = found.err().map(|error| (error.path().to_string(), error.into_inner()));
+    match place {
+        Some((path, error)) if path != "." => format!("the body is not the JSON expected: {path}: {error}"),
+        Some((_, error)) => format!("the body is not the JSON expected: {error}"),
+        None => "the body is not the JSON expected: there is more after its end".to_owned(),
     }
 }
 

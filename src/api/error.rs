@@ -36,6 +36,12 @@ impl ApiError {
         Self { header: Some((name, value)), ..self }
     }
 
+    /// With the place in the body that it is about.
+    pub(super) fn at(mut self, place: &str) -> Self {
+        self.body.message = format!("{place}: {}", self.body.message);
+        self
+    }
+
     pub(super) fn is_unauthorized(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED
     }

@@ -114,7 +114,7 @@ pub(super) async fn submit_task(
     Extract(state): Shares,
     JsonBody(submission): JsonBody<Submission>,
 ) -> Result<Json<Accepted>, ApiError> {
-    let mut task_ids = submit(state, vec![submission]).await?;
+    let mut task_ids = submit(state, vec![submission], false).await?;
     Ok(Json(Accepted { task_id: task_ids.pop().unwrap_or_default() }))
 }
 
@@ -138,15 +138,18 @@ pub(super) async fn submit_many(
         return Err(ApiError::bad_request(format!("at most {MAX_BATCH} tasks in one request")));
     }
     let tasks = batch.tasks.into_iter().map(|Object(task)| task).collect();
-    Ok(Json(AcceptedBatch { task_ids: submit(state, tasks).await? }))
+    Ok(Json(AcceptedBatch { task_ids: submit(state, tasks, true).await? }))
 }
 
-/// Check them all, then queue them all.
-async fn submit(state: Arc<State>, tasks: Vec<Submission>) -> Result<Vec<String>, ApiError> {
+/// Check them all, then queue them all. Which of a batch is wrong is told.
+async fn submit(state: Arc<State>, tasks: Vec<Submission>, batch: bool) -> Result<Vec<String>, ApiError> {
     let bytes = tasks.iter().map(|task| task.task.len() + TASK_OVERHEAD_BYTES).sum();
     let shares = Arc::clone(&state);
     let queue = move || {
-        let parsed: Vec<_> = tasks.iter().map(|task| parse(&state, task)).collect::<Result<_, _>>()?;
+        let told = |index, error: ApiError| if batch { error.at(&format!("tasks[{index}]")) } else { error };
+        let parsed = tasks.iter().enumerate();
+        let parsed = parsed.map(|(index, task)| parse(&state, task).map_err(|error| told(index, error)));
+        let parsed: Vec<_> = parsed.collect::<Result<_, _>>()?;
         let ids = state.pool.submit_all(parsed, Keep::ForEverybody, BACKLOG)?;
         Ok(ids.into_iter().map(|id| state.pool.id_text(id)).collect())
     };
