@@ -345,6 +345,21 @@ def test_a_raised_exception_is_freed_with_its_future(executor, observed):
         gc.enable()
 
 
+@pytest.mark.parametrize("observed", [False, True])
+def test_nobody_else_sets_its_result(held, observed):
+    executor, release = held
+    future = executor.submit(add, 1)
+    if observed:
+        future.add_done_callback(id)
+    with pytest.raises(cf.InvalidStateError, match="told by its worker"):
+        future.set_result(7)
+    with pytest.raises(cf.InvalidStateError, match="told by its worker"):
+        future.set_exception(ValueError())
+    assert not future.done()
+    release()
+    assert future.result(timeout=10) == 2
+
+
 def test_the_collector_leaves_out_what_is_only_waited_for(held):
     """Else each full collection would walk a million of them."""
     executor, release = held

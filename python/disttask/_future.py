@@ -26,7 +26,7 @@ from ._pickling import class_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from typing import Any, Literal
+    from typing import Any, Literal, NoReturn
 
 _standard_logger = logging.getLogger("concurrent.futures")  # where a standard future tells of callbacks that fail
 
@@ -37,6 +37,8 @@ _NO_FRAMES = "most recent call first):\n"
 """What is left of a stack whose last thread, the one that runs tasks, is in no Python function."""
 
 _PENDING, _FINISHED, _CANCELLED_AND_NOTIFIED = "PENDING", "FINISHED", "CANCELLED_AND_NOTIFIED"
+
+_NOT_SET_HERE = "what becomes of a task is told by its worker; make a concurrent.futures.Future to set one yourself"
 
 _KILL_SECONDS = 5.0
 """How long `kill` waits for a process to go, which a kernel may hold up (a disk that does not answer)."""
@@ -129,6 +131,18 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
         its worker is being killed. It is `cancelled` when that process is gone, unless its answer came first.
         """
         return self._cancelled_by(self._cancel())
+
+    def set_result(self, result: object) -> NoReturn:  # noqa: ARG002
+        """For executors, by the standard library's words. A task's result comes from its worker, and from nowhere else.
+
+        Raises:
+            concurrent.futures.InvalidStateError: always, as that of a standard future that has finished does.
+        """
+        raise cf.InvalidStateError(f"{self!r}: {_NOT_SET_HERE}")
+
+    def set_exception(self, exception: BaseException | None) -> NoReturn:  # noqa: ARG002
+        """As `set_result`."""
+        raise cf.InvalidStateError(f"{self!r}: {_NOT_SET_HERE}")
 
     def kill(self) -> bool:
         """Stop the task, also where a worker runs it: that process is killed, with all that it started, and replaced.

@@ -45,7 +45,7 @@ impl Collector for Snapshot {
             ("tasks_succeeded", "Tasks that returned", totals.succeeded),
             ("tasks_failed", "Tasks that raised, crashed, timed out or were cut off", totals.failed),
             ("tasks_cancelled", "Tasks cancelled before they ran", totals.cancelled),
-            ("task_retries", "Attempts granted again after a worker's death", totals.retried),
+            ("task_retries", "Attempts granted after one that failed", totals.retried),
             ("worker_deaths", "Workers that died without having been asked to", totals.worker_deaths),
         ] {
             let counter = ConstCounter::new(value);

@@ -109,7 +109,7 @@ pub struct Totals {
     pub cancelled: u64,
     /// Tasks that were given to whoever waited for them: see [`Scheduler::withdraw`].
     pub withdrawn: u64,
-    /// Attempts that were granted again after a worker's death.
+    /// Attempts that were granted after one that failed.
     pub retried: u64,
     /// Workers that died without having been asked to.
     pub worker_deaths: u64,
