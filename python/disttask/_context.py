@@ -109,6 +109,9 @@ class _Submits:
 
     __slots__ = ()
 
+    def __init_subclass__(cls) -> None:
+        """Of classes made here a user's ``__init_subclass__`` need not hear."""
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """As `Executor.submit`."""
         mine: Any = self

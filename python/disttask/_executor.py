@@ -47,9 +47,10 @@ KEEP_SECONDS = 3600.0
 class Executor(Tasks, Workers, cf.Executor):
     """Run callables on worker processes. A worker runs one task at a time; short ones wait there for their turn.
 
-    Workers are fresh interpreters (never forks), started at once. A worker that dies fails at most the task that it
-    was running, with `WorkerCrashed`, and is replaced; everything else goes on. Functions, classes and exceptions that
-    are defined in ``__main__`` or a notebook travel by value: no ``if __name__ == "__main__":`` guard is needed.
+    Workers are fresh interpreters (never forks), started at once; in a worker, which may import a module that makes an
+    executor, at its first use. A worker that dies fails at most the task that it was running, with `WorkerCrashed`, and
+    is replaced; everything else goes on. Functions, classes and exceptions that are defined in ``__main__`` or a
+    notebook travel by value: no ``if __name__ == "__main__":`` guard is needed.
 
     Args:
         max_workers: number of worker processes, 1 to 1024. ``None``: one per processor that this process may use
@@ -132,44 +133,64 @@ class Executor(Tasks, Workers, cf.Executor):
             self._prefix, initializer, initargs, finalizer, preload, env, blas_threads, capture_output, forward_logging,
             [] if self._context is None else self._context.names(),
         )  # fmt: skip
-        args, environment, config = self._start.now(self._max_workers)
         keep_results, keep_bytes, keep_seconds = _keep
-        self._pool = _native.Pool(
+        given = {
+            "executable": checked_executable(executable),
+            "capture": bool(capture_output),
+            "keep_results": keep_results,
+            "keep_bytes": keep_bytes,
+            "keep_seconds": keep_seconds,
+            "queue_bound": checked_bound(max_pending, on_full),
+            **checked_lifetime(max_tasks_per_child, max_worker_age, max_worker_memory),
+        }
+        self._map_times = {}
+        self._live_maps = weakref.WeakValueDictionary()
+        self._one_by_one = max_tasks_per_child is not None
+        self._is_bounded = max_pending is not None
+        self._servers: list[Server] = []
+        _made[self._prefix] = self
+        if _handshake.in_worker():
+            importing("disttask._unused")
+            from . import _unused
+
+            self._given_to_pool = given
+            _unused.wait(self, _unused.Unused)
+        else:
+            self._open(given)
+
+    def _open(self, given: dict[str, Any]) -> None:
+        """Start the workers."""
+        args, environment, config = self._start.now(self._max_workers)
+        pool = _native.Pool(
             workers=self._max_workers,
-            executable=checked_executable(executable),
             args=args,
             env=environment,
             use_pidfd=_handshake.NO_PIDFD not in os.environ,
             use_memfd=_handshake.NO_MEMFD not in os.environ,
-            capture=bool(capture_output),
             config=config,
             fds=self._start.descriptors,
             hello=_handshake.hello(),
             prefix=self._prefix,
             seed=int.from_bytes(os.urandom(8), "little"),
             slow_starts=self._start.is_slow(),
-            keep_results=keep_results,
-            keep_bytes=keep_bytes,
-            keep_seconds=keep_seconds,
             arena_bytes=_arena_bytes(),
             room_seconds=_ROOM_SECONDS,
-            queue_bound=checked_bound(max_pending, on_full),
-            **checked_lifetime(max_tasks_per_child, max_worker_age, max_worker_memory),
+            **given,
         )
         try:
-            self._bind(self._pool, Future)
-            _made[self._prefix] = self
-            self._map_times = {}
-            self._live_maps = weakref.WeakValueDictionary()
-            self._one_by_one = max_tasks_per_child is not None
-            self._is_bounded = max_pending is not None
-            self._servers: list[Server] = []
-            self._collector = Collector(self._pool)
-            _lifecycle.register(self._pool, self._collector, self._live_maps)
-            weakref.finalize(self, _lifecycle.abandon, self._pool).atexit = False
-        except BaseException:  # Ctrl-C: nobody will ever have this executor
-            _lifecycle.give_up(self._pool)
+            self._collector = Collector(pool)
+            _lifecycle.register(pool, self._collector, self._live_maps)
+            weakref.finalize(self, _lifecycle.abandon, pool).atexit = False
+            self._pool = pool
+            self._bind(pool, Future)  # the last: it can be done once
+        except BaseException:  # Ctrl-C: nobody will ever have these workers
+            vars(self).pop("_pool", None)
+            _lifecycle.give_up(pool)
             raise
+
+    def _begin(self) -> None:
+        """In a worker, at the first use."""
+        self._open(self._given_to_pool)
 
     def options(self, **options: Unpack[TaskOptions]) -> Submitter:
         """Options for the tasks submitted through the object returned: ``executor.options(retries=3).submit(f, x)``.
@@ -317,7 +338,7 @@ class Executor(Tasks, Workers, cf.Executor):
         """What a notebook shows: the workers, and how many tasks there are in which state."""
         from ._html import executor_html
 
-        if self._pool.is_foreign():
+        if "_pool" not in vars(self) or self._pool.is_foreign():
             return None
         return executor_html("disttask.Executor", self.status())
 

@@ -35,6 +35,9 @@ _in_worker = False
 nesting: tuple[_native.Nest, tuple[str, int]] | None = None
 """In a worker: through what tasks submit tasks, and the pool's name and number of workers."""
 
+depth = 0
+"""How many workers of workers this process is: 0 in a program, 1 in its workers, 2 in those that they start."""
+
 context: list[tuple[str, str]] = []
 """In a worker: the context variables that go along with a task, by module and name."""
 
@@ -44,11 +47,12 @@ def in_worker() -> bool:
     return _in_worker
 
 
-def enter_worker(nest: _native.Nest, pool: tuple[str, int]) -> None:
+def enter_worker(nest: _native.Nest, pool: tuple[str, int], its_depth: int) -> None:
     """Called by the worker's program."""
-    global _in_worker, nesting  # noqa: PLW0603
+    global _in_worker, nesting, depth  # noqa: PLW0603
     _in_worker = True
     nesting = nest, pool
+    depth = its_depth
 
 
 def worker_args() -> list[str]:
@@ -80,7 +84,7 @@ says what failed, and why."""
 
 def worker_config(**told: Any) -> bytes:
     """Sent to each worker before anything else."""
-    return dumps({"argv": sys.argv, **told}, 5)
+    return dumps({"argv": sys.argv, "depth": depth + 1, **told}, 5)
 
 
 def read_config(data: bytes) -> dict[str, Any]:

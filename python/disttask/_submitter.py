@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 
-from . import _inputs, _native
+from . import _handshake, _inputs, _native
 from ._checks import to_submit
 from ._exceptions import PoolBroken, SerializationError, dependency_failed
 from ._functions import Task, bringing_options
@@ -12,7 +12,7 @@ from ._future import Future
 from ._loading import dumps_task
 from ._maps import Maps
 from ._options import Options
-from ._pickling import LARGE_BYTES, task_name
+from ._pickling import LARGE_BYTES, importing, task_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +104,6 @@ class _Bound(Tasks):
     def __init__(self, tasks: Tasks, options: Options) -> None:
         self._options = options
         self._given = options.given()
-        self._pool = tasks._pool
         self._tasks = weakref.ref(tasks)
         self._workers = tasks._max_workers
         self._map_times, self._live_maps = tasks._map_times, tasks._live_maps
@@ -113,7 +112,21 @@ class _Bound(Tasks):
         self._one_by_one = tasks._one_by_one or self._calls_apart
         self._guards = options if options.guard() else None
         self._context = tasks._context
-        self._bind(self._pool, Future, options)
+        if _handshake.in_worker() and "_pool" not in vars(tasks):
+            importing("disttask._unused")
+            from . import _unused
+
+            _unused.wait(self, _unused.Waiting)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """In a worker, where that of the executor has not been done before, at the first use."""
+        tasks = self._tasks()
+        if tasks is None:
+            raise RuntimeError(_native.after_shutdown())
+        self._pool = tasks._pool
+        self._bind(self._pool, Future, self._options)
 
     def _holder(self) -> object:
         return self._tasks()

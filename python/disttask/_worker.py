@@ -25,7 +25,7 @@ def main() -> None:
     """Serve the host until it says stop. When the host is gone, a native thread ends this process."""
     worker, nest, data, descriptors = _native.Worker.attach()
     config = _handshake.read_config(data)
-    _handshake.enter_worker(nest, config["pool"])
+    _handshake.enter_worker(nest, config["pool"], config["depth"])
     # The workers' own process group keeps a terminal's Ctrl-C away, but not a task's or a tool's. A handler, not
     # SIG_IGN, which the programs that tasks start would inherit.
     _signal.signal(_signal.SIGINT, _ignore)
