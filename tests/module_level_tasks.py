@@ -4,10 +4,11 @@ import asyncio
 import contextvars
 import gc
 import os
+import sys
 import threading
 
 import disttask
-from helpers import children, open_fds
+from helpers import children, open_fds, wait_until
 from tasks import add
 
 USER = contextvars.ContextVar("USER", default="nobody")
@@ -182,3 +183,26 @@ def deeper(level):
     """A pool in each level."""
     with disttask.Executor(1) as executor:
         return level, executor.submit(deeper, level + 1).result()
+
+
+def interrupted_first_uses():
+    """How many points there are in a first use at which a signal handler may raise; after which there is no second."""
+    import interrupts
+
+    with disttask.Executor(1) as executor:
+        executor.submit(add, 1).result()  # so that all is imported
+    wrong, point, hit = [], 0, True
+    while hit:
+        with disttask.Executor(1) as executor:
+
+            def use(executor=executor):
+                executor.submit(add, 1)
+                sys.setprofile(None)
+
+            hit = interrupts.interrupted(use, point)
+            error = text_of_error(lambda executor=executor: executor.submit(add, 1).result())
+            if error != "no error":
+                wrong.append((point, error))
+        wait_until(lambda: not children(), 10, "all workers reaped")
+        point += 1
+    return wrong, point

@@ -149,3 +149,9 @@ def test_two_first_users_start_one_pool(make_executor):
     for _ in range(10):
         values, workers = executor.submit(tasks.threads_at_once, 8).result(timeout=30)
         assert (values, workers) == ([add(number) for number in range(8)], 1)
+
+
+def test_what_a_signal_handler_raises_in_a_first_use_leaves_room_for_a_second(make_executor):
+    wrong, points = make_executor(1).submit(tasks.interrupted_first_uses).result(timeout=100)
+    assert wrong == []
+    assert points > 30

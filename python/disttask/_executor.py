@@ -182,7 +182,8 @@ class Executor(Tasks, Workers, cf.Executor):
             _lifecycle.register(pool, self._collector, self._live_maps)
             weakref.finalize(self, _lifecycle.abandon, pool).atexit = False
             self._pool = pool
-            self._bind(pool, Future)  # the last: it can be done once
+            if not _handshake.in_worker():
+                self._bind(pool, Future)
         except BaseException:  # Ctrl-C: nobody will ever have these workers
             vars(self).pop("_pool", None)
             _lifecycle.give_up(pool)
@@ -190,7 +191,9 @@ class Executor(Tasks, Workers, cf.Executor):
 
     def _begin(self) -> None:
         """In a worker, at the first use."""
-        self._open(self._given_to_pool)
+        if "_pool" not in vars(self):
+            self._open(self._given_to_pool)
+        self._bind(self._pool, Future)
 
     def options(self, **options: Unpack[TaskOptions]) -> Submitter:
         """Options for the tasks submitted through the object returned: ``executor.options(retries=3).submit(f, x)``.

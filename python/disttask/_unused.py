@@ -6,6 +6,7 @@ these start workers of its own at once, which may import the module again for an
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -40,7 +41,7 @@ class _Lock:
 
     def renew(self) -> None:
         self.held = threading.RLock()  # a signal handler may come here in the middle of itself
-        self.beginning: set[int] = set()
+        self.beginning: object = None
 
 
 _lock = _Lock()
@@ -87,6 +88,10 @@ class Waiting(Tasks):
     _plain: Any
     """The class that the object has afterwards."""
     _pool = _Pool()
+
+    def _bind(self, pool: Any, future: Any, options: Any = None) -> None:
+        with contextlib.suppress(RuntimeError):  # it was done before, and then a signal handler has raised
+            _native.Submitter._bind(self, pool, future, options)
 
 
 def _on_first_use(native: Callable[..., Any]) -> Callable[..., Any]:
@@ -200,19 +205,19 @@ def begin(tasks: Any) -> None:
             return  # another thread was first
         if vars(tasks).get("_is_over"):
             raise RuntimeError(_native.after_shutdown())
-        if id(tasks) in _lock.beginning:
+        if _lock.beginning is tasks:
             raise RuntimeError("a signal handler cannot use the executor that the code which it interrupts is starting")
         if issubclass(type(tasks), Unused):
             _check_place()
         elif (source := tasks._tasks()) is not None:
             begin(source)  # an executor that has options
-        _lock.beginning.add(id(tasks))
+        before = _lock.beginning
         try:
-            if "_pool" not in vars(tasks):  # else what a signal handler raised has hit the next line
-                tasks._begin()
+            _lock.beginning = tasks
+            tasks._begin()
             tasks.__class__ = type(tasks)._plain
         finally:
-            _lock.beginning.discard(id(tasks))
+            _lock.beginning = before  # no call, so that no signal handler comes before it
 
 
 def _check_place() -> None:
