@@ -42,13 +42,13 @@ test-python: setup ## the package
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # What meets the interpreter: values, buffers, calls, the garbage collector, signals. CI has 25 minutes; `make shows` runs all of
-# them in both builds.
+# them in both builds. Two at a time: each of these tests has its own pool, and mostly waits.
 ABI3_TESTS ?= executor future functions pickling map flow nested large shared_memory interrupted interpreter \
 	hostile_exceptions
 
 test-abi3: ## what meets the interpreter, with the package built for the stable ABI
 	$(MAKE) VENV=.venv-abi3 WHEEL_ARGS="--profile dev --features abi3" \
-		PYTEST_ARGS="$(PYTEST_ARGS) $(ABI3_TESTS:%=tests/test_%.py)" test-wheel
+		PYTEST_ARGS="-n 2 $(PYTEST_ARGS) $(ABI3_TESTS:%=tests/test_%.py)" test-wheel
 	.venv-abi3/bin/python -c 'from disttask import _native; assert _native.ABI3'
 
 test-wheel: wheel
