@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, getppid, kill_process_group, pidfd_open};
 
 use crate::ipc::{
-    Arena, FileId, Heart, LinkError, WorkerLink, block_all_signals, move_up, reset_signal_mask,
+    Arena, FileId, Heart, LinkError, WorkerLink, block_all_signals, move_up, reset_signal_mask, trim,
 };
 
 /// Four beats within the limit after which an idle worker counts as frozen. Each wakes the process, and an idle pool is to
@@ -66,6 +66,7 @@ fn watch(host: Pid, socket: &OwnedFd, heart: Heart, arena: Arc<Arena>) -> Result
             beats = beats.wrapping_add(1);
             if beats.is_multiple_of(BEATS_PER_REST) {
                 arena.rest();
+                trim();
             }
             if getppid() != Some(host) || host_is_gone(&socket, pidfd.as_ref()) {
                 die();

@@ -1,7 +1,9 @@
-"""Functions for the workers of `test_max_memory`."""
+"""Functions for the workers of `test_max_memory` and `test_forgotten`."""
 
+import gc
 import itertools
 import time
+import types
 
 import disttask
 from tasks import log
@@ -59,3 +61,8 @@ def submit_nested():
 def grow_nested(mebibytes):
     """By a task that it waits for, and runs itself."""
     return disttask.submit(grow, mebibytes).result()
+
+
+def living(name):
+    """How many functions of this name there are in this process."""
+    return sum(type(obj) is types.FunctionType and obj.__name__ == name for obj in gc.get_objects())

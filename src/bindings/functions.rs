@@ -2,8 +2,9 @@
 //!
 //! `disttask._functions` decides, on the first submit of a function; here is what happens on all the others.
 
-use std::sync::Arc;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyException;
@@ -22,8 +23,7 @@ use super::pool::Pool;
 use crate::ipc::{Code, Payload, Purpose};
 use crate::pool::Shared;
 
-/// Functions that are remembered. A program that makes functions without end has each looked at once, and forgets the
-/// dead ones when there are so many.
+/// Functions that are remembered. With more than this all are looked at anew.
 const MAX_KNOWN: usize = 1024;
 
 /// The first byte of a function's code: the worker may call the same object for each task.
@@ -132,6 +132,27 @@ impl Function {
     }
 }
 
+/// Called when a function is gone: nothing of it is kept until another one is met, neither its pickle nor what it captured.
+#[pyclass(frozen, module = "disttask._native")]
+struct Farewell {
+    table: Weak<Functions>,
+    address: usize,
+}
+
+#[pymethods]
+impl Farewell {
+    fn __call__(&self, reference: &Bound<'_, PyAny>) {
+        let Some(functions) = self.table.upgrade() else { return };
+        let mut table = functions.0.lock();
+        let gone = match table.entry(self.address) {
+            Entry::Occupied(met) if met.get().reference.is(reference) => Some(met.remove()),
+            Entry::Occupied(_) | Entry::Vacant(_) => None, // another function has its place
+        };
+        drop(table);
+        drop(gone); // outside the lock: that may run Python code
+    }
+}
+
 struct Met {
     /// That it is the same function, and not another one in the same place.
     reference: Py<PyWeakrefReference>,
@@ -148,7 +169,11 @@ pub(super) struct Functions(Mutex<FxHashMap<usize, Met>>);
 
 impl Functions {
     /// This function, if it travels by number; looked at anew if it has changed.
-    pub(super) fn get(&self, pool: &Shared, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Known>>> {
+    pub(super) fn get(
+        self: &Arc<Self>,
+        pool: &Shared,
+        function: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Arc<Known>>> {
         let py = function.py();
         let address = function.as_ptr() as usize;
         // The lock is let go of before any Python code can run.
@@ -176,7 +201,7 @@ impl Functions {
     }
 
     #[cold]
-    fn meet(&self, pool: &Shared, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Known>>> {
+    fn meet(self: &Arc<Self>, pool: &Shared, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Known>>> {
         let py = function.py();
         let helpers = py.import(intern!(py, "disttask._functions"))?;
         let simple = function.is_exact_instance_of::<PyFunction>()
@@ -199,18 +224,16 @@ impl Functions {
                 shapes,
             })),
         };
-        let reference = PyWeakrefReference::new(function)?.unbind();
         let address = function.as_ptr() as usize;
+        let farewell = Farewell { table: Arc::downgrade(self), address };
+        let reference = PyWeakrefReference::new_with(function, Bound::new(py, farewell)?)?.unbind();
         let mut table = self.0.lock();
-        // Dropped outside the lock, for that may run Python code: the dead, with what they captured, or all.
-        let full = table.len() >= MAX_KNOWN;
-        let dead = |met: &mut Met| full || met.reference.bind(py).upgrade().is_none();
-        let mut dropped: Vec<_> = table.extract_if(|_, met| dead(met)).collect();
-        dropped.extend(
-            table.insert(address, Met { reference, function: met.clone() }).map(|old| (address, old)),
-        );
+        // Dropped outside the lock, for that may run Python code.
+        let dropped =
+            if table.len() >= MAX_KNOWN { std::mem::take(&mut *table) } else { FxHashMap::default() };
+        let old = table.insert(address, Met { reference, function: met.clone() });
         drop(table);
-        drop(dropped);
+        drop((dropped, old));
         Ok(met)
     }
 }

@@ -5,6 +5,7 @@ mod buffer;
 mod calls;
 mod chunk;
 mod codec;
+mod defined;
 mod error;
 mod functions;
 mod future;

@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple};
 
 use super::buffer;
 use super::codec;
-use super::functions::CODE_REUSED;
+use super::defined::Defined;
 use super::guarded::{AGAIN, Soft};
 use super::helpers::Helpers;
 use super::inline::leave_child;
@@ -48,19 +48,13 @@ pub(super) struct Worker {
     soft: Arc<Soft>,
 }
 
-/// A function that was defined.
-struct Known {
-    code: Vec<u8>,
-    object: Option<Py<PyAny>>,
-}
-
 pub(super) struct Loop<'py> {
     pub(super) py: Python<'py>,
     pub(super) helpers: Helpers<'py>,
     pub(super) soft: Arc<Soft>,
     /// What it is at, and since when.
     pub(super) begun: Option<(Assignment, Instant)>,
-    functions: HashMap<u32, Known>,
+    functions: HashMap<u32, Defined>,
     generation: u32,
 }
 
@@ -155,7 +149,7 @@ impl Worker {
                 }
                 Task::Define => {
                     let code = large.map_or_else(|| payload.clone(), |large| large.to_vec());
-                    work.functions.insert(taken.function, Known { code, object: None });
+                    work.functions.insert(taken.function, Defined::new(code));
                 }
                 Task::Give { constant } => {
                     let value = large.unwrap_or_else(|| Payload::copied(&payload));
@@ -163,7 +157,7 @@ impl Worker {
                 }
                 Task::TakeAway => self.gifts.remove(taken.key()),
                 Task::Unmap => {}
-                Task::Forget => drop(work.functions.remove(&taken.function)),
+                Task::Forget => drop(work.functions.remove(&taken.function).map(Defined::forget)),
                 Task::Run(form) => {
                     let start = Instant::now();
                     work.begin(taken.run, start);
@@ -298,19 +292,10 @@ impl<'py> Loop<'py> {
         Ok(self.load(taken, payload, large)?.cast_into()?)
     }
 
-    /// The function with this number. It is loaded once, if no task can change it.
+    /// The function with this number.
     pub(super) fn function(&mut self, number: u32) -> PyResult<Bound<'py, PyAny>> {
-        let known = self.functions.get_mut(&number).expect("functions are defined before they are called");
-        if let Some(object) = &known.object {
-            return Ok(object.bind(self.py).clone());
-        }
-        let (mark, pickle) = known.code.split_first().expect("code has a mark");
-        let object = self.helpers.load.call1((new_bytes(self.py, pickle)?,))?;
-        if *mark == CODE_REUSED {
-            known.object = Some(object.clone().unbind());
-            known.code = Vec::new();
-        }
-        Ok(object)
+        let defined = self.functions.get_mut(&number).expect("functions are defined before they are called");
+        defined.function(&self.helpers.load)
     }
 
     fn answer(&self, value: &Bound<'py, PyAny>, form: Form) -> PyResult<Reply<'py>> {

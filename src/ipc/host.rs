@@ -4,10 +4,9 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
 
-use rustc_hash::FxHashMap;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
@@ -16,12 +15,13 @@ use rustix::net::{
 use super::arena::{Arena, Block};
 use super::asker::Asked;
 use super::bell::{HostBell, wake};
+use super::definitions::Definitions;
 use super::foreign::{Descriptor, Foreign, ForeignBlock, Lease};
 use super::frame::{FrameReader, HEADER_BYTES, KIND_CONFIG, Read, Ready, greeting};
 use super::gifts::Gifts;
 use super::host_lane::HostLane;
 use super::lane::{LANE_BYTES, TaskHead};
-use super::orders::{Answer, COPIED, Code, LARGE, Order, SPOKE};
+use super::orders::{Answer, COPIED, LARGE, Order, SPOKE};
 use super::output::OutputReceiver;
 use super::parcels::{MESSAGE_FDS, receive_fd, send_fds};
 use super::payload::Payload;
@@ -34,9 +34,6 @@ pub(super) const GREETING: u8 = b'D';
 
 /// Numbers links, from 1.
 static NEXT_LINK: AtomicU32 = AtomicU32::new(1);
-
-/// Functions that a worker has before it is looked which of them nobody can call any more; then at twice as many as live.
-const MIN_SWEEP: usize = 32;
 
 /// How many descriptors come with it: the lane, the bell, the driver's event, the socket for more descriptors, the one for
 /// output.
@@ -68,15 +65,10 @@ pub struct HostLink {
     reader: FrameReader,
     /// Of the configuration, as far as the socket has not taken it.
     unsent: VecDeque<u8>,
-    lane: HostLane,
+    pub(super) lane: HostLane,
     /// Blocks of our arena that the worker has been sent.
     shown: HashSet<u32>,
-    /// Functions that the worker has been sent.
-    defined: FxHashMap<u32, Weak<Code>>,
-    /// So many of them, and it is looked which are dead.
-    sweep_at: usize,
-    /// Those whose definition may not have been read, and where it ends in the ring.
-    unread: VecDeque<(u64, Arc<Code>)>,
+    pub(super) definitions: Definitions,
     /// An answer could not be received: which dispatch it was of.
     garbled: Option<Assignment>,
     /// Blocks of the worker's arena.
@@ -137,9 +129,7 @@ impl HostLink {
             unsent: VecDeque::new(),
             lane: HostLane::new(map, number),
             shown: HashSet::new(),
-            defined: FxHashMap::default(),
-            sweep_at: MIN_SWEEP,
-            unread: VecDeque::new(),
+            definitions: Definitions::new(),
             garbled: None,
             blocks: HashMap::new(),
             scratch: Vec::new(),
@@ -188,35 +178,9 @@ impl HostLink {
     /// Hand the worker an order. `false`: there is no room, try again when it has got on.
     pub fn send(&mut self, order: &Order<'_>) -> bool {
         match order {
-            Order::Call { code, .. } if !self.defined.contains_key(&code.number) => {
-                self.define(code) && self.push(order)
-            }
+            Order::Call { code, .. } if !self.definitions.has(code) => self.define(code) && self.push(order),
             _ => self.push(order),
         }
-    }
-
-    /// Send a function, and have the worker forget those that nobody can call any more.
-    fn define(&mut self, code: &Arc<Code>) -> bool {
-        while self.unread.front().is_some_and(|(at, _)| *at <= self.lane.taken_up_to()) {
-            self.unread.pop_front();
-        }
-        if self.defined.len() >= self.sweep_at {
-            let dead = self.defined.iter().filter(|(_, code)| code.strong_count() == 0);
-            for number in dead.map(|(&number, _)| number).collect::<Vec<_>>() {
-                if !self.push(&Order::Forget(number)) {
-                    return false;
-                }
-                self.defined.remove(&number);
-            }
-            self.sweep_at = MIN_SWEEP.max(2 * self.defined.len());
-        }
-        let sent = self.push(&Order::Define(code));
-        if sent {
-            self.defined.insert(code.number, Arc::downgrade(code));
-            // The call may be taken back, and the function go; what the ring names must be there until it is read.
-            self.unread.push_back((self.lane.sent_up_to(), Arc::clone(code)));
-        }
-        sent
     }
 
     pub(super) fn push(&mut self, order: &Order<'_>) -> bool {
@@ -280,6 +244,7 @@ impl HostLink {
         self.scratch.clear();
         let Some(head) = self.lane.receive(&mut self.scratch)? else { return Ok(None) };
         self.garbled = Some(head.run); // unless all goes well
+        self.drop_read(); // before the next one is made: it may stand where this one stood
         let answer =
             Answer::from_kind(head.kind & !(LARGE | SPOKE)).ok_or(LinkError::Malformed("unknown kind"))?;
         let payload = if head.kind & LARGE == 0 {

@@ -1,6 +1,7 @@
 //! What the host can ask of a worker, and what the worker can answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::input::Input;
 use super::payload::Payload;
@@ -47,6 +48,22 @@ pub struct Code {
     pub number: u32,
     /// What defines it.
     pub pickle: Payload,
+}
+
+/// How many [`Code`]s there have been that are gone, of all pools of this process.
+static GONE: AtomicU64 = AtomicU64::new(0);
+
+impl Code {
+    /// A number that has changed when one has gone: as long as it is the same, there is no need to look for dead ones.
+    pub(super) fn gone() -> u64 {
+        GONE.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Code {
+    fn drop(&mut self) {
+        GONE.fetch_add(1, Ordering::Release); // nobody can upgrade a weak reference any more, at this point
+    }
 }
 
 /// From the host to a worker.

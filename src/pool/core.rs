@@ -329,6 +329,7 @@ impl Core {
                 self.flush(id);
                 if let Some(link) = self.seats[slot].link.as_mut() {
                     link.take_away();
+                    link.forget_dead(); // those that find no room, at the next tick
                 }
                 self.pump(slot); // a wake-up that was lost, if that can be, is late and not lost
             }
