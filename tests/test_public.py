@@ -42,7 +42,7 @@ def test_the_version_is_a_version():
     assert disttask.__version__.count(".") == 2
 
 
-@pytest.mark.parametrize("name", [n for n in public_names() if inspect.isclass(getattr(disttask, n))])
+@pytest.mark.parametrize("name", [n for n in sorted(public_names()) if inspect.isclass(getattr(disttask, n))])
 def test_exceptions_share_a_base(name):
     kind = getattr(disttask, name)
     if issubclass(kind, Exception) and kind is not disttask.RemoteTraceback:
