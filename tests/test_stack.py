@@ -89,7 +89,7 @@ def test_a_loop_a_call_that_holds_the_gil_and_a_sleep(make_executor):
 @pytest.mark.parametrize("function", [time.sleep, functools.partial(time.sleep), disttask.task(time.sleep)])
 def test_a_function_that_is_no_python_code_is_named(make_executor, function):
     future = begun(make_executor(1), function, 3600)
-    text = wait_until(future.stack)
+    text = stack_with(future, "no Python frame")  # before that, what it is made of is imported
     title, frame, rest = text.split("\n")
     assert title.endswith("(most recent call first):")
     assert frame == "  <no Python frame: in C code, of sleep itself or of what loads its arguments>"
