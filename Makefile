@@ -43,7 +43,7 @@ test-python: setup ## the package
 
 # What meets the interpreter: values, buffers, calls, the garbage collector, signals. CI has 25 minutes; `make shows` runs all of
 # them in both builds. Two at a time: each of these tests has its own pool, and mostly waits.
-ABI3_TESTS ?= executor future functions pickling map flow nested large shared_memory interrupted interpreter \
+ABI3_TESTS ?= executor future future_lifetime functions pickling map flow nested large shared_memory interrupted interpreter \
 	hostile_exceptions
 
 test-abi3: ## what meets the interpreter, with the package built for the stable ABI

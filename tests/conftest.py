@@ -1,7 +1,8 @@
 import pytest
 
 import disttask
-from helpers import ALARMS, Script, children, open_fds, wait_until
+from helpers import ALARMS, Script, children, open_fds, wait_busy, wait_until
+from tasks import wait_for_file
 
 POOL_FDS = 3
 """A pool that has ended holds its epoll, its eventfd and its bell until the last future of it is dropped."""
@@ -42,6 +43,15 @@ def start_script(tmp_path):
     yield start
     for script in scripts:
         script.kill_all()
+
+
+@pytest.fixture
+def held(make_executor, tmp_path):
+    """An executor with one worker that is busy until `release` is called."""
+    executor = make_executor(1)
+    executor.submit(wait_for_file, tmp_path / "go")
+    wait_busy(executor)
+    return executor, (tmp_path / "go").touch
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ import asyncio
 import concurrent.futures as cf
 import contextlib
 import copy
-import gc
 import os
 import pickle
 import re
 import signal
 import threading
 import time
-import weakref
 
 import cloudpickle
 import psutil
@@ -20,17 +18,8 @@ import pytest
 import disttask
 import tasks
 from disttask import Future
-from helpers import assert_usable, wait_busy, wait_idle, wait_until
+from helpers import assert_usable, wait_idle, wait_until
 from tasks import add, fail, sleep, wait_for_file
-
-
-@pytest.fixture
-def held(make_executor, tmp_path):
-    """An executor with one worker that is busy until `release` is called."""
-    executor = make_executor(1)
-    executor.submit(wait_for_file, tmp_path / "go")
-    wait_busy(executor)
-    return executor, (tmp_path / "go").touch
 
 
 def test_it_is_a_standard_future(executor):
@@ -302,49 +291,6 @@ def test_asyncio_cancellation_reaches_what_waits(held):
     release()
 
 
-class Big(bytearray):
-    """Something large that can be referred to weakly."""
-
-
-@pytest.mark.parametrize("observed", [False, True])
-def test_a_dropped_future_frees_its_value(executor, observed):
-    gc.collect()
-    gc.disable()
-    try:
-        future = executor.submit(Big, 10**6)
-        if observed:
-            cf.wait([future], timeout=10)
-        value = weakref.ref(future.result(timeout=10))
-        gone = weakref.ref(future)
-        del future
-        wait_until(lambda: value() is None and gone() is None, 5, "value freed without a collection")
-    finally:
-        gc.enable()
-
-
-class Weak(Exception):
-    """An exception that can be referred to weakly."""
-
-
-@pytest.mark.parametrize("observed", [False, True])
-def test_a_raised_exception_is_freed_with_its_future(executor, observed):
-    gc.collect()
-    gc.disable()
-    try:
-        future = executor.submit(fail, Weak)
-        if observed:
-            cf.wait([future], timeout=10)
-        try:
-            future.result(timeout=10)
-        except Weak as exc:
-            error = weakref.ref(exc)
-        gone = weakref.ref(future)
-        del future
-        wait_until(lambda: error() is None and gone() is None, 5, "exception freed without a collection")
-    finally:
-        gc.enable()
-
-
 @pytest.mark.parametrize("observed", [False, True])
 def test_nobody_else_sets_its_result(held, observed):
     executor, release = held
@@ -358,65 +304,6 @@ def test_nobody_else_sets_its_result(held, observed):
     assert not future.done()
     release()
     assert future.result(timeout=10) == 2
-
-
-def test_the_collector_leaves_out_what_is_only_waited_for(held):
-    """Else each full collection would walk a million of them."""
-    executor, release = held
-    futures = [executor.submit(int, 7) for _ in range(4)]
-    assert not any(map(gc.is_tracked, futures))
-    futures[1].label = []
-    futures[2].add_done_callback(id)
-    assert [gc.is_tracked(future) for future in futures] == [False, True, True, False]
-    release()
-    assert [future.result(timeout=10) for future in futures] == [7] * 4
-    assert [gc.is_tracked(future) for future in futures] == [False, True, True, False]
-
-
-def refer_by_attribute(future):
-    future.label = [future]
-
-
-def refer_by_callback(future):
-    future.add_done_callback(lambda _: future)
-
-
-def refer_by_value(future):
-    future.result(timeout=10).append(future)
-
-
-def refer_by_exception(future):
-    future.exception(timeout=10).seen = future
-
-
-@pytest.mark.parametrize(
-    ("task", "refer"),
-    [
-        ([list], refer_by_attribute),
-        ([list], refer_by_callback),
-        ([list], refer_by_value),
-        ([fail, Weak], refer_by_exception),
-    ],
-)
-def test_a_cycle_through_a_future_is_collected(executor, task, refer):
-    future = executor.submit(*task)
-    assert not gc.is_tracked(future)
-    refer(future)
-    future.exception(timeout=10)
-    gone = weakref.ref(future)
-    del future
-    wait_until(lambda: gc.collect() >= 0 and gone() is None, 5, "the cycle is collected")
-
-
-@pytest.mark.parametrize("refer", [refer_by_attribute, refer_by_callback])
-def test_a_cycle_through_a_future_that_has_to_wait_is_collected(held, refer):
-    executor, release = held
-    future = executor.submit(list)
-    refer(future)
-    gone = weakref.ref(future)
-    del future
-    release()
-    wait_until(lambda: gc.collect() >= 0 and gone() is None, 5, "the cycle is collected")
 
 
 def test_memory_of_finished_tasks_is_given_back(executor):

@@ -285,7 +285,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
             return
         with self._condition:
             if self._state == _PENDING and not self._waiters:
-                self._state = self._final_state()
+                self.__dict__["_state"] = self._final_state()
 
     def _announce(self) -> None:
         """Tell waiters and callbacks that it is resolved.
@@ -308,7 +308,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
                     else:
                         waiter.add_result(self)
                 self._condition.notify_all()
-                self._state = self._final_state()  # last: from here on no waiter is told
+                self.__dict__["_state"] = self._final_state()  # last: from here on no waiter is told
         if self._done_callbacks:
             if kind != "cancelled":
                 # A callback will want it, and may belong to an event loop, which unpickling would hold up.
