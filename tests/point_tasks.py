@@ -3,6 +3,7 @@
 The points are those of `interrupts`: ours, at which CPython looks for signals. The task itself has none.
 """
 
+import gc
 import os
 import sys
 import threading
@@ -139,11 +140,13 @@ def hit(future, point, kind):
                 where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} {event}"
                 raise kind
 
+    gc.disable()  # what is collected meanwhile has steps of its own, and what is raised there is told nobody
     sys.setprofile(look)
     try:
         end = ask(future)
     finally:
         sys.setprofile(None)
+        gc.enable()
     return told(end), where
 
 
