@@ -36,6 +36,9 @@ class Odd(Exception):
     def __init__(self, a, b):
         super().__init__(a)
 
+    def __reduce__(self):
+        return Odd, self.args
+
 
 def test_callables_go_out_and_values_come_back(client):
     offset = 100

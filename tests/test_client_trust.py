@@ -132,6 +132,8 @@ def test_nothing_of_an_unproven_server_is_unpickled(tmp_path):
         assert not (tmp_path / "sprung").exists()
         disttask.Client(url, token="").get_results(["a"])
         assert (tmp_path / "sprung").exists(), "the trap works"
+        with pytest.raises(TypeError, match="must be a str, not int"):
+            disttask.Client(url, token=3)
 
 
 def test_a_server_without_a_token_is_named_as_such(native, tmp_path):
@@ -307,6 +309,8 @@ def test_cancel_and_restart(tmp_path):
             client.cancel("nobody-1")
         assert client.get_results([waiting])[0]["status"] == "cancelled"
         assert client.restart_worker(1) is False
+        with pytest.raises(TypeError, match="pid must be an int"):
+            client.restart_worker(str(worker["pid"]))
         assert client.restart_worker(worker["pid"]) is True
         gate.touch()
         assert client.get_results([running])[0]["result"] == "again"

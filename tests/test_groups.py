@@ -13,13 +13,18 @@ class Odd(Exception):
     def __init__(self, number, why):
         super().__init__(f"{number}: {why}")
 
+    def __reduce__(self):
+        return Odd, self.args
+
 
 class Locked(Exception):
     """It cannot be pickled."""
 
     def __init__(self):
-        super().__init__("locked")
-        self.lock = threading.Lock()
+        super().__init__(threading.Lock())
+
+    def __str__(self):
+        return "locked"
 
 
 class Coded(ExceptionGroup):

@@ -210,6 +210,14 @@ def test_the_client_refuses_what_is_no_option(client, options, kind):
         client.options(**options)
 
 
+def test_what_options_a_client_has_is_seen(client):
+    assert (
+        repr(client.options(retries=2, name="x"))
+        == f"<disttask.ClientSubmitter of {client!r} with name='x', retries=2>"
+    )
+    assert repr(client.options()) == f"<disttask.ClientSubmitter of {client!r}>"
+
+
 def test_only_what_differs_from_the_default_is_sent(client, monkeypatch):
     """A server that does not know an option refuses it."""
     sent = []

@@ -152,16 +152,21 @@ class WithState(Exception):
 
 
 class TwoArguments(Exception):
-    """The classic: its pickle is made of `args`, which do not fit `__init__`."""
+    """Its pickle is made of `args`, which do not fit `__init__`, and it says itself that it wants that."""
 
     def __init__(self, one, two):
         super().__init__(f"{one} and {two}")
 
+    def __reduce__(self):
+        return TwoArguments, self.args
+
 
 class HoldsALock(Exception):
     def __init__(self):
-        super().__init__("locked up")
-        self.lock = threading.Lock()
+        super().__init__(threading.Lock())
+
+    def __str__(self):
+        return "locked up"
 
 
 def raise_from():

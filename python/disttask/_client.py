@@ -173,7 +173,13 @@ class Client(Transport):
         return self._done(f"{_path_of(task_id)}?kill=true", "DELETE", "too_late", wait=KILL_SECONDS)
 
     def restart_worker(self, pid: int) -> bool:
-        """Kill a worker; another takes its place, and its task loses an attempt. ``False``: there is no such worker."""
+        """Kill a worker; another takes its place, and its task loses an attempt. ``False``: there is no such worker.
+
+        Raises:
+            TypeError: a pid is an int.
+        """
+        if isinstance(pid, bool) or not isinstance(pid, int):
+            raise TypeError(f"pid must be an int, as in status()['workers'], not {type(pid).__name__}")
         return self._done(f"/api/v1/workers/{pid}/restart", "POST", "unknown_worker")
 
     def get_results(self, ids: Iterable[str] | None = None, *, timeout: float | None = None) -> list[dict[str, Any]]:
@@ -289,6 +295,10 @@ class ClientSubmitter:
     def __init__(self, client: Client, options: Options) -> None:
         self._client = client
         self._options = options.given()  # the others may be unknown to an older server
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in sorted(self._options.items()))
+        return f"<disttask.ClientSubmitter of {self._client!r}{given and ' with '}{given}>"
 
     def submit(self, task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> str:
         """As `Client.submit`."""

@@ -15,6 +15,7 @@ from . import _native
 from ._context import Within
 from ._exceptions import SerializationError
 from ._functions import Task
+from ._inputs import NOT_AMONG_ITEMS
 from ._loading import brief_or_raise
 from ._options import Guarded
 from ._pickling import PROTOCOL, class_name, dumps_by_value, own_failure, short_repr, task_name, type_name
@@ -92,11 +93,13 @@ def _refused(description: str, found: _Found, consequence: str) -> Serialization
     advice = _BUILD_IT_THERE
     if "through inheritance" in why:  # `multiprocessing` says so of its locks, queues and shared values
         advice = _GIVE_IT_AT_THE_START
+    elif why.endswith(NOT_AMONG_ITEMS):
+        advice = ""  # it says so itself
     elif isinstance(value, StandardFuture):
         advice = _PASS_THE_FUTURE if isinstance(value, _native.Future) and found.inside else _FOREIGN_FUTURE
     elif found.is_defined:
         advice = _MAKE_IT_THERE
-    return SerializationError(f"{description} cannot be pickled{consequence}: {where}{why}. {advice}")
+    return SerializationError(f"{description} cannot be pickled{consequence}: {where}{why}. {advice}".rstrip())
 
 
 def _parts_of_call(

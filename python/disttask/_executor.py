@@ -210,8 +210,8 @@ class Executor(Tasks, Workers, cf.Executor):
                 tried again as well.
             backoff: seconds; the longest wait before the first retry, or that and the longest before any, as a pair
                 (``(0.1, 30.0)``). The bound doubles with each retry; the wait is random below it.
-            crash_limit: after so many worker deaths the task is given up, whatever its retries (`int`; ``None``: 3, or
-                one more than `retries` where those are given). Kills of our own, as for a timeout, do not count.
+            crash_limit: after so many worker deaths the task is given up, though it had `retries` left (`int`;
+                ``None``: one more than `retries`, so all of them). Kills of our own, as for a timeout, do not count.
             timeout: seconds that one attempt may take (``None``: no limit). After it the worker is killed, whatever it
                 is doing, and the future fails with `TaskTimeout`.
             soft_timeout: seconds after which `SoftTimeout` is raised inside the task (``None``: it is not), so that it

@@ -5,7 +5,8 @@ from __future__ import annotations
 from _pickle import loads
 
 from ._exceptions import RemoteError
-from ._pickling import _STR_RAISES, _cut, _own, _plain, _traceback, _tried, brief, dumps, told_apart, type_name
+from ._pickling import _STR_RAISES, _cut, _own, _plain, _traceback, _tried, brief, told_apart, type_name
+from ._rebuilding import pickled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def sendable(exc: BaseException, hits: list[BaseException] | None) -> BaseExcept
 
 def _flaw(exc: BaseException, hits: list[BaseException] | None) -> str:
     """Why it cannot be sent, if so."""
-    data = _tried(lambda: dumps(exc).data, b"", hits)
+    data = pickled(exc, (), hits)
     if not data:
         return "cannot be pickled"
     try:

@@ -29,6 +29,8 @@ _CONSTANT_DEPTH = 20
 
 ELSEWHERE = "a Future is pickled as an argument of submit only: elsewhere pass future.result() instead"
 
+NOT_AMONG_ITEMS = "map takes no futures among its items: use submit for calls that need other tasks' values"
+
 _REF_ELSEWHERE = "a Ref is for the tasks of its Executor: pass it to submit, or to map among the arguments"
 
 
@@ -93,7 +95,7 @@ class Collecting(Alone):
     def reduce_future(self, future: Future, /) -> Any:
         """A future in a call that is being pickled."""
         if not self.futures:
-            raise TypeError("map takes no futures among its items: use submit for calls that need other tasks' values")
+            raise TypeError(NOT_AMONG_ITEMS)
         self.met += 1
         if self.inside:
             raise TypeError("the task would not wait for a future that its function uses")

@@ -19,7 +19,7 @@ from ._references import methods_by_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import reprlib
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Any, TypeVar
 
@@ -153,14 +153,13 @@ def dump_exception(stage: str, exc: BaseException, note: str = "", hits: list[Ba
     notes = _take_notes(exc)
 
     def pickled() -> bytes:
-        causes = _dump_causes(exc, hits)
         sent = exc
         if issubclass(type(exc), BaseExceptionGroup):
             importing("disttask._groups")
             from ._groups import sendable
 
             sent = sendable(exc, hits)
-        return dumps([sent, *causes] if causes else sent).data
+        return _pickle_exception(sent, _dump_causes(exc, hits), hits)
 
     def traceback() -> str:
         return _traceback(exc, _own(exc, "__traceback__"))
@@ -343,15 +342,18 @@ def _dump_causes(exc: BaseException, hits: list[BaseException] | None) -> list[b
     while cause is not None and id(cause) not in seen and len(found) < MAX_CAUSES:
         seen.add(id(cause))
         if class_name(type(cause)) != "RemoteTraceback":  # of a task's own task: the text has that, too
-            if not (pickle := _tried_pickle(cause, hits)):
+            if not (pickle := _pickle_exception(cause, (), hits)):
                 break
             found.append(pickle)
         cause = _own(cause, "__cause__")
     return found
 
 
-def _tried_pickle(cause: BaseException, hits: list[BaseException] | None) -> bytes:
-    return _tried(lambda: dumps(cause).data, b"", hits)
+def _pickle_exception(exc: BaseException, more: Sequence[bytes], hits: list[BaseException] | None) -> bytes:
+    importing("disttask._rebuilding")
+    from ._rebuilding import pickled
+
+    return pickled(exc, more, hits)
 
 
 def _cut(text: str) -> str:

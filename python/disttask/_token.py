@@ -46,7 +46,10 @@ def checked_token(token: str, where: str) -> str:
 
     Raises:
         ValueError: it cannot be sent. The text says where it is from, and nothing of it.
+        TypeError: it is no text.
     """
+    if not isinstance(token, str):
+        raise TypeError(f"{where} must be a str, not {type(token).__name__}")
     token = token.strip()
     if not token or not is_token(token):
         raise ValueError(f"{where} is no token: it is empty, or holds spaces, line breaks or what else no token has")

@@ -64,7 +64,7 @@ pub(super) struct Submission {
     /// nothing is said. Only together with `retries`.
     #[serde(default)]
     backoff: Option<Waits>,
-    /// After so many dead workers it is given up, whatever its retries.
+    /// After so many dead workers it is given up, though it has retries left.
     #[serde(default)]
     #[schema(minimum = 1)]
     crash_limit: Option<u32>,

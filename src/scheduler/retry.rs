@@ -6,10 +6,6 @@ use std::time::Duration;
 use super::rng::Rng;
 use super::types::{Backoff, TaskSpec, Tries};
 
-/// Worker deaths that one task may cause where the caller named neither retries nor a limit. Three is where
-/// Ray (`max_retries`), Dask (`allowed-failures`) and Sidekiq (poison pill) draw the same line.
-pub const DEFAULT_CRASH_LIMIT: u32 = 3;
-
 /// Where the submitter says nothing. The longest wait before the first retry is short, because a single death is usually
 /// the machine's doing; before any, it is long enough for memory pressure to pass, and short enough to watch.
 impl Default for Backoff {
@@ -33,8 +29,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(spec: &TaskSpec) -> Self {
-        let default = if spec.retries > 0 { spec.retries.saturating_add(1) } else { DEFAULT_CRASH_LIMIT };
-        let crashes_left = spec.crash_limit.map_or(default, NonZeroU32::get);
+        let crashes_left = spec.crash_limit.map_or_else(|| spec.retries.saturating_add(1), NonZeroU32::get);
         Self { retries_left: spec.retries, crashes_left, retried: 0 }
     }
 

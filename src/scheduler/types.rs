@@ -48,8 +48,8 @@ pub struct TaskSpec {
     pub priority: i32,
     /// How often the task may be run again after its worker died.
     pub retries: u32,
-    /// How many worker deaths the task may cause before it is given up, whatever its retries.
-    /// `None`: [`crate::scheduler::retry::DEFAULT_CRASH_LIMIT`], or `retries + 1` where retries were asked for.
+    /// How many worker deaths the task may cause before it is given up, though it has retries left.
+    /// `None`: `retries + 1`, so that they are all granted.
     pub crash_limit: Option<NonZeroU32>,
     /// How long one attempt may run.
     pub timeout: Option<Duration>,

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::scheduler::retry::DEFAULT_CRASH_LIMIT;
 use crate::scheduler::types::{Assignment, Backoff, TaskId, TaskSpec, Time, Tries, WorkerId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +57,7 @@ impl Task {
     }
 
     fn crash_limit(&self) -> u32 {
-        let default =
-            if self.spec.retries == 0 { DEFAULT_CRASH_LIMIT } else { self.spec.retries.saturating_add(1) };
-        self.spec.crash_limit.map_or(default, NonZeroU32::get)
+        self.spec.crash_limit.map_or_else(|| self.spec.retries.saturating_add(1), NonZeroU32::get)
     }
 
     /// It was begun and its worker is gone. How long it waits at most until it is tried again, if it is.
