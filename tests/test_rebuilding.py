@@ -1,6 +1,7 @@
 """Exceptions whose classes have an `__init__` of their own: they come as themselves, whatever their `args` are."""
 
 import copyreg
+import dataclasses
 import functools
 import http.server
 import signal
@@ -180,6 +181,88 @@ class Coded(ExceptionGroup):
 
     def derive(self, excs):
         return ExceptionGroup(self.message, excs)
+
+
+# --- exceptions in exceptions ---
+
+
+class Failed(Exception):
+    """As a layer above says it: what was wrong below is an argument, and an attribute."""
+
+    def __init__(self, what, *, below):
+        super().__init__(what, below)
+        self.below = below
+
+
+@pytest.mark.parametrize("kind", [Failed, ValueError])
+def test_in_the_arguments_and_attributes_of_another(executor, kind):
+    def fail():
+        below = HoldsALock("it", 2)
+        if kind is Failed:
+            raise Failed("above", below=below)
+        exc = ValueError("above", below)
+        exc.below = below
+        raise exc
+
+    exc = executor.submit(fail).exception(timeout=20)
+    assert (type(exc), exc.args[0], type(exc.below)) == (kind, "above", HoldsALock)
+    assert exc.args[1] is exc.below
+    assert (exc.below.number, exc.below.args) == (2, ("it holds 2",))
+    assert "lock, thread" in exc.below.__notes__[0]
+
+
+def test_one_that_refers_to_itself(executor):
+    def fail():
+        exc = Refused(404, "none")
+        exc.itself, exc.group = exc, ExceptionGroup("of it", [exc])
+        raise exc
+
+    exc = executor.submit(fail).exception(timeout=20)
+    assert (type(exc), exc.status) == (Refused, 404)
+    assert exc.itself is exc
+    assert exc.group.exceptions == (exc,)
+
+
+class InSlots(Exception):
+    __slots__ = ("__hidden", "code", "empty")
+
+    def __init__(self, code, why):
+        super().__init__(why)
+        self.code, self.__hidden = code, why
+
+    def hidden(self):
+        return self.__hidden
+
+
+def test_slots(executor):
+    exc = raised(executor, InSlots, 3, "why")
+    assert (type(exc), exc.code, exc.hidden(), exc.args) == (InSlots, 3, "why", ("why",))
+    assert not hasattr(exc, "empty")
+
+
+class OnlySlots(ValueError):
+    __slots__ = ("code",)
+
+
+def test_slots_without_an_init(executor):
+    def fail():
+        exc = OnlySlots("why")
+        exc.code = 3
+        raise exc
+
+    exc = executor.submit(fail).exception(timeout=20)
+    assert (type(exc), exc.code, exc.args) == (OnlySlots, 3, ("why",))
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+    why: str = dataclasses.field(default="none", init=False)
+
+
+def test_a_class_that_lets_nobody_set_attributes(executor):
+    exc = raised(executor, Frozen, 3)
+    assert (type(exc), exc.code, exc.why) == (Frozen, 3, "none")
 
 
 # --- attributes that cannot be pickled ---

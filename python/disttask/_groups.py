@@ -6,12 +6,11 @@ from _pickle import loads
 
 from ._exceptions import RemoteError
 from ._pickling import _STR_RAISES, _cut, _own, _plain, _traceback, _tried, brief, told_apart, type_name
-from ._rebuilding import pickled
+from ._rebuilding import _of_group, pickled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
 
 def sendable(exc: BaseException, hits: list[BaseException] | None) -> BaseException:
@@ -65,8 +64,3 @@ def _derived(
             if not _flaw(group, hits):
                 return group  # type: ignore[no-any-return]
     return None
-
-
-def _of_group(group: BaseException, attribute: str) -> Any:
-    """What the group has there, whatever its class has under that name."""
-    return BaseExceptionGroup.__dict__[attribute].__get__(group)
