@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CARGO_CORE := cargo test --no-default-features
-PYTEST_ARGS ?=
+# Two at a time: each test has its own pool, or its own processes, and mostly waits. 15 minutes become 9.
+PYTEST_ARGS ?= -n 2
 WHEEL_ARGS ?= --profile dev
 
 .PHONY: help setup wheel demo test test-rust test-python test-abi3 test-wheel lint format bench complaints docs shows clean
@@ -42,13 +43,13 @@ test-python: setup ## the package
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # What meets the interpreter: values, buffers, calls, the garbage collector, signals. CI has 25 minutes; `make shows` runs all of
-# them in both builds. Two at a time: each of these tests has its own pool, and mostly waits.
+# them in both builds.
 ABI3_TESTS ?= executor future future_lifetime functions pickling map flow nested large shared_memory interrupted interpreter \
 	hostile_exceptions
 
 test-abi3: ## what meets the interpreter, with the package built for the stable ABI
 	$(MAKE) VENV=.venv-abi3 WHEEL_ARGS="--profile dev --features abi3" \
-		PYTEST_ARGS="-n 2 $(PYTEST_ARGS) $(ABI3_TESTS:%=tests/test_%.py)" test-wheel
+		PYTEST_ARGS="$(PYTEST_ARGS) $(ABI3_TESTS:%=tests/test_%.py)" test-wheel
 	.venv-abi3/bin/python -c 'from disttask import _native; assert _native.ABI3'
 
 test-wheel: wheel
