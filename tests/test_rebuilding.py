@@ -15,6 +15,7 @@ import pytest
 
 import disttask
 import tasks
+from disttask import _pickling
 from disttask._loading import load_exception
 from disttask._pickling import dump_exception
 
@@ -406,6 +407,14 @@ def test_what_a_signal_handler_raises_meanwhile_is_no_refusal():
     finally:
         signal.signal(signal.SIGUSR1, handler)
     assert type(load_exception(data)) is Ticks
+
+
+def test_forks_wait_for_its_module(monkeypatch):
+    """Another thread may be importing it, as it loads its first such exception."""
+    data = dump_exception("run", Refused(404, "none"))
+    monkeypatch.setattr(_pickling, "_late", {})
+    load_exception(data)
+    assert list(_pickling._late) == ["disttask._rebuilding"]
 
 
 def test_the_standard_pool_breaks_here():

@@ -68,6 +68,9 @@ def _unpicklable(
 
 # --- exceptions -----------------------------------------------------------------------------------------------------
 
+_REBUILDING = "disttask._rebuilding"
+"""What loads exceptions whose class does not do it itself."""
+
 
 class RemoteException:
     """An exception on its way from a worker; see `_pickling.dump_exception`. `stage` is "load", "run" or "dump"."""
@@ -125,6 +128,8 @@ def _rebuild(remote: RemoteException) -> tuple[BaseException, list[BaseException
     why: BaseException | None = None
     causes: list[BaseException] = []
     if remote.pickled:
+        if _REBUILDING.encode() in remote.pickled:
+            importing(_REBUILDING)  # unpickling does
         loaded, why = _try_to_load(remote.pickled)
         if type(loaded) is list:  # not `isinstance`, which asks an exception for its `__class__`
             causes = _load_causes(loaded[1:])
