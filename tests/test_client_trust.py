@@ -309,6 +309,10 @@ def test_cancel_and_restart(tmp_path):
             client.cancel("nobody-1")
         assert client.get_results([waiting])[0]["status"] == "cancelled"
         assert client.restart_worker(1) is False
+        with pytest.raises(TypeError, match="must be a list of task ids or None, not int"):
+            client.get_results(3)
+        with pytest.raises(TypeError, match="timeout must be a number of seconds or None, not str"):
+            client.get_results([waiting], timeout="1")
         with pytest.raises(TypeError, match="pid must be an int"):
             client.restart_worker(str(worker["pid"]))
         assert client.restart_worker(worker["pid"]) is True

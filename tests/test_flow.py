@@ -244,6 +244,10 @@ def test_a_buffer_is_checked_as_the_standard_library_does(executor, bad):
             executor.starmap(tasks.same, [(1,)], buffersize=wrong)
         with pytest.raises(TypeError, match="chunksize must be an int or None"):
             executor.starmap(tasks.same, [(1,)], chunksize=wrong)
+    with pytest.raises(TypeError, match="timeout must be a number of seconds or None, not str"):
+        executor.map(tasks.same, [1], timeout="1")
+    with pytest.raises(ValueError, match="not nan"):
+        executor.map(tasks.same, [1], timeout=float("nan"))
     with pytest.raises(TypeError, match="needs a callable"):
         executor.map(3, [1], chunksize=1)
 

@@ -180,6 +180,10 @@ def test_unknown_ids(default):
             assert not str(caught.value).startswith('"')
     with pytest.raises(TypeError, match="must be a list of task ids, not one string"):
         disttask.get_results(known.task_id)
+    with pytest.raises(TypeError, match="must be a list of task ids or None, not Future"):
+        disttask.get_results(known)
+    with pytest.raises(TypeError, match="timeout must be a number of seconds or None, not str"):
+        disttask.get_results(timeout="1")
     with pytest.raises(TypeError, match="a task id is a str, not int"):
         disttask.get_results([3])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from ._pickling import importing, task_name
 
 TYPE_CHECKING = False
@@ -36,6 +38,37 @@ def seconds(name: str, value: float, otherwise: str = "") -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds{otherwise}, not {type(value).__name__}")
     return value
+
+
+def deadline(timeout: float | None) -> float | None:
+    """When so many seconds are over, as `time.monotonic` counts. ``None``: never.
+
+    Raises:
+        TypeError: it is no number of seconds.
+        ValueError: it is not a number.
+    """
+    if timeout is None:
+        return None
+    try:
+        end = time.monotonic() + timeout
+    except TypeError:
+        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}") from None
+    if end != end:
+        raise ValueError("timeout must be a number of seconds or None, not nan")
+    return end
+
+
+def task_ids(ids: Iterable[Any]) -> list[Any]:
+    """The ids, as a list.
+
+    Raises:
+        TypeError: it is one id, one future, or what else is no list.
+    """
+    if isinstance(ids, str):
+        raise TypeError("ids must be a list of task ids, not one string: get_results([task_id])")
+    if not can_be_iterated(ids):
+        raise TypeError(f"ids must be a list of task ids or None, not {type(ids).__name__}")
+    return list(ids)
 
 
 def limit(name: str, value: int | None, most: int, what: str = "an int") -> int | None:

@@ -10,7 +10,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ._answers import ServerRefused, ServerUnreachable, is_pending, record_of
-from ._checks import can_be_iterated, seconds
+from ._checks import can_be_iterated, deadline, seconds, task_ids
 from ._exceptions import UnknownTask
 from ._functions import bringing_options
 from ._options import Options
@@ -220,21 +220,17 @@ class Client(Transport):
     # --- results -----------------------------------------------------------------------------------------------------
 
     def _views(self, ids: Iterable[str] | None, timeout: float | None, *, pickle: bool) -> list[dict[str, Any]]:
-        if isinstance(ids, str):
-            raise TypeError("ids must be a list of task ids, not one string: get_results([task_id])")
-        if timeout is not None and math.isnan(timeout):
-            raise ValueError("timeout must be a number of seconds, or None")
-        deadline = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         what = "pickle=true" if pickle else "pickle=false"
         if ids is None:
-            if deadline is not None:
-                self._wait_idle(deadline)
+            if end is not None:
+                self._wait_idle(end)
             return self._finished(what)
-        wanted = [_checked_id(task_id) for task_id in ids]
+        wanted = [_checked_id(task_id) for task_id in task_ids(ids)]
         once = list(dict.fromkeys(wanted))
         found: dict[str, dict[str, Any]] = {}
         for start in range(0, len(once), IDS_PER_REQUEST):
-            found |= self._by_id(once[start : start + IDS_PER_REQUEST], deadline, what)
+            found |= self._by_id(once[start : start + IDS_PER_REQUEST], end, what)
         return [dict(found[task_id]) for task_id in wanted]
 
     def _wait_idle(self, deadline: float) -> None:

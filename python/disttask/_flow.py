@@ -14,6 +14,7 @@ from collections import deque
 from concurrent import futures as cf
 
 from . import _native
+from ._checks import deadline
 from ._exceptions import DisttaskError, SerializationError, WorkerCrashed
 from ._loading import letting_go, load_exception, load_outcome, values_of_chunk
 from ._map import _CHUNKS_PER_WORKER, _GROWTH, _WEIGHT, _Mapping
@@ -61,7 +62,7 @@ class Plan:
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        self.end = None if timeout is None else time.monotonic() + timeout
+        self.end = deadline(timeout)
         self.chunksize = None if chunksize is None else operator.index(chunksize)
         self.buffersize = buffersize
         self.ordered, self.return_exceptions = ordered, return_exceptions

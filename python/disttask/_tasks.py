@@ -9,7 +9,7 @@ import sys
 import time
 
 from . import _handshake
-from ._checks import to_submit
+from ._checks import deadline, task_ids, to_submit
 from ._default import default_executor
 from ._exceptions import InvalidTask, ResultEvicted, SerializationError, UnknownTask, dependency_failed
 from ._functions import bringing_options
@@ -188,16 +188,14 @@ def get_results(ids: Iterable[str | Future] | None = None, *, timeout: float | N
         ResultEvicted: a result that is no longer kept.
     """
     executor = default_executor()
-    deadline = None if timeout is None else time.monotonic() + timeout
-    if isinstance(ids, str):
-        raise TypeError("ids must be a list of task ids, not one string: get_results([task_id])")
+    end = deadline(timeout)
     if ids is None:
         for future in executor._pool.retained_pending():
-            _wait(future, deadline)
+            _wait(future, end)
         return [_record(future) for future in executor._pool.retained_finished()]
-    futures = [_find(executor._pool, task) for task in ids]
+    futures = [_find(executor._pool, task) for task in task_ids(ids)]
     for future in futures:
-        _wait(future, deadline)
+        _wait(future, end)
     return [_record(future) for future in futures]
 
 
