@@ -2,8 +2,11 @@
 
 import copyreg
 import dataclasses
+import errno
 import functools
 import http.server
+import os
+import resource
 import signal
 import textwrap
 import threading
@@ -163,25 +166,35 @@ def test_in_groups(executor):
     assert (type(other), other.args) == (ValueError, (1,))
 
 
-def test_the_class_of_a_group(executor):
-    """It has its own way, which knows of no way of its members': they are what matters to `except*`."""
-    exc = raised(executor, Coded, 7)
-    assert type(exc) is ExceptionGroup
-    assert [type(member) for member in exc.exceptions] == [Refused]
-
-
 class Coded(ExceptionGroup):
-    def __new__(cls, code):
-        return super().__new__(cls, "coded", [Refused(code, "none")])
+    """As the documentation of `derive` has it, with a way of its own through a pickle, which knows of no members."""
 
-    def __init__(self, code):
-        super().__init__("coded", self.exceptions)
+    def __new__(cls, message, excs, code):
+        made = super().__new__(cls, message, excs)
+        made.code = code
+        return made
 
     def __reduce__(self):
-        return Coded, (1,), {"pickled": self.exceptions}
+        return Coded, (self.message, self.exceptions, self.code)
 
-    def derive(self, excs):
-        return ExceptionGroup(self.message, excs)
+
+class Counted(ExceptionGroup):
+    """What it is called with is what its `args` are."""
+
+    def __new__(cls, count):
+        return super().__new__(cls, f"{count} of them", [Refused(number, "none") for number in range(count)])
+
+    def __init__(self, count):
+        super().__init__(count)
+
+
+@pytest.mark.parametrize("make", [lambda: Coded("coded", [Refused(0, "none")], 7), lambda: Counted(1)])
+def test_classes_of_groups(executor, make):
+    there, exc = make(), executor.submit(fail_with, make).exception(timeout=20)
+    assert (type(exc), exc.message, vars(exc)) == (type(there), there.message, vars(there))
+    assert [(type(member), member.status) for member in exc.exceptions] == [(Refused, 0)]
+    if type(exc) is Counted:
+        assert exc.args == (1,)
 
 
 # --- exceptions in exceptions ---
@@ -210,6 +223,52 @@ def test_in_the_arguments_and_attributes_of_another(executor, kind):
     assert exc.args[1] is exc.below
     assert (exc.below.number, exc.below.args) == (2, ("it holds 2",))
     assert "lock, thread" in exc.below.__notes__[0]
+
+
+@pytest.mark.parametrize("kind", [ValueError, AttributeError, OSError])
+def test_in_containers(executor, kind):
+    def fail():
+        exc = kind("several", [HoldsALock("it", 1)])
+        exc.more = {"first": (Refused(404, "none"), {"deeper": exc.args[1]})}
+        raise exc
+
+    exc = executor.submit(fail).exception(timeout=20)
+    assert (type(exc), exc.args[0]) == (kind, "several")
+    refused, deeper = exc.more["first"]
+    assert (type(refused), refused.status) == (Refused, 404)
+    assert deeper["deeper"] is exc.args[1]
+    assert (type(exc.args[1][0]), exc.args[1][0].number) == (HoldsALock, 1)
+
+
+def test_what_is_left_out_is_no_more_than_needs_to_be(executor):
+    """Where exceptions refer to each other, a lock in one of them costs nothing but that lock."""
+
+    def fail():
+        exc, inner = HoldsALock("it", 3), Refused(1, "inner")
+        exc.itself, exc.inner, inner.parent = exc, inner, exc
+        raise exc
+
+    exc = executor.submit(fail).exception(timeout=20)
+    assert exc.itself is exc.inner.parent is exc
+    assert (exc.inner.status, exc.__notes__) == (
+        1,
+        ["disttask: left in the worker, as they cannot be pickled: lock, thread"],
+    )
+
+
+def test_a_long_chain(executor):
+    """As long as pickle itself goes: it takes a C stack frame per exception, and no Python one."""
+
+    def fail():
+        exc = ValueError("last")
+        for number in range(200):
+            exc = ValueError(number, exc)
+        raise exc
+
+    exc, length = executor.submit(fail).exception(timeout=20), 0
+    while exc.args != ("last",):
+        exc, length = exc.args[1], length + 1
+    assert length == 200
 
 
 def test_one_that_refers_to_itself(executor):
@@ -261,9 +320,104 @@ class Frozen(Exception):
     why: str = dataclasses.field(default="none", init=False)
 
 
-def test_a_class_that_lets_nobody_set_attributes(executor):
-    exc = raised(executor, Frozen, 3)
-    assert (type(exc), exc.code, exc.why) == (Frozen, 3, "none")
+@dataclasses.dataclass(frozen=True, slots=True)
+class FrozenSlots(Exception):
+    """`dataclass` gives it a `__setstate__` that wants all fields in their order."""
+
+    code: int
+    why: str = dataclasses.field(default="none", init=False)
+
+
+class FrozenImport(ImportError):
+    """The builtin class has attributes that are in no `__dict__`."""
+
+    def __init__(self, module, *, code):
+        super().__init__(f"not {module}", name=module)
+        self.__dict__["code"] = code
+
+    def __setattr__(self, name, value):
+        raise TypeError("frozen")
+
+
+@pytest.mark.parametrize("kind", [Frozen, FrozenSlots])
+def test_a_class_that_lets_nobody_set_attributes(executor, kind):
+    exc = raised(executor, kind, 3)
+    assert (type(exc), exc.code, exc.why) == (kind, 3, "none")
+
+
+def test_one_whose_attributes_are_the_builtin_classs(executor):
+    exc = executor.submit(fail_with, functools.partial(FrozenImport, "it", code=3)).exception(timeout=20)
+    assert (type(exc), exc.name, exc.code, str(exc)) == (FrozenImport, "it", 3, "not it")
+
+
+class OwnState(ValueError):
+    """A `__setstate__` that knows what it is given."""
+
+    __slots__ = ("code",)
+
+    def __setstate__(self, state):
+        assert set(state) == {"known"}
+        self.known = f"{state['known']} again"
+
+
+def test_a_class_with_a_setstate(executor):
+    def fail():
+        exc = OwnState("why")
+        exc.code, exc.known = 3, "known"
+        raise exc
+
+    exc = executor.submit(fail).exception(timeout=20)
+    assert (type(exc), exc.code, exc.known) == (OwnState, 3, "known again")
+
+
+class Below(Exception):
+    __slots__ = ("code",)
+
+
+class Above(Below):
+    __slots__ = ("code",)
+
+    def __init__(self, code, why):
+        super().__init__(why)
+        self.code = code
+        Below.code.__set__(self, -code)
+
+
+def test_two_slots_of_one_name(executor):
+    exc = raised(executor, Above, 3, "why")
+    assert (exc.code, Below.code.__get__(exc)) == (3, -3)
+
+
+class Missing(KeyError, FileNotFoundError):
+    """Of two builtin classes the second one has the layout."""
+
+    def __init__(self, path, *, by):
+        FileNotFoundError.__init__(self, 2, "gone", path)
+        self.by = by
+
+
+class NoPlugin(ImportError):
+    """It could be called with its message, and would make another one of it."""
+
+    def __init__(self, name):
+        super().__init__(f"no plugin {name}", name=name)
+
+
+class Path(OSError):
+    def __init__(self, path, why="gone", third=None):
+        super().__init__(2, why, path)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [functools.partial(Missing, "/here", by="me"), functools.partial(NoPlugin, "it"), functools.partial(Path, "/here")],
+    ids=lambda make: make.func.__name__,
+)
+def test_what_the_builtin_class_holds(executor, make):
+    there, exc = make(), executor.submit(fail_with, make).exception(timeout=20)
+    assert (type(exc), str(exc), exc.args, vars(exc)) == (type(there), str(there), there.args, vars(there))
+    for name in ("errno", "strerror", "filename", "name", "msg"):
+        assert getattr(exc, name, None) == getattr(there, name, None)
 
 
 # --- attributes that cannot be pickled ---
@@ -279,7 +433,7 @@ def test_attributes_that_cannot_be_pickled_stay_behind(executor):
     exc = raised(executor, HoldsALock, "it", 3)
     assert type(exc) is HoldsALock
     assert (str(exc), exc.number) == ("it holds 3", 3)
-    assert exc.__notes__ == ["disttask: attributes that cannot be pickled are not here: lock, thread"]
+    assert exc.__notes__ == ["disttask: left in the worker, as they cannot be pickled: lock, thread"]
     with pytest.raises(AttributeError):
         _ = exc.lock
 
@@ -295,6 +449,33 @@ def test_of_a_plain_exception_as_well(executor):
     assert (type(exc), exc.args, exc.number) == (ValueError, ("plain",), 3)
     assert exc.__notes__[0] == "a note"
     assert exc.__notes__[1].endswith("lock")
+
+
+@pytest.mark.parametrize("notes", [["one", 2], ("one",), "one"], ids=str)
+def test_notes_of_its_own(executor, notes):
+    def fail():
+        exc = ValueError("plain")
+        exc.lock, exc.__notes__ = threading.Lock(), notes
+        raise exc
+
+    exc = executor.submit(fail).exception(timeout=20)
+    ours = "disttask: left in the worker, as they cannot be pickled: lock"
+    assert exc.__notes__ == [*(["one"] if type(notes) is not str else []), ours]
+
+
+def test_a_worker_without_a_descriptor_left(make_executor):
+    """It cannot import what this takes, and an `OSError` with its number says why."""
+    exc = make_executor(1).submit(use_up_descriptors).exception(timeout=20)
+    assert (type(exc), exc.errno) == (OSError, errno.EMFILE)
+
+
+def use_up_descriptors():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    while True:
+        HELD.append(os.open("/dev/null", os.O_RDONLY))
+
+
+HELD = []
 
 
 def test_what_http_says(executor):
@@ -366,16 +547,16 @@ def test_its_own_way_is_taken(executor):
     assert raised(executor, Says, 1, 2).two == "by itself"
 
 
-class Counts(Exception):
-    def __init__(self, number):
-        super().__init__(number)
-        self.made_here = [number]
+class Picky(UnicodeDecodeError):
+    """The builtin class would not take its `args`."""
+
+    def __init__(self, why):
+        Exception.__init__(self, why)
 
 
-def test_its_init_is_called_where_that_works(executor):
-    """As pickle does. What it sets is then what it was."""
-    exc = raised(executor, Counts, 3)
-    assert (exc.args, exc.made_here) == ((3,), [3])
+def test_its_init_is_called_where_nothing_else_works(executor):
+    exc = raised(executor, Picky, "why")
+    assert (type(exc), exc.args) == (Picky, ("why",))
 
 
 class Tick(Exception):
@@ -385,13 +566,15 @@ class Tick(Exception):
 class Ticks(Exception):
     armed = False
 
-    def __init__(self, one, two=None):
+    def __init__(self, one, two):
+        super().__init__(one)
+        self.two = two
+
+    def __setstate__(self, state):
         if Ticks.armed:
             Ticks.armed = False
             signal.raise_signal(signal.SIGUSR1)
-        if two is None:
-            raise TypeError("it wants two")
-        super().__init__(one)
+        raise TypeError("it refuses")
 
 
 def test_what_a_signal_handler_raises_meanwhile_is_no_refusal():
@@ -406,7 +589,7 @@ def test_what_a_signal_handler_raises_meanwhile_is_no_refusal():
             load_exception(data)
     finally:
         signal.signal(signal.SIGUSR1, handler)
-    assert type(load_exception(data)) is Ticks
+    assert load_exception(data).two == 2
 
 
 def test_forks_wait_for_its_module(monkeypatch):

@@ -251,9 +251,8 @@ class RemoteError(DisttaskError):
         type_name: the exception's type, with its module (`str`).
         message: its ``str()`` (`str`).
         traceback: the formatted traceback in the worker (`str`).
-        reason: why it is not the exception itself (`str`). A class whose ``__init__`` takes other arguments than it
-            hands to ``Exception.__init__`` is none: such an exception is rebuilt without its ``__init__``, with its
-            ``args`` and attributes. Of attributes that cannot be pickled, only a note comes along.
+        reason: why it is not the exception itself (`str`). An ``__init__`` of its own is no such reason, and
+            attributes that cannot be pickled are none: they stay in the worker.
     """
 
     def __init__(self, type_name: str, message: str, traceback: str, reason: str = "") -> None:

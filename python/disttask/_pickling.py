@@ -40,6 +40,11 @@ REPR_LIMIT_CHARS = 1024
 MAX_CAUSES = 16
 """Exceptions that travel with one as its causes. Chains are short; one in a loop may grow without end."""
 
+_SIMPLE = (str, bytes, int, float, bool, type(None))
+
+_HEAP_TYPE = 1 << 9
+"""`Py_TPFLAGS_HEAPTYPE`: the class is of Python code, or of an extension module."""
+
 _INSTEAD = {
     "generator": " (return a list of what it yields)",
     "async_generator": " (return a list of what it yields)",
@@ -106,16 +111,17 @@ def dumps(obj: object, hits: list[BaseException] | None = None) -> Pickled:
     return Pickled(dumps_by_value(obj), by_value=True)
 
 
-def dumps_by_value(obj: object) -> bytes:
-    """What `dumps` does in the end. If this fails, it does, too."""
+def dumps_by_value(obj: object, ahead: type | None = None) -> bytes:
+    """What `dumps` does in the end. If this fails, it does, too. `ahead` comes before the pickler's class."""
     if "multiprocessing.reduction" in sys.modules:  # it knows how sockets and connections travel
         from ._sharing import dumps_with_reducers
 
-        return dumps_with_reducers(obj)
+        return dumps_with_reducers(obj, ahead)
     importing("disttask._by_value")
     from . import _by_value  # cloudpickle takes 50 ms: only where it is needed
 
-    return _by_value.dumps(obj)
+    kind = _by_value.Pickler
+    return _by_value.dumps(obj, kind if ahead is None else type("Pickler", (ahead, kind), {}))
 
 
 def _by_reference(obj: object, hits: list[BaseException] | None) -> bytes | None:
@@ -350,10 +356,24 @@ def _dump_causes(exc: BaseException, hits: list[BaseException] | None) -> list[b
 
 
 def _pickle_exception(exc: BaseException, more: Sequence[bytes], hits: list[BaseException] | None) -> bytes:
+    """See `_rebuilding.pickled`."""
+    make = None if _is_simple(exc) else _tried(_pickle_of_others, None, hits)
+    if make is None:  # or the module cannot be imported: there is no descriptor left, say, as the exception may tell
+        return _tried(lambda: dumps([exc, *more] if more else exc).data, b"", hits)
+    return make(exc, more, hits)
+
+
+def _is_simple(exc: BaseException) -> bool:
+    """One of a builtin class, with nothing but texts and numbers."""
+    is_of_python = type.__dict__["__flags__"].__get__(type(exc)) & _HEAP_TYPE
+    return not (is_of_python or _own(exc, "__dict__") or [arg for arg in _own(exc, "args") if type(arg) not in _SIMPLE])
+
+
+def _pickle_of_others() -> Callable[[BaseException, Sequence[bytes], list[BaseException] | None], bytes]:
     importing("disttask._rebuilding")
     from ._rebuilding import pickled
 
-    return pickled(exc, more, hits)
+    return pickled
 
 
 def _cut(text: str) -> str:

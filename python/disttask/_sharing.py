@@ -214,8 +214,11 @@ def dumps_for_start(value: tuple[Any, ...]) -> tuple[bytes, list[int]]:
         context.set_spawning_popen(before)
 
 
-def dumps_with_reducers(value: object) -> bytes:
-    """By value where that is needed, and with what `multiprocessing` (and torch, through it) knows of pickling."""
+def dumps_with_reducers(value: object, ahead: type | None = None) -> bytes:
+    """By value where that is needed, and with what `multiprocessing` (and torch, through it) knows of pickling.
+
+    `ahead` comes before the pickler's class.
+    """
     from collections import ChainMap
 
     from ._pickling import importing
@@ -225,7 +228,8 @@ def dumps_with_reducers(value: object) -> bytes:
 
     reduction: Any = sys.modules["multiprocessing.reduction"]
     tables = ChainMap({}, _by_value.METHODS, reduction.ForkingPickler._extra_reducers, _by_value.DISPATCH_TABLE)
-    return _by_value.dumps(value, type("Pickler", (_by_value.Pickler,), {"dispatch_table": tables}))
+    bases = (_by_value.Pickler,) if ahead is None else (ahead, _by_value.Pickler)
+    return _by_value.dumps(value, type("Pickler", bases, {"dispatch_table": tables}))
 
 
 def _give_names(values: tuple[Any, ...]) -> None:
