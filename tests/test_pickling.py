@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 import disttask
+from disttask import _native
 from disttask._pickling import MAX_CAUSES
 from helpers import assert_usable
 from tasks import add, fail
@@ -352,3 +353,27 @@ def test_an_exception_class_that_is_made_in_the_worker(executor):
     exc = executor.submit(raising).exception(timeout=10)
     assert "made there" in str(exc)
     assert_usable(executor, 10)
+
+
+@pytest.mark.parametrize("size", [0, 100, 1 << 21])
+def test_names_are_found_in_pickles(size):
+    """Wherever they stand."""
+    for data in (b"name" + bytes(size), bytes(size) + b"name", bytes(size // 2) + b"name" + bytes(size // 2)):
+        assert _native.mentions(data, b"name")
+        assert not _native.mentions(data, b"names")
+
+
+def test_a_class_by_value_is_found_in_a_large_result(executor):
+    """So that it is not overwritten by the worker's copy of it."""
+
+    class Here:
+        count = 0
+
+    def make(here):
+        here.count = 7
+        return here, "x" * 100_000
+
+    Here.count = 1
+    here, _ = executor.submit(make, Here).result(timeout=20)
+    assert here is Here
+    assert Here.count == 1

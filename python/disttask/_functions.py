@@ -15,6 +15,7 @@ from _pickle import dumps as _pickle_dumps
 
 from ._checks import to_submit
 from ._inputs import Alone, tell_of_generators
+from ._native import mentions
 from ._options import Options
 from ._pickling import PROTOCOL, importing, own_failure, task_name
 from ._references import MAINS, methods_by_name, place
@@ -214,7 +215,7 @@ def _by_reference(func: Any) -> bytes | None:
     except Exception as exc:
         own_failure(lambda: methods_by_name(func, _pickle_dumps(func, PROTOCOL)), exc)
         return None
-    return None if _MAIN in data else data
+    return None if mentions(data, _MAIN) else data
 
 
 class _Examination:

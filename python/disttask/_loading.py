@@ -22,6 +22,7 @@ from ._exceptions import (
     SerializationError,
     from_failure,
 )
+from ._native import mentions
 from ._pickling import Pickled, add_note, brief, dumps, importing, own_failure
 
 TYPE_CHECKING = False
@@ -218,6 +219,12 @@ def _load_once(data: bytes | tuple[bytes, list[Any]]) -> Any:
 
 # --- classes that travel by value ------------------------------------------------------------------------------------
 
+_SETSTATE = b"_class_setstate"
+"""Stands in each pickle that has a class by value in it."""
+
+_SHORT_BYTES = 1024
+"""Up to here Python itself finds a name in no time, and a call would take longer."""
+
 
 def loads(data: bytes, buffers: list[Any] | None = None) -> Any:
     """Unpickle something that a worker made.
@@ -225,7 +232,7 @@ def loads(data: bytes, buffers: list[Any] | None = None) -> Any:
     A class of this process that went to the worker by value comes back as itself (cloudpickle keeps track of it), but
     cloudpickle would then overwrite its attributes with the worker's copies. That is left out here.
     """
-    if b"_class_setstate" in data:
+    if mentions(data, _SETSTATE) if len(data) > _SHORT_BYTES else _SETSTATE in data:
         return _ClassKeepingUnpickler(io.BytesIO(data), buffers=buffers).load()
     return _pickle_loads(data, buffers=buffers)
 

@@ -50,6 +50,9 @@ def after_shutdown() -> str:
 def finalizing() -> None:
     """Called by `atexit`: from now on no other thread returns from a native wait."""
 
+def mentions(data: bytes, name: bytes, /) -> bool:
+    """Whether it is in there: as ``name in data``, at the speed of memory."""
+
 def raised_by_handler(exc: BaseException, /) -> bool | None:
     """Whether a signal handler has raised what the caller has caught; ``None``: one may have that leaves no trace."""
 

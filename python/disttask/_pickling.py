@@ -13,7 +13,7 @@ import struct
 import sys
 from _pickle import dumps as _pickle_dumps  # `pickle.dumps` itself, without what the module `pickle` imports
 
-from ._native import raised_by_handler
+from ._native import mentions, raised_by_handler
 from ._references import methods_by_name
 
 TYPE_CHECKING = False
@@ -106,7 +106,7 @@ def dumps(obj: object, hits: list[BaseException] | None = None) -> Pickled:
     What a signal handler raises meanwhile is added to `hits`, or else raised.
     """
     data = _by_reference(obj, hits)
-    if data is not None and _MAIN not in data and _CONNECTION not in data:
+    if data is not None and not (mentions(data, _MAIN) or mentions(data, _CONNECTION)):
         return Pickled(data, by_value=False)
     return Pickled(dumps_by_value(obj), by_value=True)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copyreg
 from _io import BytesIO
 
-from ._native import raised_by_handler
+from ._native import mentions, raised_by_handler
 from ._pickling import _CONNECTION, _HEAP_TYPE, _MAIN, PROTOCOL, _own, _tried, dumps_by_value
 from ._references import _Pickler as _ByReference
 
@@ -51,7 +51,7 @@ def _dump(sent: object, survey: _Survey) -> bytes:
         if raised_by_handler(failure):
             raise
         data = b""  # cloudpickle may know how; if not, its error is the better one
-    if data and _MAIN not in data and _CONNECTION not in data:
+    if data and not (mentions(data, _MAIN) or mentions(data, _CONNECTION)):
         return data
     return dumps_by_value(sent, type("_Surveyed", (_Surveyed,), {"survey": survey}))
 

@@ -13,6 +13,8 @@ from _pickle import Pickler
 from collections import ChainMap
 from copyreg import dispatch_table
 
+from ._native import mentions
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,4 +89,4 @@ def dumps(value: object, protocol: int = 5, *, buffer_callback: Any = None) -> b
 
 def methods_by_name(value: object, data: bytes) -> bytes:
     """The value's pickle, where `data` is what `pickle.dumps` makes of it."""
-    return dumps(value) if _BOUND in data else data
+    return dumps(value) if mentions(data, _BOUND) else data

@@ -36,6 +36,8 @@ pub mod _native {
     use pyo3::Bound;
 
     #[pymodule_export]
+    use super::buffer::mentions;
+    #[pymodule_export]
     use super::calls::Calls;
     #[pymodule_export]
     use super::error::{after_shutdown, ending};
