@@ -3,7 +3,7 @@
 //! Python runs in the main thread; the one native thread here needs no GIL, so a task that holds it for ever is
 //! not mistaken for a dead worker, and the worker of a dead host ends whatever its task is doing.
 
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
@@ -55,6 +55,8 @@ fn watch(host: Pid, socket: &OwnedFd, heart: Heart, arena: Arc<Arena>) -> Result
     // The end of file can be late: a forked child of the host may hold the host's end. The pidfd and, where
     // there is none, the parent's number are not fooled by that.
     let pidfd = pidfd_open(host, PidfdFlags::empty()).and_then(move_up).ok();
+    let mut watched = vec![Watched::new(socket, PollFlags::RDHUP)?];
+    watched.extend(pidfd.map(|pidfd| Watched::new(pidfd, PollFlags::IN)).transpose()?);
     heart.note_floor();
     let watching = move || {
         block_all_signals();
@@ -68,7 +70,7 @@ fn watch(host: Pid, socket: &OwnedFd, heart: Heart, arena: Arc<Arena>) -> Result
                 arena.rest();
                 trim();
             }
-            if getppid() != Some(host) || host_is_gone(&socket, pidfd.as_ref()) {
+            if getppid() != Some(host) || host_is_gone(&watched) {
                 die();
             }
         }
@@ -129,13 +131,32 @@ fn peak_in(status: &[u8]) -> Option<u64> {
     Some(number.parse::<u64>().ok()?.saturating_mul(1024))
 }
 
+/// What tells of the host's end. A task may have closed it, as [`Status`]: then the parent's number has to do.
+struct Watched {
+    file: OwnedFd,
+    is: FileId,
+    of: PollFlags,
+}
+
+impl Watched {
+    fn new(file: OwnedFd, of: PollFlags) -> rustix::io::Result<Self> {
+        let is = FileId::of(&file)?;
+        Ok(Self { file, is, of })
+    }
+
+    fn is_ours(&self) -> bool {
+        FileId::of(&self.file) == Ok(self.is)
+    }
+}
+
 /// Wait one beat for the socket to hang up or the host's process to end.
-fn host_is_gone(socket: &OwnedFd, pidfd: Option<&OwnedFd>) -> bool {
-    let mut fds = vec![PollFd::new(socket, PollFlags::RDHUP)];
-    fds.extend(pidfd.map(|pidfd| PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)));
+fn host_is_gone(watched: &[Watched]) -> bool {
+    let ours = watched.iter().filter(|watched| watched.is_ours());
+    let mut fds: Vec<_> = ours.map(|watched| PollFd::new(&watched.file, watched.of)).collect();
     match poll(&mut fds, Some(&BEAT)) {
         Ok(0) | Err(_) => false,
-        Ok(_) => fds.iter().any(|fd| !fd.revents().is_empty()),
+        // One that was closed in this very moment says that it is none.
+        Ok(_) => fds.iter().any(|fd| !fd.revents().difference(PollFlags::NVAL).is_empty()),
     }
 }
 
@@ -148,6 +169,19 @@ fn die() -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closed_descriptor_is_not_the_hosts_end() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+        let mut watched = [Watched::new(OwnedFd::from(ours), PollFlags::RDHUP).expect("it is open")];
+        assert!(!host_is_gone(&watched));
+        let mine = watched[0].is;
+        watched[0].is = FileId::of(rustix::stdio::stdin()).expect("there is one");
+        drop(theirs);
+        assert!(!host_is_gone(&watched), "it is another file's number now");
+        watched[0].is = mine;
+        assert!(host_is_gone(&watched));
+    }
 
     #[test]
     fn the_peak_is_found_in_a_status() {

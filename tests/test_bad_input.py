@@ -4,6 +4,7 @@ import base64
 import functools
 import io
 import pickle
+import re
 import threading
 
 import pytest
@@ -285,7 +286,7 @@ def test_an_opened_file_is_no_argument(executor, tmp_path, mode):
         kind = type(file).__name__
         text = failing(executor, disttask.SerializationError, str, file)
         assert text.startswith(f"argument 1 (of type {kind}) cannot be pickled")
-        assert f"TypeError: cannot pickle '_io.{kind}' object" in text
+        assert re.search(f"TypeError: cannot pickle '(_io\\.)?{kind}' (object|instances)", text)  # since 3.13
         assert "Pass what it is made from (a path" in text
         assert mode.endswith("b") or f"the opened file {str(path)!r}" in text
         failing(executor, disttask.SerializationError, lambda: file.name)

@@ -162,8 +162,10 @@ with disttask.Executor(1) as executor:
 
 
 def test_closing_all_descriptors_ends_the_worker(executor):
+    """Which is told: the worker does not take it for the end of its host."""
     exc = executor.submit(tasks.close_all_fds).exception(timeout=10)
     assert type(exc) is disttask.WorkerCrashed
+    assert "a task closed its control socket" in str(exc)
     assert_usable(executor)
 
 
