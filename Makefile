@@ -76,6 +76,7 @@ bench: ## beside other pools, in one run (PEERS=... names them; ray, dask and sc
 	.venv-bench/bin/python -m pip install --quiet $(PEER_PACKAGES)
 	.venv-bench/bin/python bench/peers.py --systems $(PEERS) --md .venv-bench/peers.md
 	.venv-bench/bin/python bench/cost.py | tee .venv-bench/cost.md
+	.venv-bench/bin/python bench/large.py | tee .venv-bench/large.md
 	.venv-bench/bin/python bench/floor.py | tee .venv-bench/floor.md
 	if command -v wrk >/dev/null; then .venv-bench/bin/python bench/over_http.py | tee .venv-bench/http.md; else echo "no wrk here: HTTP is left out" | tee .venv-bench/http.md; fi
 	./bench/write_docs.sh .venv-bench

@@ -3,7 +3,6 @@
 Run it with `make bench`.
 """
 
-import functools
 import gc
 import os
 import pickle
@@ -12,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
+
+import at_hand
 
 import disttask
 
@@ -39,17 +40,14 @@ def wait_at_gate(path: str) -> None:
         pass
 
 
-@functools.cache
-def filled(megabytes: int) -> Any:
-    """An array that the worker has at hand, from the second time on."""
-    import numpy as np
-
-    return np.ones(megabytes * 125_000)
+def filled() -> Any:
+    """An array that the process has at hand, from the second time on."""
+    return at_hand.array(HELD_MB * 125_000)
 
 
 def pause(seconds: float) -> None:
     """Have another worker take the next task."""
-    filled(HELD_MB)
+    filled()
     time.sleep(seconds)
 
 
@@ -78,13 +76,13 @@ def hold_results() -> float:
     """GB/s of results that are all kept."""
     with disttask.Executor(WORKERS) as executor:
         list(executor.map(pause, [0.2] * 2 * WORKERS, chunksize=1))
-        kept = [executor.submit(filled, HELD_MB).result()]
+        kept = [executor.submit(filled).result()]
         find_pages()
         start = time.perf_counter()
-        under_way = [executor.submit(filled, HELD_MB) for _ in range(2)]
+        under_way = [executor.submit(filled) for _ in range(2)]
         for _ in range(HELD - 2):
             kept.append(under_way.pop(0).result())
-            under_way.append(executor.submit(filled, HELD_MB))
+            under_way.append(executor.submit(filled))
         kept += [future.result() for future in under_way]
         return HELD * HELD_MB / 1000 / (time.perf_counter() - start)
 
@@ -97,7 +95,7 @@ def find_pages() -> None:
     """
     fd = os.memfd_create("pages")
     for _ in range(2 * HELD):
-        os.write(fd, filled(HELD_MB).data)
+        os.write(fd, filled().data)
     os.close(fd)
 
 
@@ -107,7 +105,7 @@ def hold_files() -> float:
     Pages have to be found, and on a virtual machine perhaps first made, as for results. A file that is closed before
     the next one is filled leaves its pages to that, which says nothing about what is held.
     """
-    data = filled(HELD_MB).data
+    data = filled().data
     find_pages()
     start = time.perf_counter()
     files = [os.memfd_create("fresh") for _ in range(HELD)]

@@ -20,6 +20,8 @@ cd "$(dirname "$0")/.."
     echo
     cat "$1/cost.md"
     echo
+    cat "$1/large.md"
+    echo
     echo "## Where a task's time goes"
     echo
     cat "$1/floor.md"

@@ -13,12 +13,13 @@ from concurrent.futures import Future as StandardFuture
 
 from . import _native
 from ._context import Within
+from ._described import short_repr
 from ._exceptions import SerializationError
 from ._functions import Task
 from ._inputs import NOT_AMONG_ITEMS
 from ._loading import brief_or_raise
 from ._options import Guarded
-from ._pickling import PROTOCOL, class_name, dumps_by_value, own_failure, short_repr, task_name, type_name
+from ._pickling import PROTOCOL, class_name, dumps_by_value, own_failure, task_name, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

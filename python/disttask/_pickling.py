@@ -18,7 +18,6 @@ from ._references import methods_by_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import reprlib
     from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Any, TypeVar
@@ -33,9 +32,6 @@ TEXT_LIMIT_CHARS = 64 * 1024
 
 LARGE_BYTES = 10_000_000
 """To pickle, send and unpickle so much takes ten milliseconds and more. Dask and Ray warn from about there on, too."""
-
-REPR_LIMIT_CHARS = 1024
-"""What is shown of a value."""
 
 MAX_CAUSES = 16
 """Exceptions that travel with one as its causes. Chains are short; one in a loop may grow without end."""
@@ -384,48 +380,4 @@ def _cut(text: str) -> str:
 
 
 def _join_sections(sections: list[bytes]) -> bytes:
-    lengths = (len(section) for section in sections)
-    return struct.pack(f"<I{len(sections)}Q", len(sections), *lengths) + b"".join(sections)
-
-
-# --- values that can be shown without unpickling them ----------------------------------------------------------------
-
-
-def describe(value: object) -> bytes:
-    """The value as sections (JSON where JSON can hold it, a short repr, the pickle), for `src/pool/answer.rs`.
-
-    Raises:
-        Exception: whatever pickling the value raises.
-    """
-    importing("json")
-    import json
-
-    pickled = dumps(value).data
-    try:
-        encoded = json.dumps(value, allow_nan=False).encode()
-    except BaseException:  # the value's own methods are asked
-        encoded = b""
-    return _join_sections([encoded, short_repr(value).encode("utf-8", "backslashreplace"), pickled])
-
-
-def short_repr(value: object, lets_handlers_through: bool = False) -> str:
-    """A `repr` of bounded size; containers are cut before they are formatted.
-
-    It raises nothing, or only what a signal handler raises.
-    """
-    try:
-        text = _plain(_short().repr(value))
-    except BaseException as exc:
-        if lets_handlers_through and raised_by_handler(exc) is not False:
-            raise
-        return f"<{type_name(type(value))} whose repr() raises {class_name(type(exc))}>"
-    return text if len(text) <= REPR_LIMIT_CHARS else f"{text[: REPR_LIMIT_CHARS - 3]}..."
-
-
-def _short() -> reprlib.Repr:
-    import reprlib
-
-    short = reprlib.Repr()
-    short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = short.maxdeque = short.maxdict = 20
-    short.maxstring = short.maxlong = short.maxother = REPR_LIMIT_CHARS
-    return short
+    return struct.pack(f"<I{len(sections)}Q", len(sections), *map(len, sections)) + b"".join(sections)

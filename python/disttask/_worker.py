@@ -11,8 +11,7 @@ from _weakref import ref
 
 from . import _handshake, _inputs, _lean, _native, _sharing, _streams
 from ._options import Guarded as Guarded
-from ._pickling import brief, described, dump_exception, dumps, finish_imports, result_note
-from ._pickling import describe as describe
+from ._pickling import brief, described, dump_exception, dumps, finish_imports, importing, result_note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,6 +107,14 @@ load = loads
 def dump(result: object) -> bytes:
     """The pickle of what a task returned."""
     return dumps(result).data
+
+
+def describe(result: object) -> bytes:
+    """The same, and what can be shown of it without unpickling it."""
+    importing("disttask._described")
+    from . import _described
+
+    return _described.describe(result)
 
 
 def dump_chunk(errors: list[tuple[int, bytes]], values: list[object], pickles: list[tuple[int, bytes]]) -> bytes:
