@@ -70,7 +70,7 @@ fn watch(host: Pid, socket: &OwnedFd, heart: Heart, arena: Arc<Arena>) -> Result
                 arena.rest();
                 trim();
             }
-            if getppid() != Some(host) || host_is_gone(&watched) {
+            if getppid() != Some(host) || host_is_gone(&mut watched, || getppid() != Some(host)) {
                 die();
             }
         }
@@ -136,28 +136,40 @@ struct Watched {
     file: OwnedFd,
     is: FileId,
     of: PollFlags,
+    was_wrong: bool,
 }
 
 impl Watched {
     fn new(file: OwnedFd, of: PollFlags) -> rustix::io::Result<Self> {
         let is = FileId::of(&file)?;
-        Ok(Self { file, is, of })
+        Ok(Self { file, is, of, was_wrong: false })
     }
 
-    fn is_ours(&self) -> bool {
-        FileId::of(&self.file) == Ok(self.is)
+    fn is_asked(&self) -> bool {
+        !self.was_wrong && FileId::of(&self.file) == Ok(self.is)
     }
 }
 
 /// Wait one beat for the socket to hang up or the host's process to end.
-fn host_is_gone(watched: &[Watched]) -> bool {
-    let ours = watched.iter().filter(|watched| watched.is_ours());
-    let mut fds: Vec<_> = ours.map(|watched| PollFd::new(&watched.file, watched.of)).collect();
-    match poll(&mut fds, Some(&BEAT)) {
-        Ok(0) | Err(_) => false,
-        // One that was closed in this very moment says that it is none.
-        Ok(_) => fds.iter().any(|fd| !fd.revents().difference(PollFlags::NVAL).is_empty()),
+///
+/// Before Linux 6.9 a pidfd cannot be told from an eventfd and its kind, which a task may have at its number: so it only says when to
+/// look whether we have another parent, and is not asked any more once it was wrong.
+fn host_is_gone(watched: &mut [Watched], is_orphan: impl Fn() -> bool) -> bool {
+    let mut asked: Vec<_> = watched.iter_mut().filter(|watched| watched.is_asked()).collect();
+    let mut fds: Vec<_> = asked.iter().map(|watched| PollFd::new(&watched.file, watched.of)).collect();
+    if poll(&mut fds, Some(&BEAT)).is_err() {
+        return false;
     }
+    // One that was closed in this very moment says that it is none.
+    let says: Vec<_> = fds.iter().map(|fd| !fd.revents().difference(PollFlags::NVAL).is_empty()).collect();
+    let hung_up = asked.iter().zip(&says).any(|(watched, says)| *says && watched.of == PollFlags::RDHUP);
+    if hung_up || is_orphan() {
+        return true;
+    }
+    for (watched, says) in asked.iter_mut().zip(says) {
+        watched.was_wrong = says;
+    }
+    false
 }
 
 /// The host is gone: take the whole process group along, this process included.
@@ -174,13 +186,24 @@ mod tests {
     fn a_closed_descriptor_is_not_the_hosts_end() {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
         let mut watched = [Watched::new(OwnedFd::from(ours), PollFlags::RDHUP).expect("it is open")];
-        assert!(!host_is_gone(&watched));
+        let is_gone = |watched: &mut [Watched]| host_is_gone(watched, || false);
+        assert!(!is_gone(&mut watched));
         let mine = watched[0].is;
         watched[0].is = FileId::of(rustix::stdio::stdin()).expect("there is one");
         drop(theirs);
-        assert!(!host_is_gone(&watched), "it is another file's number now");
+        assert!(!is_gone(&mut watched), "it is another file's number now");
         watched[0].is = mine;
-        assert!(host_is_gone(&watched));
+        assert!(is_gone(&mut watched));
+    }
+
+    #[test]
+    fn what_looks_like_a_pidfd_only_says_when_to_look() {
+        let counter =
+            rustix::event::eventfd(1, rustix::event::EventfdFlags::CLOEXEC).expect("there are some");
+        let mut watched = [Watched::new(counter, PollFlags::IN).expect("it is open")];
+        assert!(host_is_gone(&mut watched, || true));
+        assert!(!host_is_gone(&mut watched, || false));
+        assert!(watched[0].was_wrong, "it would be asked without pause");
     }
 
     #[test]
