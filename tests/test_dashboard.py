@@ -164,6 +164,25 @@ def test_tasks_are_watched_while_they_run_and_cancelled_while_they_wait(tab, doo
     assert [door.result(task_id)["result"] for task_id in (waiting[0], waiting[2])] == [1, 3]
 
 
+def test_a_task_that_runs_is_killed_from_the_page_once_a_person_is_sure(tab, door, tmp_path):
+    tab.log_in(door)
+    gate = tmp_path / "gate"
+    spared = submit(door, "spared", tasks.wait_for_file, str(gate))
+    killed = submit(door, "killed", tasks.sleep, 60)
+    button = tab.cell(tab.page.locator("#present > tr", has_text="spared"), "action")
+    expect(button).to_have_text("Kill")
+    button.click()
+    assert [alarm for alarm in tab.alarms if "Kill task" in alarm] == tab.alarms != [], "it has asked, and was told no"
+    tab.alarms.clear()
+    tab.accept_dialogs = True
+    tab.cell(tab.page.locator("#present > tr", has_text="killed"), "action").click()
+    expect(tab.page.locator("#notice-text")).to_contain_text("killed")
+    assert door.result(killed)["status"] == "cancelled"
+    expect(tab.past("killed").locator('[data-state="cancelled"]')).to_have_count(1)
+    gate.touch()
+    assert door.result(spared)["status"] == "succeeded"
+
+
 def test_the_traceback_of_a_failed_task_is_one_click_away(tab, door):
     tab.log_in(door)
     submit(door, "fails", hostile.throw_text, "the reason")

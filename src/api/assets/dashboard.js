@@ -114,17 +114,27 @@ async function act(row, method, url, done) {
   }
 }
 
-function restart(row) {
-  const { worker, pid } = row.item;
-  const sure = confirm(`Kill worker ${worker} (pid ${pid}) and start another? A task that it runs loses this attempt.`);
+function isSure(question) {
+  const sure = confirm(question);
   // The question held all timers up: the silence since is the page's own.
   if (link === "live") awaitPicture();
-  if (sure) act(row, "POST", `api/v1/workers/${encodeURIComponent(pid)}/restart`, `Worker ${worker} is restarted.`);
+  return sure;
 }
 
+function restart(row) {
+  const { worker, pid } = row.item;
+  const question = `Kill worker ${worker} (pid ${pid}) and start another? A task that it runs loses this attempt.`;
+  if (isSure(question)) act(row, "POST", `api/v1/workers/${encodeURIComponent(pid)}/restart`, `Worker ${worker} is restarted.`);
+}
+
+/** Cancels a task that waits. One that runs is killed, and ends as cancelled: it is not tried again. */
 function cancel(row) {
-  const id = row.item.task_id;
-  act(row, "DELETE", `api/v1/tasks/${encodeURIComponent(id)}`, `Task ${shortId(id)} is cancelled.`);
+  const { task_id: id, status } = row.item;
+  const url = `api/v1/tasks/${encodeURIComponent(id)}`;
+  if (status !== "running") act(row, "DELETE", url, `Task ${shortId(id)} is cancelled.`);
+  else if (isSure(`Kill task ${shortId(id)} in the midst of what it does? It is not tried again.`)) {
+    act(row, "DELETE", `${url}?kill=true`, `Task ${shortId(id)} is killed.`);
+  }
 }
 
 // ---- workers, and tasks that have not ended
@@ -164,8 +174,9 @@ const showPresent = keyed("present", (item) => item.task_id, cancel, ({ cells, i
   putState(cells.state, item.status);
   put(cells.waited, duration(item.waited_seconds));
   put(cells.ran, runs ? duration(item.ran_seconds) : NONE);
-  set(cells.action, "hidden", runs);
-  set(cells.action, "ariaLabel", `Cancel task ${shortId(item.task_id)}`);
+  const verb = runs ? "Kill" : "Cancel";
+  put(cells.action, verb);
+  set(cells.action, "ariaLabel", `${verb} task ${shortId(item.task_id)}`);
 });
 
 // ---- tasks that have ended
