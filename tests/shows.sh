@@ -2,7 +2,7 @@
 # What does not fit CI: a million schedules, the rings' protocol to a greater depth, the whole suite on every interpreter
 # found in both kinds of build, a thousand kills, the storms in full size, HTTP's fuzz, what users of pools complain of. Writes
 # docs/shows.md with the commit.
-# Run it with `make shows`; an hour and a half with two processors. Rows can be named: `tests/shows.sh kills storm`.
+# Run it with `make shows`; two hours with two processors. Rows can be named: `tests/shows.sh kills storm suite-3.12 abi3`.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p docs
@@ -12,8 +12,9 @@ wanted=("$@")
 
 interpreters() { # one command line per interpreter >= 3.11
     if command -v pyenv >/dev/null; then
+        # Not PYENV_VERSION: whatever stands before pyenv's own commands in PATH does not know it.
         for version in $(pyenv versions --bare | grep -E '^3\.(1[1-9]|[2-9][0-9])\.[0-9]+$'); do
-            echo "env PYENV_VERSION=$version python3"
+            echo "$(pyenv root)/versions/$version/bin/python3"
         done
     else
         for minor in 11 12 13 14; do command -v "python3.$minor" || true; done
@@ -23,7 +24,7 @@ interpreters() { # one command line per interpreter >= 3.11
 row() { # row KEY NAME COMMAND...: run it, keep its last telling line
     local key=$1 name=$2 log line seconds=$SECONDS
     shift 2
-    [ "${#wanted[@]}" = 0 ] || [[ " ${wanted[*]} " == *" $key "* ]] || return 0
+    [ "${#wanted[@]}" = 0 ] || [[ " ${wanted[*]} " == *" $key "* || " ${wanted[*]} " == *" ${key%-*} "* ]] || return 0
     log=$(mktemp)
     "$@" >"$log" 2>&1
     local status=$?
@@ -52,8 +53,8 @@ row protocol "rings and bells, three interruptions" env DISTTASK_INTERRUPTIONS=3
 while read -r python; do
     version=$($python -c 'import sys; print("{}.{}.{}".format(*sys.version_info))') || continue
     venv=".venv-${version%.*}"
-    row suite "Python $version, its own build" make test-wheel PYTHON="$python" VENV="$venv"
-    row abi3 "Python $version, abi3" make test-wheel PYTHON="$python" VENV="$venv-abi3" WHEEL_ARGS="--profile dev --features abi3"
+    row "suite-${version%.*}" "Python $version, its own build" make test-wheel PYTHON="$python" VENV="$venv"
+    row "abi3-${version%.*}" "Python $version, abi3" make test-wheel PYTHON="$python" VENV="$venv-abi3" WHEEL_ARGS="--profile dev --features abi3"
     last="$python"
 done < <(interpreters)
 

@@ -120,6 +120,7 @@ def test_a_stopped_busy_worker_with_a_timeout(executor):
 
 def test_a_busy_worker_that_stands_still_for_a_while_is_left_alone(executor):
     future = executor.submit(sleep, 0.5, "done")
+    wait_until(future.running, 10, "begun")
     (pid,) = wait_busy(executor)
     os.kill(pid, signal.SIGSTOP)
     time.sleep(3.5)  # longer than an idle one may
