@@ -23,6 +23,8 @@ from helpers import assert_usable
         ({"context": 5}, "context must be a list of contextvars.ContextVar, not int"),
         ({"executable": 5}, "executable must be a path .* not int"),
         ({"executable": b"python"}, "executable must be a path .* not bytes"),
+        ({"capture_output": "false"}, "capture_output must be a bool, not str"),
+        ({"forward_logging": 0}, "forward_logging must be a bool, not int"),
     ],
     ids=str,
 )

@@ -29,6 +29,17 @@ def whole(name: str, value: int, low: int, high: int) -> int:
     return value
 
 
+def truth(name: str, value: bool) -> bool:
+    """The value.
+
+    Raises:
+        TypeError: it is not a bool: the text "false" would be true.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+    return value
+
+
 def seconds(name: str, value: float, otherwise: str = "") -> float:
     """The value; `otherwise` is what else it might have been.
 

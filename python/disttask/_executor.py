@@ -136,7 +136,7 @@ class Executor(Tasks, Workers, cf.Executor):
         keep_results, keep_bytes, keep_seconds = _keep
         given = {
             "executable": checked_executable(executable),
-            "capture": bool(capture_output),
+            "capture": capture_output,
             "keep_results": keep_results,
             "keep_bytes": keep_bytes,
             "keep_seconds": keep_seconds,

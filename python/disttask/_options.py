@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._checks import bytes_limit, seconds, seconds_limit, several, whole
+from ._checks import bytes_limit, seconds, seconds_limit, several, truth, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,9 +89,7 @@ class Options:
             raise ValueError(f"name must have 1 to {_MAX_NAME_CHARS} characters, not {len(name)}")
         self.name = name
         self.tags = _checked_tags(tags)
-        if not isinstance(kill_on_cancel, bool):
-            raise TypeError(f"kill_on_cancel must be a bool, not {type(kill_on_cancel).__name__}")
-        self.kill_on_cancel = kill_on_cancel
+        self.kill_on_cancel = truth("kill_on_cancel", kill_on_cancel)
 
     def changed(self, **changes: Any) -> Options:
         """The same with these changed. Without retries there is nothing left for what was said about them."""

@@ -6,7 +6,7 @@ import os
 import sys
 
 from . import _filters, _handshake, _native, _sharing
-from ._checks import bytes_limit, can_be_iterated, is_async, limit, seconds_limit, several
+from ._checks import bytes_limit, can_be_iterated, is_async, limit, seconds_limit, several, truth
 from ._exceptions import SerializationError
 from ._inputs import apart
 from ._output import log_levels
@@ -49,8 +49,8 @@ class Start:
         self._preload = _checked_preload(preload)
         self._env = _checked_env(env)
         self._threads = _checked_threads(blas_threads)
-        self._capture_output = bool(capture_output)
-        self._forward_logging = bool(forward_logging)
+        self._capture_output = truth("capture_output", capture_output)
+        self._forward_logging = truth("forward_logging", forward_logging)
         self._context = context
         # What only they hold, such as a lock of multiprocessing, is to be there when a later worker unpickles them.
         self._kept: tuple[object, ...] = (initializer, initargs, finalizer)
