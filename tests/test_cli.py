@@ -431,7 +431,7 @@ def test_kill(run, tmp_path):
     log = tmp_path / "log"
     endless = run("submit", "tasks:logged_sleep", log, "begun", "3600").stdout.strip()
     wait_until(lambda: tasks.lines(log), 10, "the task begun")
-    assert "runs or has ended" in run("cancel", endless, status=FAILED).stdout
+    assert "runs (disttask kill ends it) or has ended" in run("cancel", endless, status=FAILED).stdout
     assert run("kill", endless).stdout.split() == [endless, "cancelled"]
     assert run("kill", endless, status=FAILED).stdout.split(maxsplit=1) == [endless, "has ended\n"]
     assert "nobody-1" in the_error(run("kill", "nobody-1", status=USAGE))

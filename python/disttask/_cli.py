@@ -261,7 +261,7 @@ def results(task_ids: tuple[str, ...], wait: float, client: Client, as_json: boo
 @_client_options
 def cancel(task_ids: tuple[str, ...], client: Client) -> None:
     """Cancel tasks that wait. The exit status is 1 if one of them runs or has ended."""
-    _end(task_ids, client.cancel, "runs or has ended")
+    _end(task_ids, client.cancel, "runs (disttask kill ends it) or has ended")
 
 
 @main.command()
