@@ -167,6 +167,35 @@ def test_errors_end_it_or_stand_in_place(executor):
     run(main())
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [1, 2, 50])
+def test_an_error_of_the_last_item(executor, way, size):
+    async def main():
+        got = []
+        with pytest.raises(ZeroDivisionError):
+            await take_all(executor.amap(tasks.inverse_of_distance, range(size), [size - 1] * size, **way), got)
+        assert set(got) <= {1 / (n - size + 1) for n in range(size - 1)}
+
+    run(main())
+
+
+def test_an_error_does_not_wait_for_what_is_under_way(make_executor, tmp_path):
+    executor, gate = make_executor(2), tmp_path / "gate"
+
+    async def main():
+        with pytest.raises(ZeroDivisionError):
+            await take_all(executor.amap(fail_or_wait, [str(gate), "", str(gate)], chunksize=1, ordered=False), [])
+
+    try:
+        run(main(), timeout=20)
+    finally:
+        gate.touch()
+
+
+def fail_or_wait(path):
+    return tasks.wait_for_file(path) if path else 1 / 0
+
+
 def test_a_time_limit(executor):
     async def main():
         started = time.monotonic()

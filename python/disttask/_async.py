@@ -76,7 +76,8 @@ class AsyncResults:
                 self._values = values[::-1]
                 await asyncio.sleep(0)  # results may come so quickly that nothing else would ever run
                 return
-            await self._wait()
+            if flow.must_wait():
+                await self._wait()
         raise StopAsyncIteration  # it was closed, perhaps meanwhile and by another coroutine
 
     def _take(self) -> list[Any] | None:

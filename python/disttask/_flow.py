@@ -327,7 +327,7 @@ class Flow(_Mapping):
                     count = len(values)
                     yield letting_go(values)
                     self.handed_out(count)
-                elif self._error is None and self._under_way:
+                elif self.must_wait():
                     self._wait()
             if self.failed is not None:
                 raise self.failed
@@ -337,6 +337,10 @@ class Flow(_Mapping):
     def handed_out(self, count: int) -> None:
         """So many values were yielded: there is room for others."""
         self._held -= count
+
+    def must_wait(self) -> bool:
+        """Whether `take` has nothing before something ends, neither values nor an error."""
+        return self._error is None and bool(self._under_way)
 
     def awaited(self) -> list[tuple[_native.Calls, int]]:
         """Whose ends are worth waking up for; see `_native.Calls._wait_any`."""
