@@ -67,6 +67,7 @@ row storm "the storm, 200,000 tasks" "${full[@]}" tests/test_chaos.py -k test_st
 row slow "HTTP, 500 slow headers and 200 slow bodies" "${full[@]}" tests/test_http_load.py -k slow_clients
 row every "HTTP, 10,000 queued tasks, a kill a second" "${full[@]}" tests/test_http_load.py -k every_result
 row hammer "everything that waits, 8 threads, 60 s" env DISTTASK_HAMMER_SECONDS=60 "${full[@]}" tests/test_hammer.py
+row model "maps of all kinds beside a plain loop, two minutes" "${full[@]}" tests/test_map_model.py
 row timeouts "time-outs at 200 ms, 1,000 tasks behind" "$venv/bin/python" bench/timeouts.py
 row memory "100,000 results of 1 MB, four ways" "${full[@]}" tests/test_flow_memory.py
 "$venv/bin/python" -m pip install --quiet "schemathesis>=4"
