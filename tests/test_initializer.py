@@ -304,6 +304,33 @@ with disttask.Executor(1) as executor:
 """
 
 
+def test_code_that_names_the_module_without_importing_it_finds_it(run_script):
+    """To use `ProcessPoolExecutor` imports it, and such code has used that before."""
+    assert run_script(NAMED).out.split() == ["False", "ValueError", "True", "caught", "AttributeError"]
+
+
+NAMED = """
+import concurrent.futures, os, sys, disttask
+with disttask.Executor(1) as executor:
+    print("concurrent.futures.process" in sys.modules)
+    for task in (executor.submit(int, "x"), executor.submit(os._exit, 3)):
+        try:
+            task.result()
+        except concurrent.futures.process.BrokenProcessPool:
+            print("caught")
+        except ValueError:
+            print("ValueError")
+            print("concurrent.futures.process" in sys.modules)
+try:
+    concurrent.futures.no_such_thing
+except AttributeError as exc:
+    assert str(exc) == "module 'concurrent.futures' has no attribute 'no_such_thing'", exc
+    print("AttributeError")
+assert concurrent.futures.ProcessPoolExecutor is concurrent.futures.process.ProcessPoolExecutor
+assert concurrent.futures.ThreadPoolExecutor(1).submit(abs, -1).result() == 1
+"""
+
+
 # --- cancel_futures while workers start ------------------------------------------------------------------------------
 
 

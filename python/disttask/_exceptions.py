@@ -24,7 +24,9 @@ its text is the traceback there.
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
+import sys
 from _pickle import PicklingError, UnpicklingError  # those of `pickle`, which takes 1 ms to import
 from concurrent.futures import BrokenExecutor
 
@@ -335,3 +337,21 @@ def _be_broken_process_pools(module: Any) -> None:
 
 
 when_imported("concurrent.futures.process", _be_broken_process_pools)
+
+
+def _have_process(package: Any) -> None:
+    """Let ``except concurrent.futures.process.BrokenProcessPool:`` find the module: `ProcessPoolExecutor` would load it."""
+    others = getattr(package, "__getattr__", None)
+
+    def attribute(name: str) -> Any:
+        if name == "process":
+            __import__("concurrent.futures.process")
+            return sys.modules["concurrent.futures.process"]
+        if others is None:
+            raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
+        return others(name)
+
+    package.__getattr__ = attribute
+
+
+_have_process(concurrent.futures)
