@@ -340,7 +340,7 @@ when_imported("concurrent.futures.process", _be_broken_process_pools)
 
 
 def _have_process(package: Any) -> None:
-    """Let ``except concurrent.futures.process.BrokenProcessPool:`` find the module: `ProcessPoolExecutor` would load it."""
+    """Let ``except concurrent.futures.process.BrokenProcessPool:`` find it, as after a use of `ProcessPoolExecutor`."""
     others = getattr(package, "__getattr__", None)
 
     def attribute(name: str) -> Any:
