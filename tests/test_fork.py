@@ -10,7 +10,7 @@ import pytest
 from tasks import add
 
 IN_CHILD = """
-import os, signal, sys, time, disttask, tasks
+import os, signal, sys, tempfile, time, disttask, tasks
 from concurrent.futures import wait
 
 signal.alarm(20)  # a child that hangs ends by SIGALRM
@@ -33,7 +33,8 @@ def in_child(function):
             status = 0
         except BaseException:
             import traceback
-            traceback.print_exc()
+            traceback.print_exc(file=sys.stdout)
+            sys.stdout.flush()
         finally:
             os._exit(status)
     _, status = os.waitpid(pid, 0)
@@ -82,7 +83,8 @@ def test_a_future_that_was_observed_before_the_fork(run_script):
     run(
         run_script,
         """
-pending, calls = executor.submit(tasks.sleep, 0.5), []
+folder = tempfile.TemporaryDirectory()
+pending, calls = executor.submit(tasks.wait_for_file, folder.name + "/gate"), []
 pending.add_done_callback(lambda future: calls.append(os.getpid()))
 finished = executor.submit(tasks.add, 1)
 wait([finished])
@@ -93,6 +95,7 @@ def child():
     assert wait([finished], timeout=5).done == {finished}
     assert calls == [], "the callback is the parent's"
 in_child(child)
+open(folder.name + "/gate", "w").close()
 assert pending.result() is None
 while not calls:
     time.sleep(0.01)
