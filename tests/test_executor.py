@@ -283,3 +283,11 @@ def test_a_failing_task_leaves_the_others_alone(executor):
                 future.result(timeout=10)
         else:
             assert future.result(timeout=10) == number + 1
+
+
+def test_what_process_pool_executor_keeps_for_itself(executor):
+    for name, instead in (("_processes", "kill_workers"), ("_pending_work_items", "max_pending"), ("_work_ids", "")):
+        assert not hasattr(executor, name)
+        with pytest.raises(AttributeError, match=f"^'Executor' object has no attribute '{name}'.*{instead}") as caught:
+            getattr(executor, name)
+        assert (caught.value.name, caught.value.obj) == (name, executor)

@@ -44,6 +44,12 @@ KEEP_SECONDS = 3600.0
 """Their age: an hour."""
 
 
+_INSTEAD = {
+    "_processes": "status()['workers'] has their pids, terminate_workers() and kill_workers() end them",
+    "_pending_work_items": "status() counts what is queued and running, max_pending=n bounds it",
+}
+
+
 class Executor(Tasks, Workers, cf.Executor):
     """Run callables on worker processes. A worker runs one task at a time; short ones wait there for their turn.
 
@@ -330,6 +336,14 @@ class Executor(Tasks, Workers, cf.Executor):
             allow_plaintext=allow_plaintext,
             max_body=max_body,
         )
+
+    if not TYPE_CHECKING:  # or type checkers would take any name
+
+        def __getattr__(self, name: str) -> Any:
+            """What is not there. Of `ProcessPoolExecutor`'s own, some is widely used: say what to use instead."""
+            instead = _INSTEAD.get(name, "")
+            text = f"{type(self).__name__!r} object has no attribute {name!r}{instead and f': {instead}'}"
+            raise AttributeError(text, name=name, obj=self)
 
     def __reduce__(self) -> Any:
         return executor_of, (self._prefix,)
