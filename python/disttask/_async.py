@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Generic, TypeVar
 
 from ._flow import Flow
 from ._progress import Bar
@@ -17,28 +18,30 @@ if TYPE_CHECKING:
     from ._future import Future
     from ._progress import Progress
 
+_T = TypeVar("_T")
+
 _LOADED_ASIDE = 64 * 1024
 """Bytes of results that are unpickled on another thread: some 50 us of work, as the way there and back costs."""
 
 
-class AsyncResults:
+class AsyncResults(Generic[_T]):
     """What `Executor.amap` returns: an asynchronous iterator of results."""
 
     def __init__(self, flow: Flow, bar: Bar) -> None:
         self._flow = flow
         self._bar = bar
-        self._values: list[Any] = []
+        self._values: list[_T] = []
         """In reverse, so that the next is the last."""
         self._handed_out = 0
         self._waiting = False
-        self._watched: dict[int, Future] = {}
+        self._watched: dict[int, Future[Any]] = {}
         """What was waited for and has not ended, by its number: a task's end is announced to one future only."""
         self._closed = False
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> _T:
         if self._waiting:
             raise RuntimeError("another coroutine already waits for the next result of this amap")
         if not self._values:
@@ -90,7 +93,7 @@ class AsyncResults:
 
     async def _wait(self) -> None:
         """Wait until there may be something to take."""
-        awaited: list[Future] = []
+        awaited: list[Future[Any]] = []
         for calls, count in self._flow.awaited():
             futures = calls._worth_waiting_for(count)
             if futures is None:
@@ -140,7 +143,7 @@ class _Waiter:
         self.event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def add_result(self, _future: Future) -> None:
+    def add_result(self, _future: Future[Any]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(self.event.set)
 
@@ -149,7 +152,7 @@ class _Waiter:
 
 def start(
     maps: Any, fn: Callable[..., Any], iterables: tuple[Any, ...], plan: Plan, progress: Progress
-) -> AsyncResults:
+) -> AsyncResults[Any]:
     """See `Executor.amap`. The first calls are submitted before this returns."""
     from ._maps import total_of
 

@@ -25,7 +25,7 @@ class Collector:
 
     def __init__(self, pool: _native.Pool) -> None:
         self._pool = pool
-        self._futures: dict[int, Future] = {}
+        self._futures: dict[int, Future[Any]] = {}
         self._thread: threading.Thread | None = None
         """The one that delivers what is announced."""
         self._threads: list[threading.Thread] = []
@@ -33,7 +33,7 @@ class Collector:
         self.outlet = Outlet(pool)
         Collector.by_pool[pool.id] = self
 
-    def adopt(self, future: Future) -> None:
+    def adopt(self, future: Future[Any]) -> None:
         """Keep an observed future until its resolution is delivered.
 
         No lock is taken: a signal handler may come here in the middle of itself. The worst that a race does is a
@@ -46,7 +46,7 @@ class Collector:
             self._thread = self._begin(self._run)
         self._futures[future._seq] = future
 
-    def disown(self, future: Future) -> None:
+    def disown(self, future: Future[Any]) -> None:
         """The future was resolved before it was observed: nothing will be announced."""
         self._futures.pop(future._seq, None)
 
@@ -56,7 +56,7 @@ class Collector:
             future.__dict__.pop("_condition", None)
         self._futures.clear()
 
-    def deliver_now(self, future: Future) -> None:
+    def deliver_now(self, future: Future[Any]) -> None:
         """Deliver on this thread, unless the collector's own has come first.
 
         Ctrl-C is this thread's, and goes on; whom it kept from hearing of the future is told by another thread.
@@ -101,7 +101,7 @@ class Collector:
                 self._deliver(self._futures.pop(seq, None))
 
     @staticmethod
-    def _deliver(future: Future | None) -> None:
+    def _deliver(future: Future[Any] | None) -> None:
         if future is None:
             return
         try:

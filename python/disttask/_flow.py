@@ -245,7 +245,7 @@ class Flow(_Mapping):
             group.bytes = 0
         return values
 
-    def _with_odd(self, group: _Group, values: list[Any], odd: list[tuple[int, int, Future]]) -> list[Any]:
+    def _with_odd(self, group: _Group, values: list[Any], odd: list[tuple[int, int, Future[Any]]]) -> list[Any]:
         """The values, with those between them that need unpickling; up to the first that raises."""
         merged: list[Any] = []
         last = 0
@@ -258,7 +258,7 @@ class Flow(_Mapping):
                 return merged
         return merged + values[last:]
 
-    def _load(self, future: Future, items: list[Any]) -> list[Any]:
+    def _load(self, future: Future[Any], items: list[Any]) -> list[Any]:
         """The values of one task."""
         if future._kind() == "values":
             outcome = future._chunk_outcome()

@@ -19,13 +19,17 @@ from ._native import mentions
 from ._options import Options
 from ._pickling import PROTOCOL, importing, own_failure, task_name
 from ._references import MAINS, methods_by_name, place
+from ._typed import Called, overload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, Unpack, overload
+    from typing import Any, ParamSpec, TypeVar, Unpack
 
     from ._options import TaskOptions
+
+    _P = ParamSpec("_P")
+    _T = TypeVar("_T")
 
     Shape = tuple[
         weakref.ref[types.FunctionType],
@@ -36,12 +40,6 @@ if TYPE_CHECKING:
         dict[str, Any],
         list[tuple[str, int, Any]],
     ]
-
-if not TYPE_CHECKING:
-
-    def overload(func: Any) -> Any:  # `typing` takes longer to import than all of ours
-        return func
-
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range)
 """Immutable, and all the way down."""
@@ -67,10 +65,10 @@ class _Mutable(Exception):
     """Something that the function uses may change without being replaced."""
 
 
-class Task:
+class Task(Called["_P", "_T"]):
     """A function that is pickled once; see `task`."""
 
-    def __init__(self, func: Callable[..., Any], options: Options | None = None) -> None:
+    def __init__(self, func: Callable[_P, _T], options: Options | None = None) -> None:
         if isinstance(func, classmethod):
             raise TypeError("task needs a callable, not classmethod: write @classmethod above @disttask.task")
         if not callable(func):
@@ -83,7 +81,7 @@ class Task:
         self._binds = hasattr(type(func), "__get__") and not isinstance(func, (staticmethod, types.MethodType))
         self.func = func.__func__ if isinstance(func, staticmethod) else func
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call the function, here."""
         return self.func(*args, **kwargs)
 
@@ -99,7 +97,7 @@ class Task:
         return f"<disttask.Task {task_name(self.func)}{options}>"
 
 
-def bringing_options(func: Any) -> tuple[Task, Callable[..., Any]] | None:
+def bringing_options(func: Any) -> tuple[Task[..., Any], Callable[..., Any]] | None:
     """If this is a task with options, or a method that is one: that task, and what is submitted with its options.
 
     A method is pickled with each submit, as any other: its object may have changed.
@@ -114,12 +112,12 @@ def bringing_options(func: Any) -> tuple[Task, Callable[..., Any]] | None:
 
 
 @overload
-def task(func: Callable[..., Any], /, **options: Unpack[TaskOptions]) -> Task: ...
+def task(func: Callable[_P, _T], /, **options: Unpack[TaskOptions]) -> Task[_P, _T]: ...
 @overload
-def task(**options: Unpack[TaskOptions]) -> Callable[[Callable[..., Any]], Task]: ...  # noqa: F811
+def task(**options: Unpack[TaskOptions]) -> Callable[[Callable[_P, _T]], Task[_P, _T]]: ...  # noqa: F811
 def task(  # noqa: F811
     func: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]
-) -> Task | Callable[[Callable[..., Any]], Task]:
+) -> Task[..., Any] | Callable[[Callable[..., Any]], Task[..., Any]]:
     """The function, to be pickled once per executor, at its first submit: for one that captures much.
 
     What it captures is then what it was at that time: a later change is not seen. Each task gets a fresh copy, unless

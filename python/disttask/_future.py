@@ -26,7 +26,9 @@ from ._pickling import class_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from typing import Any, Literal, NoReturn
+    from typing import Any, Literal, NoReturn, TypeVar
+
+    _T = TypeVar("_T")
 
 _standard_logger = logging.getLogger("concurrent.futures")  # where a standard future tells of callbacks that fail
 
@@ -47,7 +49,7 @@ _STANDARD_ATTRIBUTES = frozenset(vars(cf.Future()))
 """What `concurrent.futures.Future.__init__` sets: touching one of these makes a future observed."""
 
 
-class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
+class Future(_native.Future, cf.Future["_T"]):
     """The result of a task that may not have finished yet. Made by `Executor.submit`.
 
     It is a `concurrent.futures.Future` and works wherever one does: `concurrent.futures.wait`, `as_completed`,
@@ -58,6 +60,12 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
     """
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def result(self, timeout: float | None = None) -> _T:
+            """Return the task's value, or raise its exception."""
+            ...
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         """All is done in `_native.Future.__new__`; the standard attributes come when they are first touched."""
@@ -166,7 +174,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
             collector.deliver_now(self)
         return True
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[Any, Any, _T]:
         """``await future``, in a coroutine. When that is cancelled, it calls `cancel`."""
         if not self.done() or self.cancelled():  # asyncio has a CancelledError of its own
             import asyncio
@@ -329,7 +337,7 @@ class Future(_native.Future, cf.Future):  # type: ignore[type-arg]
                 _standard_logger.exception("a callback of %r failed", self)
 
     @classmethod
-    def _failed(cls, exc: BaseException) -> Future:
+    def _failed(cls, exc: BaseException) -> Future[Any]:
         """A future that has finished with `exc`, without a task."""
         future = cls()
         future._keep(None, exc)

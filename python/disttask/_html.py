@@ -72,7 +72,7 @@ def executor_html(title: str, status: dict[str, Any]) -> str:
     return _block(title, words, table)
 
 
-def future_html(future: Future) -> str:
+def future_html(future: Future[Any]) -> str:
     """Of a future. Nothing is waited for and nothing is unpickled: a value is shown if somebody has had it."""
     try:
         state, rest = _future_state(future)
@@ -87,7 +87,7 @@ def future_html(future: Future) -> str:
     return _block("disttask.Future", words, below)
 
 
-def _future_state(future: Future) -> tuple[str, str | None]:
+def _future_state(future: Future[Any]) -> tuple[str, str | None]:
     """In a word; and what it has returned or raised, if that was loaded before."""
     if not future._is_resolved():
         return ("running" if future._is_running() else "pending"), None

@@ -60,7 +60,7 @@ class Alone:
         """What this thread pickles in the block is for this; a task submitted meanwhile has its own."""
         return _native.Pickling(self)
 
-    def reduce_future(self, _future: Future, /) -> Any:
+    def reduce_future(self, _future: Future[Any], /) -> Any:
         """A future in what is being pickled."""
         raise TypeError(ELSEWHERE)
 
@@ -92,7 +92,7 @@ class Collecting(Alone):
             self.found.append(given)
         return value, (given.key,)
 
-    def reduce_future(self, future: Future, /) -> Any:
+    def reduce_future(self, future: Future[Any], /) -> Any:
         """A future in a call that is being pickled."""
         if not self.futures:
             raise TypeError(NOT_AMONG_ITEMS)

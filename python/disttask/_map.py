@@ -332,7 +332,7 @@ class _Mapping(Rest):
 class _Chunk:
     __slots__ = ("bytes", "error", "future", "items", "taken")
 
-    def __init__(self, items: list[Any], future: Future) -> None:
+    def __init__(self, items: list[Any], future: Future[Any]) -> None:
         self.items = items
         self.future = future
         self.bytes = 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 from ._checks import to_iterate
 from ._functions import bringing_options
 from ._map import adaptive_map, known_lengths
+from ._typed import overload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
     from ._async import AsyncResults
     from ._context import Context
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
     from ._options import Options
     from ._progress import Progress
     from ._rest import LiveMaps
+
+    _T = TypeVar("_T")
+
+    class AnyOrder(TypedDict, total=False):
+        """What `Maps.map_unordered` takes; `Maps.map` says what it means."""
+
+        timeout: float | None
+        chunksize: int | None
+        buffersize: int | None
+        progress: Progress
+
+    class MapOptions(AnyOrder, total=False):
+        """What the others take."""
+
+        ordered: bool
 
 
 class Maps:
@@ -44,7 +60,25 @@ class Maps:
             fn = self._context.around(fn)
         return fn if self._guards is None else self._guards.guarded(fn)
 
+    @overload
     def map(
+        self,
+        fn: Callable[..., _T],
+        /,
+        *iterables: Iterable[Any],
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[_T]: ...
+    @overload
+    def map(  # noqa: F811
+        self,
+        fn: Callable[..., _T],
+        /,
+        *iterables: Iterable[Any],
+        return_exceptions: bool,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[_T | BaseException]: ...
+    def map(  # noqa: F811
         self,
         fn: Callable[..., Any],
         /,
@@ -98,7 +132,27 @@ class Maps:
         plan = _plan(maps, timeout, chunksize, buffersize, ordered, return_exceptions)
         return _run(maps, fn, iterables, plan, progress, starred=False)
 
+    @overload
     def starmap(
+        self,
+        fn: Callable[..., _T],
+        iterable: Iterable[Iterable[Any]],
+        /,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[_T]: ...
+    @overload
+    def starmap(  # noqa: F811
+        self,
+        fn: Callable[..., _T],
+        iterable: Iterable[Iterable[Any]],
+        /,
+        *,
+        return_exceptions: bool,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[_T | BaseException]: ...
+    def starmap(  # noqa: F811
         self,
         fn: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
@@ -133,7 +187,20 @@ class Maps:
         plan = _plan(maps, timeout, chunksize, buffersize, ordered, return_exceptions)
         return _run(maps, fn, (iterable,), plan, progress, starred=True)
 
+    @overload
     def map_unordered(
+        self,
+        fn: Callable[..., _T],
+        /,
+        *iterables: Iterable[Any],
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[AnyOrder],
+    ) -> Iterator[_T]: ...
+    @overload
+    def map_unordered(  # noqa: F811
+        self, fn: Callable[..., _T], /, *iterables: Iterable[Any], return_exceptions: bool, **options: Unpack[AnyOrder]
+    ) -> Iterator[_T | BaseException]: ...
+    def map_unordered(  # noqa: F811
         self,
         fn: Callable[..., Any],
         /,
@@ -165,7 +232,25 @@ class Maps:
         plan = _plan(maps, timeout, chunksize, buffersize, False, return_exceptions)
         return _run(maps, fn, iterables, plan, progress, starred=False)
 
+    @overload
     def amap(
+        self,
+        fn: Callable[..., _T],
+        /,
+        *iterables: Iterable[Any],
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[MapOptions],
+    ) -> AsyncResults[_T]: ...
+    @overload
+    def amap(  # noqa: F811
+        self,
+        fn: Callable[..., _T],
+        /,
+        *iterables: Iterable[Any],
+        return_exceptions: bool,
+        **options: Unpack[MapOptions],
+    ) -> AsyncResults[_T | BaseException]: ...
+    def amap(  # noqa: F811
         self,
         fn: Callable[..., Any],
         /,
@@ -176,7 +261,7 @@ class Maps:
         ordered: bool = True,
         return_exceptions: bool = False,
         progress: Progress = False,
-    ) -> AsyncResults:
+    ) -> AsyncResults[Any]:
         """Like `map`, for ``async for``: while it waits, the event loop goes on.
 
         When the task that iterates is cancelled while it waits, or the iterator is closed (``await results.aclose()``)

@@ -5,9 +5,13 @@ Native threads never take the GIL; every wait here releases it and serves signal
 
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, Literal, Self, TypeAlias, final
+from typing import Any, Literal, Self, TypeAlias, TypeVar, final
 
 from typing_extensions import disjoint_base
+
+from ._future import Future as TaskFuture
+
+_T = TypeVar("_T")
 
 __version__: str
 ABI3: bool
@@ -94,7 +98,7 @@ class Submitter:
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _bind(self, pool: Pool, future: type[Future], options: Any = None) -> None: ...
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> TaskFuture[_T]:
         """Schedule ``fn(*args, **kwargs)`` and return its `disttask.Future`.
 
         What cannot be pickled fails the future (with `SerializationError`), as with `ProcessPoolExecutor`. A function

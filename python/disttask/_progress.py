@@ -8,7 +8,9 @@ import contextlib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar
+
+    _T = TypeVar("_T")
 
     Progress = bool | str | dict[str, Any]
 
@@ -88,8 +90,8 @@ class Shown:
 
 
 def as_completed(
-    fs: Iterable[cf.Future[Any]], timeout: float | None = None, *, progress: Progress = False
-) -> Iterator[cf.Future[Any]]:
+    fs: Iterable[cf.Future[_T]], timeout: float | None = None, *, progress: Progress = False
+) -> Iterator[cf.Future[_T]]:
     """The futures as they finish, as `concurrent.futures.as_completed` yields them; with a progress bar, if you like.
 
     Args:
@@ -112,7 +114,7 @@ def as_completed(
     return _advancing(finished, bar)
 
 
-def _advancing(finished: Iterator[cf.Future[Any]], bar: Bar) -> Iterator[cf.Future[Any]]:
+def _advancing(finished: Iterator[cf.Future[_T]], bar: Bar) -> Iterator[cf.Future[_T]]:
     try:
         for future in finished:
             bar.advance()
@@ -122,8 +124,8 @@ def _advancing(finished: Iterator[cf.Future[Any]], bar: Bar) -> Iterator[cf.Futu
 
 
 def wait(
-    fs: Iterable[cf.Future[Any]], timeout: float | None = None, return_when: str = cf.ALL_COMPLETED
-) -> cf._base.DoneAndNotDoneFutures[Any]:
+    fs: Iterable[cf.Future[_T]], timeout: float | None = None, return_when: str = cf.ALL_COMPLETED
+) -> cf._base.DoneAndNotDoneFutures[_T]:
     """Wait until all of these futures have finished, or the first: `concurrent.futures.wait`.
 
     Args:

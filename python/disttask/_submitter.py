@@ -17,10 +17,12 @@ from ._pickling import LARGE_BYTES, importing, task_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Unpack
+    from typing import Any, TypeVar, Unpack
 
     from ._executor import Executor
     from ._options import TaskOptions
+
+    _T = TypeVar("_T")
 
 
 _MANAGED = b"multiprocessing.managers"
@@ -43,12 +45,12 @@ class Tasks(_native.Submitter, Maps):
     _pool: _native.Pool
     _given: dict[str, Any] = {}  # noqa: RUF012
     """The options, which go before those of a `disttask.task`."""
-    _by_task: weakref.WeakKeyDictionary[Task, _Bound] | None = None
+    _by_task: weakref.WeakKeyDictionary[Task[..., Any], _Bound] | None = None
     """For functions that bring options along."""
 
     def _submit_whole(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, name: str | None = None
-    ) -> Future:
+    ) -> Future[Any]:
         """The rest of `submit`: what does not go by a function's number and plain arguments."""
         if (bringing := bringing_options(fn)) is not None:
             return self._with(bringing[0]).submit(bringing[1], *args, **kwargs or {})
@@ -56,7 +58,7 @@ class Tasks(_native.Submitter, Maps):
         with _inputs.Collecting(self._pool.id).noted() as call:
             if _inputs.take_met() and not kwargs and (function := self._function(fn)) is not None:
                 # Only because of a future or a `Ref` the quick way was not possible, and now it is.
-                quick: Future | None = self._submit_call(function, args, None, call.found)
+                quick: Future[Any] | None = self._submit_call(function, args, None, call.found)
                 if quick is not None:
                     return quick
             try:
@@ -71,12 +73,12 @@ class Tasks(_native.Submitter, Maps):
             from ._captures import note_large
 
             note_large(self._pool.id, fn, can_be_task=not kwargs and self._function(fn) is None)
-        future: Future = self._submit_pickled(pickled.data, name or task_name(fn), False, call.found)
+        future: Future[Any] = self._submit_pickled(pickled.data, name or task_name(fn), False, call.found)
         if _MANAGED in pickled.data:
             future.add_done_callback(_Held((fn, args, kwargs)))
         return future
 
-    def _with(self, task: Task) -> _Bound:
+    def _with(self, task: Task[..., Any]) -> _Bound:
         """What submits this task with its own options."""
         if self._by_task is None:
             self._by_task = weakref.WeakKeyDictionary()
@@ -136,12 +138,11 @@ class _Bound(Tasks):
         tasks = self._tasks()
         return self._workers if tasks is None else tasks._max_workers  # it may be resized
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
         """As `Executor.submit`."""
         if self._guards is not None or self._context is not None:
             fn = self._dressed(fn)
-        future: Future = super().submit(fn, *args, **kwargs)
-        return future
+        return super().submit(fn, *args, **kwargs)
 
 
 _Bound.submit.__qualname__ = "Submitter.submit"  # what Python calls it where an argument is missing

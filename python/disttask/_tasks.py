@@ -19,14 +19,17 @@ from ._loading import dumps_task, load_outcome
 from ._options import Options
 from ._pickling import LARGE_BYTES, Pickled, task_name
 from ._submitter import Submitter
+from ._typed import overload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, Unpack
+    from typing import Any, TypeVar, Unpack
 
     from . import _native
     from ._options import TaskOptions
+
+    _T = TypeVar("_T")
 
 _FORMAT = "disttask-1"
 _TASK_TEXT = re.compile(
@@ -81,7 +84,11 @@ def parse_task(text: str) -> tuple[Pickled, str]:
     return Pickled(data, by_value), header["name"]
 
 
-def submit(task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+@overload
+def submit(task: str, /) -> Future[Any]: ...
+@overload
+def submit(task: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]: ...  # noqa: F811
+def submit(task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: F811
     """Submit to the default executor, which starts with the first call; inside a task, to the pool that runs the task.
 
     Args:
@@ -114,12 +121,18 @@ class DefaultSubmitter:
     def __init__(self, options: Options) -> None:
         self._options = options
 
-    def submit(self, task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+    @overload
+    def submit(self, task: str, /) -> Future[Any]: ...
+    @overload
+    def submit(self, task: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]: ...  # noqa: F811
+    def submit(self, task: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: F811
         """As `disttask.submit`."""
         return _submit(self._options, task, args, kwargs)
 
 
-def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
+def _submit(
+    options: Options, task: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Future[Any]:
     if isinstance(task, str):
         if args or kwargs:
             raise TypeError("a task text carries its own arguments: submit(text) takes no others")
@@ -156,7 +169,7 @@ def _submit(options: Options, task: str | Callable[..., Any], args: tuple[Any, .
         return _nested(options)._submit_pickled(pickled.data, name)  # type: ignore[no-any-return]
     executor = default_executor()
     submitter = executor if options.is_default() else Submitter(executor, options)
-    future: Future = submitter._submit_pickled(pickled.data, name, True, found)
+    future: Future[Any] = submitter._submit_pickled(pickled.data, name, True, found)
     return future
 
 
@@ -167,7 +180,9 @@ def _nested(options: Options) -> Any:
     return NestedExecutor().options(**{name: getattr(options, name) for name in Options.__slots__})
 
 
-def get_results(ids: Iterable[str | Future] | None = None, *, timeout: float | None = None) -> list[dict[str, Any]]:
+def get_results(
+    ids: Iterable[str | Future[Any]] | None = None, *, timeout: float | None = None
+) -> list[dict[str, Any]]:
     """Results of tasks that were submitted with `submit`. Reading does not consume them.
 
     They are kept until there are too many, too many bytes, or they are too old (see `configure`).
@@ -204,7 +219,7 @@ def status() -> dict[str, Any]:
     return default_executor().status()
 
 
-def _find(pool: _native.Pool, task: str | Future) -> _native.Future:
+def _find(pool: _native.Pool, task: str | Future[Any]) -> _native.Future:
     task_id = task.task_id if isinstance(task, Future) else task
     if not isinstance(task_id, str):
         raise TypeError(f"a task id is a str, not {type(task_id).__name__}")
