@@ -361,7 +361,7 @@ def test_results_can_be_fetched_until_the_last_task_has_ended(start, tmp_path):
     assert said.startswith("stopping: 2 running tasks may go on for 10 s (1 waiting one is cancelled)")
     assert client.get_results([done])[0]["result"] == 3
     assert client.get_results([queued])[0]["status"] == "cancelled"
-    with pytest.raises(disttask.ServerRefused, match="shutdown"):
+    with pytest.raises(disttask.ServerRefused, match="server stops: it takes no more"):
         client.submit(abs, -5)
     gate.touch()
     waiting.join(10)

@@ -291,3 +291,13 @@ def test_what_process_pool_executor_keeps_for_itself(executor):
         with pytest.raises(AttributeError, match=f"^'Executor' object has no attribute '{name}'.*{instead}") as caught:
             getattr(executor, name)
         assert (caught.value.name, caught.value.obj) == (name, executor)
+
+
+def test_what_goes_back_to_the_queue_unbegun_is_no_attempt(executor):
+    """Tasks are sent ahead and taken back; `status` speaks of attempts as errors do."""
+    seen = set()
+    for _ in range(5):
+        futures = [executor.submit(time.sleep, 0.01) for _ in range(6)]
+        while not all(future.done() for future in futures):
+            seen |= {worker["task"]["attempt"] for worker in executor.status()["workers"] if worker["task"]}
+    assert seen == {1}

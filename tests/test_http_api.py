@@ -307,5 +307,6 @@ def test_a_pool_that_is_shut_down_takes_nothing(kind, tmp_path):
         executor.shutdown(wait=False)
         answer = door.call("POST", "/submit_task", {"task": disttask.serialize_task(tasks.add, 1)})
         assert (answer.status, answer.json["error"]) == (503, "shut_down")
+        assert "Executor" not in answer.json["message"], "who asks has none"
         assert door.get("/status")["accepting"] is False
         assert door.result(task_id)["result"] == 2, "results can still be fetched"

@@ -261,3 +261,7 @@ def test_many_threads_start_one_default_executor(default):
     with ThreadPoolExecutor(8) as threads:
         executors = list(threads.map(lambda _: disttask.default_executor(), range(8)))
     assert len(set(map(id, executors))) == 1
+
+
+def test_a_text_may_be_a_line_of_a_file(default):
+    assert disttask.submit(f"{disttask.serialize_task(abs, -3)}\n").result() == 3

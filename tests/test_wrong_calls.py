@@ -169,3 +169,16 @@ def test_what_an_executor_has_not_inside_a_task(executor):
     assert inside("nothing") == "AttributeError: 'Executor' object has no attribute 'nothing'"
     assert inside("submit").startswith("TypeError: Executor.submit() missing 1 required")
     assert inside("options", 1).startswith("TypeError: Executor.options() takes 1 positional argument")
+
+
+@pytest.mark.parametrize("call", ["cancel", "kill"])
+def test_a_client_that_is_given_a_number_for_a_task(call):
+    with pytest.raises(TypeError, match="a task id is a str, not int"):
+        getattr(disttask.Client(token=""), call)(5)
+
+
+def test_what_to_wait_for_is_checked(executor):
+    done = executor.submit(abs, -1)
+    assert disttask.wait([done], return_when="FIRST_COMPLETED").done == {done}
+    with pytest.raises(ValueError, match=r"return_when must be ALL_COMPLETED, .*, not 'FIRST'"):
+        disttask.wait([done], return_when="FIRST")

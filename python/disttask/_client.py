@@ -347,6 +347,8 @@ def _over_http(options: Options) -> dict[str, Any]:
 
 
 def _path_of(task_id: str) -> str:
+    if not isinstance(task_id, str):
+        raise TypeError(f"a task id is a str, not {type(task_id).__name__}")
     return f"/api/v1/tasks/{urllib.parse.quote(task_id, safe='')}"
 
 

@@ -138,7 +138,10 @@ def wait(
 
     Raises:
         TypeError: `fs` is one future, or holds something else.
+        ValueError: `return_when` is none of these.
     """
+    if return_when not in (cf.ALL_COMPLETED, cf.FIRST_COMPLETED, cf.FIRST_EXCEPTION):
+        raise ValueError(f"return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not {return_when!r}")
     return cf.wait(_futures("wait", fs), timeout, return_when)
 
 

@@ -63,6 +63,7 @@ def parse_task(text: str) -> tuple[Pickled, str]:
     Raises:
         InvalidTask: says what is wrong with the text.
     """
+    text = text.strip()  # a line of a file, say
     header = _TASK_TEXT.match(text)
     if header is None:
         raise InvalidTask(f"not a task: expected the text that serialize_task() returns, got {text[:40]!r}")

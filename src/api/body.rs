@@ -36,12 +36,27 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<State>> for JsonBody<
 fn explained<T: DeserializeOwned>(bytes: &[u8]) -> String {
     let found: Result<T, _> =
         serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
-    let place = found.err().map(|error| (error.path().to_string(), error.into_inner()));
+    let place =
+        found.err().map(|error| (error.path().to_string(), in_words(&error.into_inner().to_string())));
     match place {
         Some((path, error)) if path != "." => format!("the body is not the JSON expected: {path}: {error}"),
         Some((_, error)) => format!("the body is not the JSON expected: {error}"),
         None => "the body is not the JSON expected: there is more after its end".to_owned(),
     }
+}
+
+/// What types of Rust's are called elsewhere.
+const NUMBERS: [(&str, &str); 6] = [
+    ("expected u16", "expected a whole number from 0 to 65535"),
+    ("expected u32", "expected a whole number from 0 to 4294967295"),
+    ("expected u64", "expected a whole number, 0 or more"),
+    ("expected i32", "expected a whole number from -2147483648 to 2147483647"),
+    ("expected f64", "expected a number"),
+    ("floating point", "number"),
+];
+
+fn in_words(error: &str) -> String {
+    NUMBERS.iter().fold(error.to_owned(), |text, (ours, theirs)| text.replace(ours, theirs))
 }
 
 /// A JSON object as `T`. What serde derives would take an array of the fields as well.

@@ -230,7 +230,10 @@ impl From<PoolError> for ApiError {
     fn from(error: PoolError) -> Self {
         let word = match error {
             PoolError::Backlog | PoolError::QueueFull(_) => return Self::backlog_full(),
-            PoolError::ShutDown | PoolError::Leaving => "shut_down",
+            PoolError::ShutDown | PoolError::Leaving => {
+                let message = "the workers were shut down, as when a server stops: it takes no more tasks";
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, "shut_down", message);
+            }
             PoolError::Broken(_) => "pool_broken",
             PoolError::Forked => "forked",
             PoolError::Full(_) | PoolError::Kept { .. } => "overloaded",

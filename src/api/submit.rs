@@ -201,7 +201,7 @@ fn parse<'a>(state: &State, submission: &'a Submission) -> Result<NewTask<'a>, A
 fn parse_text<'a>(text: &'a str, python: &str) -> Result<(&'a str, &'a str), ApiError> {
     let not_a_task =
         || ApiError::invalid_task("not a task: expected the text that disttask.serialize_task() returns");
-    let mut parts = text.splitn(5, ';');
+    let mut parts = text.trim().splitn(5, ';'); // a line of a file, say
     let mut next =
         |prefix: &str| parts.next().and_then(|part| part.strip_prefix(prefix)).ok_or_else(not_a_task);
     let format = next("disttask-")?;
@@ -233,6 +233,11 @@ mod tests {
     #[test]
     fn task_texts() {
         assert_eq!(parse_text("disttask-1;py=3.11;code=ref;name=f;QUJD", "3.12"), Ok(("f", "QUJD")));
+        assert_eq!(
+            parse_text("disttask-1;py=3.11;code=ref;name=f;QUJD\n", "3.12"),
+            Ok(("f", "QUJD")),
+            "a line of a file"
+        );
         assert_eq!(
             parse_text("disttask-1;py=3.12;code=value;name=<lambda>;A;B", "3.12"),
             Ok(("<lambda>", "A;B"))

@@ -33,7 +33,7 @@ pub struct CurrentTask {
     pub name: String,
     /// The submitter's words for it.
     pub tags: Vec<String>,
-    /// Its how-manieth dispatch this is.
+    /// Which attempt this is: going back to the queue unbegun costs none.
     pub attempt: u32,
 }
 
@@ -119,7 +119,12 @@ impl Shared {
             };
             let task = job.map(|job| {
                 let (name, tags) = core.task_title(job.task).unwrap_or_else(|| ("".into(), Vec::new()));
-                CurrentTask { id: job.task.0, name: name.to_string(), tags, attempt: job.attempt.0 }
+                CurrentTask {
+                    id: job.task.0,
+                    name: name.to_string(),
+                    tags,
+                    attempt: core.scheduler.tries(job.task).map_or(1, |tries| tries.made),
+                }
             });
             workers.push(WorkerStatus {
                 worker: id.slot,
