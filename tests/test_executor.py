@@ -286,7 +286,7 @@ def test_a_failing_task_leaves_the_others_alone(executor):
 
 
 def test_what_process_pool_executor_keeps_for_itself(executor):
-    for name, instead in (("_processes", "kill_workers"), ("_pending_work_items", "max_pending"), ("_work_ids", "")):
+    for name, instead in (("_processes", "kill_workers"), ("_pending_work_items", "max_pending")):
         assert not hasattr(executor, name)
         with pytest.raises(AttributeError, match=f"^'Executor' object has no attribute '{name}'.*{instead}") as caught:
             getattr(executor, name)

@@ -44,10 +44,22 @@ KEEP_SECONDS = 3600.0
 """Their age: an hour."""
 
 
-_INSTEAD = {
-    "_processes": "status()['workers'] has their pids, terminate_workers() and kill_workers() end them",
-    "_pending_work_items": "status() counts what is queued and running, max_pending=n bounds it",
-}
+class _Instead:
+    """Something of `ProcessPoolExecutor`'s own that is widely used, and not there.
+
+    No `__getattr__`: with one, each look at any attribute, as of `submit`, would take longer.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        raise AttributeError(
+            f"{owner.__name__!r} object has no attribute {self._name!r}: {self._text}", name=self._name, obj=instance
+        )
 
 
 class Executor(Tasks, Workers, cf.Executor):
@@ -337,13 +349,9 @@ class Executor(Tasks, Workers, cf.Executor):
             max_body=max_body,
         )
 
-    if not TYPE_CHECKING:  # or type checkers would take any name
-
-        def __getattr__(self, name: str) -> Any:
-            """What is not there. Of `ProcessPoolExecutor`'s own, some is widely used: say what to use instead."""
-            instead = _INSTEAD.get(name, "")
-            text = f"{type(self).__name__!r} object has no attribute {name!r}{instead and f': {instead}'}"
-            raise AttributeError(text, name=name, obj=self)
+    if not TYPE_CHECKING:
+        _processes = _Instead("status()['workers'] has their pids, terminate_workers() and kill_workers() end them")
+        _pending_work_items = _Instead("status() counts what is queued and running, max_pending=n bounds it")
 
     def __reduce__(self) -> Any:
         return executor_of, (self._prefix,)
